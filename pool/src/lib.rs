@@ -1,0 +1,2 @@
+//! weir-pool.
+#![forbid(unsafe_code)]

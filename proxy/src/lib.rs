@@ -1,0 +1,2 @@
+//! weir-proxy.
+#![forbid(unsafe_code)]

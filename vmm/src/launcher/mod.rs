@@ -1,0 +1,3 @@
+//! The launcher: a tiny single-threaded process that forks one jailed process per VM.
+
+pub mod protocol;

@@ -1,0 +1,52 @@
+//! What a VM is made from. Travels from weir to the launcher, and from there into the VM's process.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// Identity of one VM, never used twice in one run of weir: it names the incarnation, not the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VmId(pub u64);
+
+impl fmt::Display for VmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Everything about a VM but its file descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// Its identity.
+    pub id: VmId,
+    /// The pool it belongs to, for messages.
+    pub pool: String,
+    /// Guest memory, bytes; a multiple of the page size.
+    pub memory: u64,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Its end of the TAP link; `None`: no network device.
+    pub net: Option<NetSpec>,
+    /// Environment.
+    pub env: Vec<(String, String)>,
+    /// Arguments.
+    pub args: Vec<String>,
+}
+
+/// One end of a TAP link, as the guest sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetSpec {
+    /// Guest's MAC address.
+    pub mac: [u8; 6],
+    /// Guest's address.
+    pub address: Ipv4Addr,
+    /// Prefix length of the link.
+    pub prefix: u8,
+    /// The host's end.
+    pub gateway: Ipv4Addr,
+    /// The host's MAC address.
+    pub gateway_mac: [u8; 6],
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+}
