@@ -36,8 +36,14 @@ pub(crate) struct Located<T> {
     pub(crate) place: Place,
 }
 
+/// Longest name that is compared with others, bytes: the comparison takes the product of both lengths.
+const LONGEST_COMPARED: usize = 64;
+
 /// `, did you mean "…"?` with the known name that is most like `name`, or nothing if none is near.
 pub(crate) fn suggestion<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    if name.len() > LONGEST_COMPARED {
+        return String::new();
+    }
     let allowed = 1 + name.len() / 4;
     known
         .into_iter()
@@ -74,6 +80,7 @@ mod tests {
             ("tls", ""),
             ("", ""),
             ("class", ""),
+            (&"address".repeat(10), ""),
         ] {
             assert_eq!(suggestion(name, known), expected, "{name}");
         }

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlap_is_that_of_the_kernel() {
+    fn wildcards_overlap_what_they_cover() {
         for (a, b, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("127.0.0.1:80", "127.0.0.1:81", false),

@@ -48,6 +48,11 @@ pub enum UnitError {
     },
 }
 
+/// Units of a duration, as messages list them.
+pub(crate) const DURATION_UNITS: &str = "ms, s, m, h";
+/// Units of a size, as messages list them.
+pub(crate) const SIZE_UNITS: &str = "B, KB, MB, GB, TB, KiB, MiB, GiB, TiB";
+
 /// Units of one quantity: how a message lists them, and each one's factor.
 struct Units {
     listed: &'static str,
@@ -56,11 +61,11 @@ struct Units {
 
 /// Factors in milliseconds.
 const DURATION: Units =
-    Units { listed: "ms, s, m, h", factors: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)] };
+    Units { listed: DURATION_UNITS, factors: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)] };
 
 /// Factors in bytes.
 const SIZE: Units = Units {
-    listed: "B, KB, MB, GB, TB, KiB, MiB, GiB, TiB",
+    listed: SIZE_UNITS,
     factors: &[
         ("B", 1),
         ("KB", 1_000),

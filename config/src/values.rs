@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::units::{DurationText, parse_duration, parse_size};
+use crate::units::{DURATION_UNITS, DurationText, SIZE_UNITS, parse_duration, parse_size};
 
 /// No duration in a configuration is longer: it must never overflow a clock it is added to.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -54,7 +54,7 @@ where
 /// A duration that is not zero.
 pub(crate) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     let text = value.as_str().ok_or_else(|| {
-        format!(r#"expected a duration such as "30s", found {}; units are ms, s, m, h"#, found(value))
+        format!(r#"expected a duration such as "30s", found {}; units are {DURATION_UNITS}"#, found(value))
     })?;
     match parse_duration(text).map_err(|error| error.to_string())? {
         Duration::ZERO => Err("must be longer than zero".to_owned()),
@@ -67,7 +67,7 @@ pub(crate) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
 pub(crate) fn size(value: &DeValue<'_>) -> Result<u64, String> {
     let text = value.as_str().ok_or_else(|| {
         let found = found(value);
-        format!(r#"expected a size such as "16MiB", found {found}; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"#)
+        format!(r#"expected a size such as "16MiB", found {found}; units are {SIZE_UNITS}"#)
     })?;
     parse_size(text).map_err(|error| error.to_string())
 }
