@@ -70,7 +70,7 @@ pub(crate) struct RunOptions {
 }
 
 fn memory(text: &str) -> Result<u64, String> {
-    weir_config::units::parse_bytes(text).map_err(|error| error.to_string())
+    weir_config::units::parse_size(text).map_err(|error| error.to_string())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

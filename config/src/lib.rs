@@ -3,7 +3,7 @@
 //! Whoever edits a configuration wants to know everything that is wrong with it, not the first thing. So the text
 //! is not deserialized but walked (`reader`): each section collects what it finds wrong into one list, goes on with
 //! the next key, and the whole is a [`Config`] only if that list stayed empty. What depends on the machine
-//! instead of the text (addresses in use, missing images) is a second step, [`check_host`].
+//! instead of the text (addresses in use, missing images) is asked of a [`Machine`], if there is one: [`check`].
 //!
 //! ```
 //! let config = weir_config::parse(r#"
@@ -72,6 +72,6 @@ pub mod units;
 mod values;
 
 pub use error::{ConfigError, ConfigErrors, LoadError, Location};
-pub use load::{load, parse};
-pub use machine::check_host;
+pub use load::{check, load, parse};
+pub use machine::{Machine, can_bind, image_exists};
 pub use model::*;

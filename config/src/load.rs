@@ -11,6 +11,7 @@ use crate::error::{ConfigErrors, LoadError, Sink};
 use crate::host::HostSection;
 use crate::key::Place;
 use crate::listener;
+use crate::machine::{self, Machine};
 use crate::model::{Admin, Config, Listener};
 use crate::pool::PoolSection;
 use crate::reader::{Reader, read_document};
@@ -21,9 +22,33 @@ use crate::route::RouteSection;
 /// # Errors
 /// Everything that is wrong with the text. If it is no TOML, that alone.
 pub fn parse(text: &str, source: &str) -> Result<Config, ConfigErrors> {
+    walk(text, source, None)
+}
+
+/// Reads and validates a configuration file.
+///
+/// # Errors
+/// When the file cannot be read; otherwise as [`parse`].
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    Ok(parse(&read(path)?, &path.display().to_string())?)
+}
+
+/// Reads a configuration file and holds it against `machine` too.
+///
+/// # Errors
+/// As [`load`], and with the same errors all that does not fit the machine.
+pub fn check(path: &Path, machine: &dyn Machine) -> Result<Config, LoadError> {
+    Ok(walk(&read(path)?, &path.display().to_string(), Some(machine))?)
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+fn walk(text: &str, source: &str, machine: Option<&dyn Machine>) -> Result<Config, ConfigErrors> {
     let sink = Sink::default();
     let config = match DeTable::parse(text) {
-        Ok(document) => read_document(document.get_ref(), &sink, read_config),
+        Ok(document) => read_document(document.get_ref(), &sink, |root| read_config(root, machine)),
         Err(error) => {
             report_syntax(&error, &sink);
             None
@@ -35,16 +60,6 @@ pub fn parse(text: &str, source: &str) -> Result<Config, ConfigErrors> {
     }
 }
 
-/// Reads and validates a configuration file.
-///
-/// # Errors
-/// When the file cannot be read; otherwise as [`parse`].
-pub fn load(path: &Path) -> Result<Config, LoadError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    Ok(parse(&text, &path.display().to_string())?)
-}
-
 /// One line, as all errors are.
 fn report_syntax(error: &toml::de::Error, sink: &Sink) {
     let offset = error.span().map_or(0, |span| span.start);
@@ -52,7 +67,7 @@ fn report_syntax(error: &toml::de::Error, sink: &Sink) {
     sink.report(&Place { offset, ..Place::root() }, message);
 }
 
-fn read_config(root: &mut Reader<'_>) -> Option<Config> {
+fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<Config> {
     let sink = root.sink();
     // All sections are read before any is judged, and judged before any failure ends this function.
     let listeners = root.tables("listener", listener::read);
@@ -65,7 +80,11 @@ fn read_config(root: &mut Reader<'_>) -> Option<Config> {
         sink.report(&root.place().child("listener", 0), "at least one [[listener]] is needed");
     }
     let addresses = listeners.iter().flatten().flatten().chain(admin.iter().flatten());
-    checks::addresses_are_distinct(addresses, sink);
+    checks::addresses_are_distinct(addresses.clone(), sink);
+    if let Some(machine) = machine {
+        machine::check_addresses(addresses, machine, sink);
+        machine::check_images(pools.as_deref().unwrap_or_default(), machine, sink);
+    }
     if let (Some(host), Some(pools)) = (&host, &pools) {
         checks::host_holds_pools(host, pools, sink);
     }

@@ -4,27 +4,50 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
-use crate::error::ConfigError;
-use crate::key::suggestion;
-use crate::model::{Config, Pool};
+use crate::error::Sink;
+use crate::key::{Located, suggestion};
+use crate::pool::PoolSection;
 
-/// Holds a configuration against this machine: binds every address and lets go of it again, opens every image that
-/// is not among the `embedded` ones. A weir that already runs with the same configuration is in the way of that.
-pub fn check_host(config: &Config, embedded: &[&str]) -> Vec<ConfigError> {
-    let listeners = config.listeners.iter().enumerate();
-    let listeners = listeners.map(|(i, listener)| (format!("listener[{i}].address"), listener.address));
-    let admin = config.admin.iter().map(|admin| ("admin.address".to_owned(), admin.address));
-    let addresses = listeners.chain(admin).filter_map(|(key, address)| {
-        check_address(address).err().map(|message| ConfigError { location: None, key, message })
-    });
-    let images = config.pools.values().filter_map(|pool| {
-        let key = format!("pool.{}.image", pool.name);
-        check_image(pool, embedded).err().map(|message| ConfigError { location: None, key, message })
-    });
-    addresses.chain(images).collect()
+/// What a configuration is held against besides its own rules.
+pub trait Machine {
+    /// Whether `address` can be listened on.
+    ///
+    /// # Errors
+    /// Why not.
+    fn address(&self, address: SocketAddr) -> Result<(), String>;
+
+    /// Whether `image`, an embedded image's name or a path, can become a VM.
+    ///
+    /// # Errors
+    /// Why not.
+    fn image(&self, image: &str) -> Result<(), String>;
 }
 
-fn check_address(address: SocketAddr) -> Result<(), String> {
+pub(crate) fn check_addresses<'a>(
+    addresses: impl Iterator<Item = &'a Located<SocketAddr>>,
+    machine: &dyn Machine,
+    sink: &Sink,
+) {
+    for address in addresses {
+        if let Err(message) = machine.address(address.value) {
+            sink.report(&address.place, message);
+        }
+    }
+}
+
+pub(crate) fn check_images(pools: &[PoolSection], machine: &dyn Machine, sink: &Sink) {
+    for image in pools.iter().flat_map(|pool| &pool.image) {
+        if let Err(message) = machine.image(&image.value) {
+            sink.report(&image.place, message);
+        }
+    }
+}
+
+/// Binds `address` and lets go of it again. A weir that runs with the same configuration is in the way of that.
+///
+/// # Errors
+/// Why it cannot be bound.
+pub fn can_bind(address: SocketAddr) -> Result<(), String> {
     TcpListener::bind(address).map(drop).map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!("{address} is in use"),
         ErrorKind::AddrNotAvailable => format!("{address} is not an address of this machine"),
@@ -33,10 +56,13 @@ fn check_address(address: SocketAddr) -> Result<(), String> {
     })
 }
 
-/// An embedded name goes before a file of the same name; `./hello` is always a file.
-fn check_image(pool: &Pool, embedded: &[&str]) -> Result<(), String> {
-    let image = &pool.image;
-    if embedded.contains(&image.as_str()) {
+/// Whether there is an image to read: an `embedded` one or a regular file. An embedded name goes before a file of
+/// the same name; `./hello` is always a file.
+///
+/// # Errors
+/// Why there is none.
+pub fn image_exists(image: &str, embedded: &[&str]) -> Result<(), String> {
+    if embedded.contains(&image) {
         return Ok(());
     }
     match is_file(image) {

@@ -24,6 +24,8 @@ const PORT_VARIABLE: &str = "PORT";
 /// `[pool.NAME]` as far as it is valid.
 pub(crate) struct PoolSection {
     pub(crate) name: String,
+    /// Where its VMs' image is.
+    pub(crate) image: Option<Located<String>>,
     /// Memory per VM, bytes.
     pub(crate) memory: Option<Located<u64>>,
     /// `scale.min`.
@@ -54,6 +56,7 @@ impl PoolSection {
 
         let min = scale.as_ref().and_then(|scale| scale.min.clone());
         let memory_per_vm = memory.clone();
+        let image_name = image.clone();
         let pool = || {
             Some(Pool {
                 name: valid_name?,
@@ -71,7 +74,7 @@ impl PoolSection {
                 queue: queue?,
             })
         };
-        Self { name: name.to_owned(), memory: memory_per_vm, min, pool: pool() }
+        Self { name: name.to_owned(), image: image_name, memory: memory_per_vm, min, pool: pool() }
     }
 }
 

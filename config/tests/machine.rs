@@ -1,13 +1,29 @@
 //! What depends on the machine: addresses and images.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 
-use weir_config::{check_host, parse};
+use weir_config::{Machine, can_bind, check, image_exists};
 
-fn check(text: &str) -> Vec<String> {
-    let config = parse(text, "test").expect("valid");
-    check_host(&config, &["hello", "echo"]).iter().map(ToString::to_string).collect()
+/// This machine, with two embedded images.
+struct This;
+
+impl Machine for This {
+    fn address(&self, address: SocketAddr) -> Result<(), String> {
+        can_bind(address)
+    }
+
+    fn image(&self, image: &str) -> Result<(), String> {
+        image_exists(image, &["hello", "echo"])
+    }
+}
+
+/// The errors of a text, without their positions.
+fn errors(text: &str) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), text).expect("write");
+    let Err(weir_config::LoadError::Invalid(errors)) = check(file.path(), &This) else { return Vec::new() };
+    errors.as_slice().iter().map(|error| format!("{}: {}", error.key, error.message)).collect()
 }
 
 #[test]
@@ -19,7 +35,7 @@ fn addresses_that_cannot_be_bound_are_reported() {
         taken.1
     );
     assert_eq!(
-        check(&text),
+        errors(&text),
         [
             format!("listener[1].address: {} is in use", taken.1),
             "admin.address: 203.0.113.7:0 is not an address of this machine".to_owned(),
@@ -35,8 +51,8 @@ fn addresses_are_let_go_of() {
     let free = free.and_then(|listener| listener.local_addr()).expect("bind a free port");
     let text = format!("[[listener]]\naddress = '{free}'\n");
     let nothing: [&str; 0] = [];
-    assert_eq!(check(&text), nothing);
-    assert_eq!(check(&text), nothing);
+    assert_eq!(errors(&text), nothing);
+    assert_eq!(errors(&text), nothing);
 }
 
 #[test]
@@ -57,7 +73,7 @@ fn images_that_are_not_there_are_reported() {
         pool("g-below-a-file", &path("image/x")),
     ];
     assert_eq!(
-        check(&text.concat()),
+        errors(&text.concat()),
         [
             format!(r#"pool.d-missing.image: {:?} is neither a file nor an embedded image"#, path("missing")),
             format!(r#"pool.e-directory.image: {:?} is no regular file"#, path("")),
@@ -69,4 +85,12 @@ fn images_that_are_not_there_are_reported() {
             ),
         ]
     );
+}
+
+#[test]
+fn mistakes_of_the_text_and_of_the_machine_are_reported_together() {
+    let text = "[[listener]]\naddress = '203.0.113.7:0'\n[host]\nmax_vm = 3\n[pool.p]\nimage = 'helo'\nport = 70000\n";
+    let keys: Vec<String> =
+        errors(text).iter().filter_map(|error| error.split(": ").next().map(str::to_owned)).collect();
+    assert_eq!(keys, ["listener[0].address", "host.max_vm", "pool.p.image", "pool.p.port"]);
 }
