@@ -20,6 +20,7 @@ mod device;
 mod error;
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ impl TapPool {
             Some((device, link)) => match device.drain() {
                 Ok(()) => (device, link),
                 Err(error) => {
-                    self.shared.discard(device, link);
+                    self.shared.discard(device, link, &error);
                     return Err(error);
                 }
             },
@@ -115,24 +116,24 @@ impl Shared {
     /// slow way, but nothing of the old VM remains.
     fn recycle(&self, device: Arc<Device>, old: Link) {
         let cleared = device.clear(&old, &mut self.route.lock()).and_then(|()| device.drain());
-        if cleared.is_err() {
-            return self.discard(device, old);
+        if let Err(error) = cleared {
+            return self.discard(device, old, &error);
         }
         let next = {
             let mut state = self.state.lock();
             state.addresses.release(old);
-            state.addresses.allocate()
+            state.addresses.allocate().expect("under one lock a release makes room for an allocation")
         };
-        // Under one lock a release makes room for an allocation.
-        let Ok(next) = next else { return device.destroy() };
-        if device.address(&next, &mut self.route.lock()).is_err() {
-            return self.discard(device, next);
+        if let Err(error) = device.address(&next, &mut self.route.lock()) {
+            return self.discard(device, next, &error);
         }
         self.state.lock().idle.push_back((device, next));
     }
 
     /// Destroys `device`, and only then takes back its link: no two devices may have it.
-    fn discard(&self, device: Arc<Device>, link: Link) {
+    fn discard(&self, device: Arc<Device>, link: Link, error: &TapError) {
+        let cause = error.source().map(ToString::to_string);
+        tracing::warn!(tap = device.name(), %error, cause, "tap cannot be used again and is destroyed");
         device.destroy();
         drop(device);
         self.state.lock().addresses.release(link);

@@ -70,12 +70,13 @@ impl Device {
 
     /// Takes both away. From then on nothing is sent to the guest's address.
     pub(super) fn clear(&self, link: &Link, route: &mut Route) -> Result<(), TapError> {
-        route
-            .remove_address(self.index, link)
-            .map_err(self.failed(|name| format!("remove address {link} from {name}")))?;
+        // In this order: with its last address a device loses its neighbours too.
         route
             .remove_neighbour(self.index, link)
-            .map_err(self.failed(|name| format!("remove neighbour {} from {name}", link.guest)))
+            .map_err(self.failed(|name| format!("remove neighbour {} from {name}", link.guest)))?;
+        route
+            .remove_address(self.index, link)
+            .map_err(self.failed(|name| format!("remove address {link} from {name}")))
     }
 
     /// Throws away the frames that wait for the VM.
