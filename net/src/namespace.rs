@@ -73,7 +73,7 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// A setting that isolation rests on.
-    #[error("set {name} to {value}; in a container, /proc/sys/net must be writable")]
+    #[error("set /proc/sys/net/{name} to {value}; in a container, /proc/sys/net must be there and writable")]
     Setting {
         /// Its path below /proc/sys/net.
         name: String,
