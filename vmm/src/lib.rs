@@ -1,6 +1,7 @@
 //! weir's VMM: one microVM in one jailed process.
 #![deny(unsafe_code)]
 
+pub mod channel;
 pub mod event;
 pub mod launcher;
 pub mod spec;
