@@ -5,6 +5,7 @@ pub mod channel;
 pub mod event;
 pub mod launcher;
 pub mod spec;
+pub mod virtio;
 
 pub use event::{CrashReason, ExitReason, VmCommand, VmEvent};
 pub use spec::{NetSpec, VmId, VmSpec};
