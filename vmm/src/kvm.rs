@@ -37,7 +37,9 @@ pub enum KvmError {
     )]
     Missing,
     /// Not ours to use.
-    #[error("{PATH} may not be opened: add this user to the group that owns it (usually: usermod -aG kvm USER)")]
+    #[error(
+        "{PATH} may not be opened: add this user to the group that owns it (usually: usermod -aG kvm USER)"
+    )]
     Forbidden,
     /// Anything else.
     #[error("open {PATH}")]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
-use vm_memory::{ByteValued, GuestMemoryMmap, GuestMemoryRegion, MmapRegion};
+use vm_memory::{ByteValued, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MmapRegion};
 use weir_abi::BootInfo;
 
 /// Takes /dev/kvm.
@@ -39,7 +39,7 @@ pub(crate) struct MappedVm {
 impl MappedVm {
     /// Gives `memory` to `vm`, one slot per region.
     pub(crate) fn new(vm: VmFd, memory: &GuestMemoryMmap) -> Result<Self, kvm_ioctls::Error> {
-        for (slot, region) in (0..).zip(vm_memory::GuestMemory::iter(memory)) {
+        for (slot, region) in (0..).zip(memory.iter()) {
             let region = kvm_userspace_memory_region {
                 slot,
                 flags: 0,

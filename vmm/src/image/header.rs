@@ -40,7 +40,8 @@ pub(super) fn check_abi(elf: &Elf<'_>) -> Result<(), ImageError> {
     for segment in segments.filter(|segment| segment.p_type == PT_NOTE) {
         for entry in elf.segment_data_as_notes(&segment)? {
             let Note::Unknown(entry) = entry else { continue };
-            if entry.n_type != u64::from(note::TYPE) || entry.name_str() != Ok(note::NAME) {
+            let is_ours = entry.name_str().is_ok_and(|name| name == note::NAME);
+            if !is_ours || entry.n_type != u64::from(note::TYPE) {
                 continue;
             }
             let version = entry.desc.try_into().map_err(|_| ImageError::AbiNote(entry.desc.len()))?;

@@ -78,7 +78,8 @@ pub(crate) fn table_count(mappings: &[Mapping]) -> usize {
     for mapping in mappings {
         directories.extend(mapping.range.start >> 30..=(mapping.range.end - 1) >> 30);
         for slot in mapping.range.start / LARGE_PAGE..=(mapping.range.end - 1) / LARGE_PAGE {
-            let covers = mapping.range.start <= slot * LARGE_PAGE && (slot + 1) * LARGE_PAGE <= mapping.range.end;
+            let covers =
+                mapping.range.start <= slot * LARGE_PAGE && (slot + 1) * LARGE_PAGE <= mapping.range.end;
             if !(mapping.large && covers) {
                 tables.insert(slot);
             }

@@ -66,8 +66,7 @@ const USER_VECTORS: [usize; 14] = [0, 1, 3, 4, 5, 6, 7, 10, 11, 12, 13, 16, 17, 
 
 /// The GDT: null, null, kernel code and data, null, user data and code, null, TSS (two entries).
 pub(crate) fn gdt() -> [u64; 10] {
-    let tss_low =
-        u64::from(TSS_LIMIT) | (TSS & 0xff_ffff) << 16 | 0x8b << 40 | (TSS >> 24 & 0xff) << 56;
+    let tss_low = u64::from(TSS_LIMIT) | (TSS & 0xff_ffff) << 16 | 0x8b << 40 | (TSS >> 24 & 0xff) << 56;
     [
         0,
         0,
@@ -112,7 +111,8 @@ pub(crate) fn idt(gates: &Gates) -> [[u64; 2]; 32] {
 }
 
 fn gate(target: u64, selector: u16, ist: u64, kind: u64) -> [u64; 2] {
-    let low = target & 0xffff | u64::from(selector) << 16 | ist << 32 | kind << 40 | (target >> 16 & 0xffff) << 48;
+    let low =
+        target & 0xffff | u64::from(selector) << 16 | ist << 32 | kind << 40 | (target >> 16 & 0xffff) << 48;
     [low, target >> 32]
 }
 

@@ -55,7 +55,8 @@ pub(crate) struct Start {
 pub(crate) fn create(kvm: &Kvm, vm: &MappedVm, start: Start, gates: &Gates) -> Result<VcpuFd, VcpuError> {
     let mut vcpu = vm.fd().create_vcpu(0).map_err(step("create vcpu"))?;
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(step("get supported cpuid"))?;
-    let fsgsbase = cpuid.as_slice().iter().any(|leaf| leaf.function == 7 && leaf.index == 0 && leaf.ebx & 1 != 0);
+    let fsgsbase =
+        cpuid.as_slice().iter().any(|leaf| leaf.function == 7 && leaf.index == 0 && leaf.ebx & 1 != 0);
     vcpu.set_cpuid2(&cpuid).map_err(step("set cpuid"))?;
     let mut special = vcpu.get_sregs().map_err(step("get system registers"))?;
     set_system(&mut special, start.root, fsgsbase);

@@ -75,7 +75,11 @@ mod tests {
         let gates = Gates::load();
         assert!(gates.user.len() as u64 <= PAGE && gates.kernel.len() as u64 <= PAGE);
         let user = layout::GATE_CODE..layout::GATE_CODE + gates.user.len() as u64;
-        assert!(user.contains(&gates.syscall()) && user.contains(&gates.vector(0)) && user.contains(&gates.vector(31)));
+        assert!(
+            user.contains(&gates.syscall())
+                && user.contains(&gates.vector(0))
+                && user.contains(&gates.vector(31))
+        );
         let kernel = system::GATES..system::GATES + gates.kernel.len() as u64;
         assert!(kernel.contains(&gates.page_fault()) && kernel.contains(&gates.double_fault()));
     }
