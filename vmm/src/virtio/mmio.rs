@@ -75,8 +75,8 @@ impl<D: VirtioDevice> Transport<D> {
         register::VIRTIO_MMIO_QUEUE_NOTIFY as u64
     }
 
-    /// What a kick of any queue signals, to be registered without datamatch and 4 bytes wide. It only keeps a kick from
-    /// leaving the guest: nobody needs to read it, because PARK implies a kick of all queues.
+    /// What a kick of any queue signals, to be registered without datamatch. It only keeps a kick from leaving the
+    /// guest: nobody needs to read it, because PARK implies a kick of all queues.
     pub fn notify_fd(&self) -> &EventFd {
         &self.notify
     }
