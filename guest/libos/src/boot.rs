@@ -117,7 +117,13 @@ mod tests {
 
     fn info_for(env_count: u32, arg_count: u32, length: usize) -> BootInfo {
         let strings = u32::try_from(size_of::<BootInfo>()).unwrap();
-        BootInfo { env_count, arg_count, strings, strings_length: u32::try_from(length).unwrap(), ..BootInfo::new() }
+        BootInfo {
+            env_count,
+            arg_count,
+            strings,
+            strings_length: u32::try_from(length).unwrap(),
+            ..BootInfo::new()
+        }
     }
 
     #[test]
@@ -126,7 +132,10 @@ mod tests {
         let page = page_with(text);
         let strings = Strings::new(&info_for(3, 2, text.len()), &page).unwrap();
         assert_eq!(strings.env("GREETING"), Some("hi=ho"));
-        assert_eq!((strings.env("EMPTY"), strings.env("BARE"), strings.env("one")), (Some(""), Some(""), None));
+        assert_eq!(
+            (strings.env("EMPTY"), strings.env("BARE"), strings.env("one")),
+            (Some(""), Some(""), None)
+        );
         assert_eq!(strings.args().collect::<Vec<_>>(), ["one", ""]);
     }
 
@@ -168,6 +177,9 @@ mod tests {
         assert_eq!(check(&BootInfo { magic: 0, ..good }), Err(BootInfoError::Magic));
         assert_eq!(check(&BootInfo { version: 99, ..good }), Err(BootInfoError::Version));
         assert_eq!(check(&BootInfo { tsc_hz: 0, ..good }), Err(BootInfoError::Clock));
-        assert_eq!(check(&BootInfo { heap: weir_abi::boot::Region { start: 0, end: 1 }, ..good }), Err(BootInfoError::Heap));
+        assert_eq!(
+            check(&BootInfo { heap: weir_abi::boot::Region { start: 0, end: 1 }, ..good }),
+            Err(BootInfoError::Heap)
+        );
     }
 }

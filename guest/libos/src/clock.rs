@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn ticks_become_nanoseconds_without_overflow() {
-        let clock = Clock::new(&BootInfo { tsc_hz: 2_500_000_000, tsc_base: 1000, unix_nanos: 5, ..BootInfo::new() });
+        let clock =
+            Clock::new(&BootInfo { tsc_hz: 2_500_000_000, tsc_base: 1000, unix_nanos: 5, ..BootInfo::new() });
         assert_eq!(clock.at(0), Instant(0));
         let second = clock.at(1000 + 2_500_000_000).nanos();
         assert!((999_999_990..=1_000_000_000).contains(&second), "{second}");

@@ -11,7 +11,9 @@ use weir_abi::layout::CONTROL;
 fn write(register: u64, value: u64) {
     // SAFETY: the ABI reserves the control page for this; whatever the VMM does there (serve virtqueues, wait) it
     // does to memory that the libOS has handed to it, which is why the compiler must assume memory has changed.
-    unsafe { asm!("mov [{}], {}", in(reg) CONTROL + register, in(reg) value, options(nostack, preserves_flags)) }
+    unsafe {
+        asm!("mov [{}], {}", in(reg) CONTROL + register, in(reg) value, options(nostack, preserves_flags))
+    }
 }
 
 /// Gives the CPU up for at most `nanos` (or [`control::PARK_YIELD`], [`control::PARK_FOREVER`]).

@@ -37,8 +37,8 @@ pub use clock::Instant;
 pub use executor::Executor;
 pub use log;
 pub use runtime::{
-    NetError, args, busy_wait, env, exit, fault, fill_random, generation, halt, heap_used, listen, now, sleep, spawn, unix_time,
-    vars, vm_id,
+    NetError, args, busy_wait, env, exit, fault, fill_random, generation, halt, heap_used, listen, now,
+    sleep, spawn, unix_time, vars, vm_id,
 };
 
 /// Makes the async function `$main` this image's application: `weir_libos::main!(run);`.

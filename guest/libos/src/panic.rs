@@ -88,7 +88,9 @@ mod image {
             if Heap::fits(layout, size) {
                 return block;
             }
-            let Ok(new_layout) = Layout::from_size_align(size, layout.align()) else { return core::ptr::null_mut() };
+            let Ok(new_layout) = Layout::from_size_align(size, layout.align()) else {
+                return core::ptr::null_mut();
+            };
             let new = self.0.borrow_mut().allocate(new_layout);
             if !new.is_null() {
                 // SAFETY: two different blocks, each at least as long as the shorter of both.

@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn another_generation_draws_other_numbers() {
-        let first = BootInfo { entropy: core::array::from_fn(|at| u8::try_from(at).unwrap()), ..BootInfo::new() };
+        let first =
+            BootInfo { entropy: core::array::from_fn(|at| u8::try_from(at).unwrap()), ..BootInfo::new() };
         let mut entropy = [0; 64];
         entropy[40] = 9;
         let second = BootInfo { generation: 1, entropy, ..BootInfo::new() };

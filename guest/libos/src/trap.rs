@@ -38,7 +38,11 @@ fn describe(area: &TrapArea, message: &mut impl Write) {
     let name = name(*vector);
     // Text never fails.
     let _ = match *vector {
-        PAGE_FAULT => write!(message, "{name}: {} 0x{cr2:x} at rip 0x{rip:x}, rsp 0x{rsp:x}, error 0x{error:x}", access(*error)),
+        PAGE_FAULT => write!(
+            message,
+            "{name}: {} 0x{cr2:x} at rip 0x{rip:x}, rsp 0x{rsp:x}, error 0x{error:x}",
+            access(*error)
+        ),
         _ => write!(message, "{name} at rip 0x{rip:x}, rsp 0x{rsp:x}, vector {vector}, error 0x{error:x}"),
     };
 }
@@ -77,7 +81,8 @@ mod tests {
     #[test]
     fn faults_are_described_with_what_a_reader_needs() {
         let mut text = String::new();
-        let area = TrapArea { vector: 14, error: 6, cr2: 0x10, rip: 0x20_0000, rsp: 0x8000, ..TrapArea::default() };
+        let area =
+            TrapArea { vector: 14, error: 6, cr2: 0x10, rip: 0x20_0000, rsp: 0x8000, ..TrapArea::default() };
         describe(&area, &mut text);
         assert_eq!(text, "page fault: write to 0x10 at rip 0x200000, rsp 0x8000, error 0x6");
         text.clear();

@@ -19,13 +19,22 @@ pub(crate) struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// In a chunk's size, of which so many digits were read.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// Behind `;` in a size line.
-    Extension { size: u64 },
+    Extension {
+        size: u64,
+    },
     /// Behind the CR of a size line.
-    SizeEnd { size: u64 },
+    SizeEnd {
+        size: u64,
+    },
     /// In a chunk, or in a body of known length.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// Behind a chunk: CR.
     ChunkCr,
     /// Behind a chunk: LF.
@@ -152,8 +161,21 @@ mod tests {
     #[test]
     fn ambiguous_chunks_are_refused() {
         for input in [
-            &b"\r\n"[..], b";x\r\n", b"+5\r\n", b"0x5\r\n", b" 5\r\n", b"5 \r\n", b"5\n", b"5\rX", b"g\r\n",
-            b"00000000000000005\r\n", b"1\r\nab", b"1\r\na\n", b"0\r\n\n", b"0\r\nA: b\n", b"5;\n\r\n",
+            &b"\r\n"[..],
+            b";x\r\n",
+            b"+5\r\n",
+            b"0x5\r\n",
+            b" 5\r\n",
+            b"5 \r\n",
+            b"5\n",
+            b"5\rX",
+            b"g\r\n",
+            b"00000000000000005\r\n",
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"0\r\n\n",
+            b"0\r\nA: b\n",
+            b"5;\n\r\n",
         ] {
             assert_eq!(decode(Framing::Chunked, input, 100), Err(BadChunk), "{input:?}");
         }

@@ -108,7 +108,11 @@ impl<C: Read + Write> Connection<'_, C> {
     }
 
     /// Writes `head` and `body` in one go.
-    pub(crate) async fn respond(&mut self, head: Response<'_>, body: &str) -> Result<(), ConnectionError<C::Error>> {
+    pub(crate) async fn respond(
+        &mut self,
+        head: Response<'_>,
+        body: &str,
+    ) -> Result<(), ConnectionError<C::Error>> {
         self.text.clear();
         head.write(&mut self.text);
         self.text.push_str(body);
@@ -121,7 +125,10 @@ impl<C: Read + Write> Connection<'_, C> {
     }
 
     /// Moves to the next part of the body and returns its length; 0: the body has ended.
-    pub(crate) async fn next_part(&mut self, decoder: &mut Decoder) -> Result<usize, ConnectionError<C::Error>> {
+    pub(crate) async fn next_part(
+        &mut self,
+        decoder: &mut Decoder,
+    ) -> Result<usize, ConnectionError<C::Error>> {
         loop {
             let piece = decoder.next(&self.input[self.start..self.end])?;
             self.start += piece.skip;
@@ -153,7 +160,11 @@ impl<C: Read + Write> Connection<'_, C> {
     }
 
     /// Skips what no handler has read of a body; whether that succeeded.
-    async fn skip(&mut self, decoder: &mut Decoder, expects_continue: bool) -> Result<bool, ConnectionError<C::Error>> {
+    async fn skip(
+        &mut self,
+        decoder: &mut Decoder,
+        expects_continue: bool,
+    ) -> Result<bool, ConnectionError<C::Error>> {
         let mut skipped = 0;
         while !decoder.is_done() {
             // A client that still waits for "continue" may send the body, or not: nothing is sure behind this.

@@ -100,7 +100,12 @@ async fn echo<C: Read + Write>(
     if chunked { connection.write(b"0\r\n\r\n").await } else { Ok(()) }
 }
 
-async fn bytes<C: Read + Write>(connection: &mut Connection<'_, C>, head: &Head, app: &App, count: u64) -> Outcome<C> {
+async fn bytes<C: Read + Write>(
+    connection: &mut Connection<'_, C>,
+    head: &Head,
+    app: &App,
+    count: u64,
+) -> Outcome<C> {
     let mut response = Response::new(head, app.vm(), "200 OK", count);
     response.content_type = "application/octet-stream";
     connection.respond(response, "").await?;

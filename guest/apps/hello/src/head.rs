@@ -30,7 +30,8 @@ pub(crate) enum Route {
 
 impl Route {
     /// Names for metrics, by [`Self::index`].
-    pub(crate) const NAMES: [&'static str; 8] = ["/", "/echo", "/bytes", "/sleep", "/spin", "/crash", "/metrics", "other"];
+    pub(crate) const NAMES: [&'static str; 8] =
+        ["/", "/echo", "/bytes", "/sleep", "/spin", "/crash", "/metrics", "other"];
 
     pub(crate) fn index(&self) -> usize {
         match self {
@@ -112,7 +113,8 @@ impl Head {
             httparse::Status::Complete(length) => length,
             httparse::Status::Partial => return Ok(None),
         };
-        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
+        else {
             return Err(Malformed);
         };
         let is_1_1 = version == 1;
@@ -189,7 +191,9 @@ fn origin_form(target: &str) -> (&str, &str) {
 }
 
 fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
 }
 
 fn number(query: &str, name: &str) -> Option<u64> {

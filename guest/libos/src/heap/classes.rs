@@ -7,7 +7,8 @@ pub(super) const SMALL_MAX: usize = 16 * 1024;
 
 /// The classes' block sizes, bytes, ascending.
 pub(super) const SIZES: [usize; 20] = [
-    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, SMALL_MAX,
+    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288,
+    SMALL_MAX,
 ];
 
 /// Alignment that every block of this size has.

@@ -106,7 +106,9 @@ impl Heap {
         let (block, size) = match classes::of(layout) {
             Some(class) => (self.take_small(class), classes::SIZES[class]),
             None => {
-                let Some(size) = layout.size().checked_next_multiple_of(PAGE) else { return (ptr::null_mut(), 0) };
+                let Some(size) = layout.size().checked_next_multiple_of(PAGE) else {
+                    return (ptr::null_mut(), 0);
+                };
                 (self.runs.take(size, layout.align().max(PAGE)), size)
             }
         };

@@ -41,7 +41,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let size = prop_oneof![4 => 1usize..300, 2 => 1usize..20_000, 1 => 1usize..200_000];
     let align = prop_oneof![6 => 0u32..5, 1 => 5u32..15];
-    let allocate = (size, align, any::<bool>()).prop_map(|(size, align, zeroed)| Step::Allocate { size, align, zeroed });
+    let allocate =
+        (size, align, any::<bool>()).prop_map(|(size, align, zeroed)| Step::Allocate { size, align, zeroed });
     proptest::collection::vec(prop_oneof![3 => allocate, 2 => any::<usize>().prop_map(Step::Free)], 1..200)
 }
 

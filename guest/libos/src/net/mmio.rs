@@ -53,14 +53,18 @@ impl Mmio {
     fn read(&self, register: u64) -> u32 {
         let value: u32;
         // SAFETY: `base` is the page that boot-info names; registers have no effect on memory.
-        unsafe { asm!("mov {:e}, [{}]", out(reg) value, in(reg) self.base + register, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("mov {:e}, [{}]", out(reg) value, in(reg) self.base + register, options(nostack, preserves_flags))
+        };
         value
     }
 
     fn write(&mut self, register: u64, value: u32) {
         // SAFETY: as above; and the device may read rings and buffers now, so the compiler must assume that this
         // reads and writes memory.
-        unsafe { asm!("mov [{}], {:e}", in(reg) self.base + register, in(reg) value, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("mov [{}], {:e}", in(reg) self.base + register, in(reg) value, options(nostack, preserves_flags))
+        };
     }
 
     fn select(&mut self, queue: u16) {
@@ -71,7 +75,8 @@ impl Mmio {
     }
 
     fn write_address(&mut self, register: u64, address: PhysAddr) {
-        let [low, high] = [address & 0xffff_ffff, address >> 32].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
+        let [low, high] =
+            [address & 0xffff_ffff, address >> 32].map(|half| u32::try_from(half).unwrap_or(u32::MAX));
         self.write(register, low);
         self.write(register + 4, high);
     }
@@ -121,7 +126,14 @@ impl Transport for Mmio {
         false
     }
 
-    fn queue_set(&mut self, queue: u16, size: u32, descriptors: PhysAddr, driver: PhysAddr, device: PhysAddr) {
+    fn queue_set(
+        &mut self,
+        queue: u16,
+        size: u32,
+        descriptors: PhysAddr,
+        driver: PhysAddr,
+        device: PhysAddr,
+    ) {
         self.select(queue);
         self.write(QUEUE_NUM, size);
         self.write_address(QUEUE_DESC, descriptors);
@@ -155,7 +167,9 @@ impl Transport for Mmio {
         for (at, byte) in value.as_mut_bytes().iter_mut().enumerate() {
             let address = self.base + CONFIG + (offset + at) as u64;
             // SAFETY: the configuration space is part of the device's page; reading it has no effect on memory.
-            unsafe { asm!("mov {}, [{}]", out(reg_byte) *byte, in(reg) address, options(nostack, preserves_flags)) };
+            unsafe {
+                asm!("mov {}, [{}]", out(reg_byte) *byte, in(reg) address, options(nostack, preserves_flags))
+            };
         }
         Ok(value)
     }

@@ -74,13 +74,17 @@ impl Buffers {
     fn new(size: usize) -> Self {
         let layout = Layout::from_size_align(size * QUEUE_SIZE, 64).unwrap_or(Layout::new::<u64>());
         // SAFETY: the size is not zero.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let base =
+            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
         Self { base, size, owner: [0; QUEUE_SIZE] }
     }
 
     /// # Safety
     /// The buffer is not with the device, and no other reference to it exists.
-    #[expect(clippy::mut_from_ref, reason = "the buffers lie behind a pointer; the contract makes it exclusive")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the buffers lie behind a pointer; the contract makes it exclusive"
+    )]
     unsafe fn get(&self, index: u8) -> &mut [u8] {
         let index = usize::from(index) % QUEUE_SIZE;
         // SAFETY: below QUEUE_SIZE, so inside the block of `new`; exclusive by the caller's promise.
@@ -138,15 +142,18 @@ pub(crate) fn open(base: u64, mtu: u16) -> Result<(Receiver, Transmitter), Devic
     if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
         return Err(DeviceError::Features);
     }
-    let receive = VirtQueue::new(&mut transport, RECEIVE_QUEUE, false, false).map_err(|_| DeviceError::Queue)?;
-    let transmit = VirtQueue::new(&mut transport, TRANSMIT_QUEUE, false, false).map_err(|_| DeviceError::Queue)?;
+    let receive =
+        VirtQueue::new(&mut transport, RECEIVE_QUEUE, false, false).map_err(|_| DeviceError::Queue)?;
+    let transmit =
+        VirtQueue::new(&mut transport, TRANSMIT_QUEUE, false, false).map_err(|_| DeviceError::Queue)?;
     transport.set_status(status | DeviceStatus::DRIVER_OK);
 
     let size = (HEADER + super::ethernet::HEADER + usize::from(mtu)).next_multiple_of(512);
     let mut receiver = Receiver { queue: receive, buffers: Buffers::new(size), current: None };
     let indices = 0..u8::try_from(QUEUE_SIZE).unwrap_or(u8::MAX);
     indices.clone().for_each(|index| receiver.offer(index));
-    let transmitter = Transmitter { queue: transmit, buffers: Buffers::new(size), free: indices.rev().collect() };
+    let transmitter =
+        Transmitter { queue: transmit, buffers: Buffers::new(size), free: indices.rev().collect() };
     Ok((receiver, transmitter))
 }
 

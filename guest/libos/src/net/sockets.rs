@@ -223,7 +223,8 @@ impl Sockets {
             let buffer = |size| SocketBuffer::new(vec![0; size]);
             return Some(configured(Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER))));
         }
-        let in_time_wait = |handle: &SocketHandle| self.set.get::<Socket<'_>>(*handle).state() == State::TimeWait;
+        let in_time_wait =
+            |handle: &SocketHandle| self.set.get::<Socket<'_>>(*handle).state() == State::TimeWait;
         let oldest = self.closing.iter().map(|closing| closing.handle).find(in_time_wait)?;
         self.cut_short(oldest);
         self.free.pop().map(configured)

@@ -74,7 +74,9 @@ impl<R: Receive, T: Transmit> Stack<R, T> {
     pub(crate) fn transmit(&mut self, now: Instant) {
         let now = stack_time(now);
         let mut sockets = self.sockets.borrow_mut();
-        while self.interface.poll_egress(now, &mut self.device, &mut sockets.set) == PollResult::SocketStateChanged {}
+        while self.interface.poll_egress(now, &mut self.device, &mut sockets.set)
+            == PollResult::SocketStateChanged
+        {}
         sockets.sort(now);
     }
 

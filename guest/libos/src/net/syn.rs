@@ -19,8 +19,10 @@ impl Syn {
             return None;
         }
         let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
-        (tcp.syn() && !tcp.ack() && !tcp.rst())
-            .then(|| Self { remote: IpEndpoint::new(ip.src_addr().into(), tcp.src_port()), port: tcp.dst_port() })
+        (tcp.syn() && !tcp.ack() && !tcp.rst()).then(|| Self {
+            remote: IpEndpoint::new(ip.src_addr().into(), tcp.src_port()),
+            port: tcp.dst_port(),
+        })
     }
 }
 
