@@ -70,6 +70,12 @@ impl Vm {
         Self { weir, reason }
     }
 
+    /// A way to wait for the guest's end, and weir's end of the control socket.
+    pub(crate) fn split(self) -> (impl FnOnce() -> ExitReason, OwnedFd) {
+        let Self { weir, reason } = self;
+        (move || reason.recv_timeout(PATIENCE).expect("the machine stops in bounded time"), weir)
+    }
+
     /// The next event; `None`: the VM ended.
     pub(crate) fn event(&self) -> Option<VmEvent> {
         event::recv(&self.weir).unwrap()
