@@ -48,7 +48,7 @@ pub struct MinExceedsHost {
     /// VMs that all pools' `min` add up to.
     pub vms: u64,
     /// Their memory, bytes.
-    pub memory: u64,
+    pub memory: u128,
     /// `host.max_vms`
     pub max_vms: u32,
     /// `host.memory`, bytes.
@@ -60,14 +60,12 @@ impl HostBudget {
     pub(crate) fn new(config: &Config) -> Result<Arc<Self>, MinExceedsHost> {
         let Host { memory: max_memory, max_vms, .. } = config.host;
         let vms: u64 = config.pools.values().map(|pool| u64::from(pool.scale.min)).sum();
-        let memory = config
-            .pools
-            .values()
-            .map(|pool| pool.memory.saturating_mul(u64::from(pool.scale.min)))
-            .fold(0, u64::saturating_add);
+        let of = |pool: &Pool| u128::from(pool.memory) * u128::from(pool.scale.min);
+        let memory: u128 = config.pools.values().map(|pool| of(pool)).sum();
         let exceeds = MinExceedsHost { vms, memory, max_vms, max_memory };
+        let rest_memory = u64::try_from(memory).ok().and_then(|memory| max_memory.checked_sub(memory));
         let rest_vms = u32::try_from(vms).ok().and_then(|vms| max_vms.checked_sub(vms));
-        match (max_memory.checked_sub(memory), rest_vms) {
+        match (rest_memory, rest_vms) {
             (Some(memory), Some(vms)) => {
                 let rest = Mutex::new(Rest { memory, vms });
                 Ok(Arc::new(Self { rest, given_back: watch::Sender::new(()) }))

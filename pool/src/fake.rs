@@ -106,6 +106,11 @@ impl FakeLauncher {
         self.vms.lock().next.push_back(script);
     }
 
+    /// Forgets the scripts that no VM has used yet.
+    pub fn forget_scripts(&self) {
+        self.vms.lock().next.clear();
+    }
+
     /// What all VMs without a script of their own do from now on.
     pub fn script_usual(&self, script: Script) {
         self.vms.lock().usual = script;

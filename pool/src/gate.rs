@@ -61,7 +61,6 @@ impl Gate {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "masked to 32 bits")]
 fn count(word: u64) -> u32 {
     (word & COUNT) as u32
 }

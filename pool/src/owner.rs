@@ -99,6 +99,10 @@ impl Owner {
     }
 
     fn apply(&mut self, event: Event, now: Instant) {
+        // First, so that a failure counts after the success that came before it.
+        for vm in self.roster.ready_vms() {
+            self.backoff.still_ready(vm.ready_at, now);
+        }
         match event {
             Event::Ready { id, address } => self.ready(id, address, now),
             Event::Gone { id, end } => self.gone(id, &end, now),
@@ -112,9 +116,6 @@ impl Owner {
 
     /// Looks at everything and does what is due; when to look again.
     fn pass(&mut self, now: Instant) -> Option<Instant> {
-        for vm in self.roster.ready_vms() {
-            self.backoff.still_ready(vm.ready_at, now);
-        }
         self.fail_hopeless(now);
         let scale_at = match self.shutdown {
             Some(until) => self.shut_down(until, now),

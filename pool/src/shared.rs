@@ -118,7 +118,7 @@ impl Shared {
     pub(crate) fn dispatch(self: &Arc<Self>, now: Instant) {
         while let Some((waiter, vm)) = self.next_match() {
             let queued = now.saturating_duration_since(waiter.since);
-            let start = if vm.ready_at >= waiter.since { Start::Cold } else { Start::Warm };
+            let start = if vm.ready_at > waiter.since { Start::Cold } else { Start::Warm };
             let lease = Lease::entered(self.clone(), vm, start, queued);
             self.metrics.queue_wait.observe(queued.as_secs_f64());
             // A waiter that has just gone away gives its lease back by dropping it; nobody's turn is lost, since

@@ -1,0 +1,8 @@
+//! Pools on scripted VMs, in paused time.
+
+mod drain;
+mod failure;
+mod queue;
+mod scale;
+mod simulation;
+mod support;
