@@ -2,7 +2,9 @@
 #![deny(unsafe_code)]
 
 pub mod channel;
+pub mod doctor;
 pub mod event;
+pub mod jail;
 pub mod launcher;
 pub mod spec;
 
