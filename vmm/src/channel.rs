@@ -19,6 +19,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroize;
 
 /// Longest message, bytes.
 pub const MESSAGE_MAX: usize = 64 * 1024;

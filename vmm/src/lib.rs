@@ -2,9 +2,11 @@
 #![deny(unsafe_code)]
 
 pub mod channel;
+pub mod doctor;
 pub mod event;
 pub mod image;
 pub mod kvm;
+pub mod jail;
 pub mod launcher;
 pub mod machine;
 pub mod memory;
