@@ -189,9 +189,11 @@ impl Server {
             Ok(None) | Err(Errno::INTR) => return true,
             Err(error) => format!("unknown ({error})"),
         };
-        let Some(child) = self.children.remove(&key) else { return true };
-        self.slots.give_back(child.slot);
-        self.reply(&LauncherReply::Exited { id: child.id, status }, &[])
+        let Some(Child { id, pidfd, slot }) = self.children.remove(&key) else { return true };
+        // All of it is gone before weir hears of it.
+        drop(pidfd);
+        self.slots.give_back(slot);
+        self.reply(&LauncherReply::Exited { id, status }, &[])
     }
 
     /// False: weir is gone.

@@ -56,7 +56,7 @@ fn overflow_stack(depth: i32) -> i32 {
 }
 
 fn raw(number: &str, arguments: &[&str]) -> String {
-    let mut values = [0; 5];
+    let mut values = [0; 6];
     for (value, text) in values.iter_mut().zip(arguments) {
         *value = text.parse().unwrap();
     }
@@ -106,18 +106,18 @@ fn mode(bits: u32) -> fs::Permissions {
 
 /// Numbers of all open file descriptors and what they are.
 fn descriptors() -> String {
-    let open = (0..4096_u64).filter(|&fd| call(libc::SYS_fcntl, [fd, 1, 0, 0, 0]).is_ok());
+    let open = (0..4096_u64).filter(|&fd| call(libc::SYS_fcntl, [fd, 1, 0, 0, 0, 0]).is_ok());
     open.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Effective, permitted, inheritable, bounding, ambient; then securebits.
 fn sets() -> String {
     let own = capabilities(None).unwrap();
-    let by_prctl = |operation: i32, argument: Option<u64>| {
-        (0..64_u64).filter(|&number| {
+    let by_prctl = move |operation: i32, argument: Option<u64>| {
+        (0..64_u64).filter(move |&number| {
             let arguments = match argument {
-                Some(argument) => [operation as u64, argument, number, 0, 0],
-                None => [operation as u64, number, 0, 0, 0],
+                Some(argument) => [operation as u64, argument, number, 0, 0, 0],
+                None => [operation as u64, number, 0, 0, 0, 0],
             };
             call(libc::SYS_prctl, arguments).is_ok_and(|held| held == 1)
         })
@@ -157,13 +157,14 @@ fn processes() -> String {
     let parent = rustix::process::getppid();
     let session = rustix::process::getsid(None).unwrap().as_raw_nonzero();
     // Signal 0 to everything that can be seen.
-    let others = call(libc::SYS_kill, [u64::MAX, 0, 0, 0, 0]).unwrap_err().raw_os_error();
+    let others = call(libc::SYS_kill, [u64::MAX, 0, 0, 0, 0, 0]).unwrap_err().raw_os_error();
     let visible = (2..=40_000_u64).filter(|&pid| {
-        call(libc::SYS_kill, [pid, 0, 0, 0, 0])
+        call(libc::SYS_kill, [pid, 0, 0, 0, 0, 0])
             .map_or_else(|e| e.raw_os_error() != Some(libc::ESRCH), |_| true)
     });
     let visible = visible.count();
-    let attach = call(libc::SYS_ptrace, [libc::PTRACE_ATTACH.into(), 2, 0, 0, 0]).unwrap_err().raw_os_error();
+    let attach =
+        call(libc::SYS_ptrace, [libc::PTRACE_ATTACH.into(), 2, 0, 0, 0, 0]).unwrap_err().raw_os_error();
     let esrch = Some(libc::ESRCH);
     let fork = outcome(Command::new("/bin/true").spawn());
     format!(
