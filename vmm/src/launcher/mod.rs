@@ -33,6 +33,8 @@ pub use child::{Body, Inherited};
 pub use spawn::{LauncherHandle, SpawnError, spawn, spawn_command};
 
 use crate::jail::{BpfProgram, JailError, seccomp};
+use crate::kvm;
+use seccompiler::BackendError;
 use server::Server;
 
 /// What a launcher's children are made of.
@@ -46,16 +48,21 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The real thing, around `body`. Without /dev/kvm it still serves, so that each start says what is missing.
+    /// The real thing. Without /dev/kvm it still serves, so that each start says what is missing.
     ///
     /// # Errors
     /// The system call filter cannot be made: a bug.
-    pub fn new(body: Body) -> io::Result<Self> {
-        Ok(Self {
-            kvm: confine::open_kvm(),
-            body,
-            filter: Some(seccomp::compile().map_err(io::Error::other)?),
-        })
+    pub fn new() -> Result<Self, BackendError> {
+        let kvm = kvm::open().map_err(|error| crate::message(&error));
+        Ok(Self { kvm, body: child::run_machine, filter: Some(seccomp::compile()?) })
+    }
+}
+
+/// [`run`] with the real [`Setup`]: the whole of `weir launcher`.
+pub fn main() -> ! {
+    match Setup::new() {
+        Ok(setup) => run(setup),
+        Err(error) => end(Err(LauncherError::Filter(error))),
     }
 }
 
@@ -63,10 +70,14 @@ impl Setup {
 /// exits. It closes every file descriptor that it does not know, so it never returns to anyone who might own one.
 /// Call it before anything starts a thread.
 pub fn run(setup: Setup) -> ! {
-    let code = match serve(setup) {
+    end(serve(setup))
+}
+
+fn end(result: Result<(), LauncherError>) -> ! {
+    let code = match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("launcher: {}", child::with_sources(&error));
+            eprintln!("launcher: {}", crate::message(&error));
             1
         }
     };
@@ -78,6 +89,8 @@ pub fn run(setup: Setup) -> ! {
 enum LauncherError {
     #[error("standard input is no launcher socket: `weir serve` starts the launcher")]
     Socket(#[source] io::Error),
+    #[error("compile the system call filter")]
+    Filter(#[source] BackendError),
     #[error("confine the launcher")]
     Confine(#[source] JailError),
     #[error("serve")]

@@ -20,3 +20,14 @@ pub(crate) fn getpid_32_bit() -> i32 {
     }
     result
 }
+
+/// fork; the child exits at once.
+pub(crate) fn fork_a_child_that_exits() -> io::Result<()> {
+    // SAFETY: this process has one thread, and the child does nothing but exit.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: ends the child without running anything.
+        0 => unsafe { libc::_exit(0) },
+        _ => Ok(()),
+    }
+}
