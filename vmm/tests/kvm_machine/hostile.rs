@@ -8,7 +8,9 @@ use super::harness::Vm;
 #[track_caller]
 fn crash(code: &[u8], expected: &str) {
     let (reason, events) = Vm::start(code).finish();
-    let ExitReason::Crashed(CrashReason::UnexpectedExit(text)) = &reason else { panic!("{expected}: {reason:?}") };
+    let ExitReason::Crashed(CrashReason::UnexpectedExit(text)) = &reason else {
+        panic!("{expected}: {reason:?}")
+    };
     assert!(text.starts_with(expected), "{text:?} starts with {expected:?}");
     assert!(text.contains("(rip 0x200"), "{text:?} says where");
     assert_eq!(events, []);
