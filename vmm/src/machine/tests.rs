@@ -114,7 +114,7 @@ proptest! {
         let tables = build(&plan);
         prop_assert_eq!(tables.pages.len(), table_count(&plan.mappings), "the count is exact");
         for mapping in &plan.mappings {
-            for address in mapping.range.clone().step_by(PAGE as usize) {
+            for address in mapping.range.clone().step_by(4096) {
                 let page = walk(&tables, address).unwrap();
                 prop_assert_eq!((page.physical, page.write, page.user, page.execute), promised(mapping, address));
                 prop_assert!(page.size == PAGE || (mapping.large && page.size == LARGE_PAGE));

@@ -68,8 +68,8 @@ fn privileged_instructions_are_general_protection_faults() {
 #[test]
 fn software_interrupts_reach_no_ring_0_gate() {
     for code in [guests::interrupt_80::code(), guests::interrupt_14::code()] {
-        let facts = facts(code, 0);
-        // #GP; a software KVM may not know the instruction and say #UD. QEMU's TCG has an error code of its own.
+        let facts = fault(code);
+        // #GP; a software KVM may not know the instruction and say #UD. QEMU's TCG has its own idea of error code and RIP.
         assert!([6, 13].contains(&facts.vector), "{facts:x?}");
     }
 }

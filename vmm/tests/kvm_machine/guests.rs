@@ -530,6 +530,17 @@ store! {
     store_misaligned: "{park} + 4", "1";
     store_across_the_page: "{control} + 0xffc", "1";
 }
+// An instruction that KVM's emulator does not know.
+guest!(
+    odd_instruction,
+    "mov ecx, {fault_handler}",
+    "mov eax, {report_fault}",
+    "mov [rcx], rax",
+    "mov ecx, {control}",
+    "popcnt rax, [rcx]",
+    "mov ecx, {report}",
+    "jmp rcx",
+);
 guest!(store_short, "mov ecx, {park}", "mov [rcx], eax");
 guest!(load_park, "mov ecx, {park}", "mov rax, [rcx]");
 guest!(load_short, "mov ecx, {control}", "mov eax, [rcx]");
