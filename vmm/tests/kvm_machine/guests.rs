@@ -342,7 +342,6 @@ fault! {
     non_canonical: "mov rax, 0x800000000000", "mov rax, [rax]";
     non_canonical_stack: "mov rsp, 0x900000000000", "push rax";
     single_step: "pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop";
-    simd: "mov dword ptr [rsp - 8], 0x1f00", "ldmxcsr [rsp - 8]", "xorps xmm0, xmm0", "divps xmm0, xmm0";
     x87: "mov word ptr [rsp - 8], 0x340", "fldcw [rsp - 8]", "fldz", "fldz", "fdivp", "fwait";
 
     read_null: "xor eax, eax", "mov rax, [rax]";
@@ -531,6 +530,17 @@ store! {
     store_misaligned: "{park} + 4", "1";
     store_across_the_page: "{control} + 0xffc", "1";
 }
+// An instruction that KVM's emulator does not know.
+guest!(
+    odd_instruction,
+    "mov ecx, {fault_handler}",
+    "mov eax, {report_fault}",
+    "mov [rcx], rax",
+    "mov ecx, {control}",
+    "popcnt rax, [rcx]",
+    "mov ecx, {report}",
+    "jmp rcx",
+);
 guest!(store_short, "mov ecx, {park}", "mov [rcx], eax");
 guest!(load_park, "mov ecx, {park}", "mov rax, [rcx]");
 guest!(load_short, "mov ecx, {control}", "mov eax, [rcx]");
