@@ -98,7 +98,7 @@ fn bring_up() -> Vec<Step> {
 }
 
 fn low(address: u64) -> u32 {
-    u32::try_from(address).unwrap()
+    u32::try_from(address).expect("all addresses here are below 4 GiB")
 }
 
 /// Writes descriptor 0 and makes it the first available chain.
@@ -132,12 +132,12 @@ fn to_host() -> Vec<u8> {
 
 /// Starts a guest with this script; the other end of its network.
 fn start(steps: &[Step]) -> (Vm, UnixDatagram) {
-    let (tap, host) = UnixDatagram::pair().unwrap();
-    tap.set_nonblocking(true).unwrap();
-    host.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (tap, host) = UnixDatagram::pair().expect("a socket pair is to be had");
+    tap.set_nonblocking(true).expect("the socket is open");
+    host.set_read_timeout(Some(PATIENCE)).expect("the socket is open");
     let mut memory = vec![0; 0x5000];
     let mut put = |address: u64, bytes: &[u8]| {
-        let at = usize::try_from(address - RINGS[0][0]).unwrap();
+        let at = usize::try_from(address - RINGS[0][0]).expect("the segment is small");
         memory[at..at + bytes.len()].copy_from_slice(bytes);
     };
     put(TO_SEND, &[[0xff; 12].to_vec(), to_host()].concat());
