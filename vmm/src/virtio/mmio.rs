@@ -1,6 +1,6 @@
 //! The virtio-mmio transport: one page of registers in front of one device (virtio 1.2, section 4.2.2).
 //!
-//! Its life follows the status register, see [`super::status`]. Register accesses that make no sense (another width
+//! Its life follows the status register, see `status.rs`. Register accesses that make no sense (another width
 //! than 4 bytes, unaligned, unknown, out of turn) read as zero and write nothing.
 
 use std::io;

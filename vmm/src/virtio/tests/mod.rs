@@ -8,6 +8,7 @@ mod registers;
 mod rx;
 mod tap;
 mod traffic;
+mod transport;
 mod tx;
 
 use std::net::Ipv4Addr;
