@@ -1,1 +1,291 @@
+//! The stack against another one over an in-memory link.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use embedded_io_async::{Read, Write};
+use proptest::prelude::*;
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::Instant as StackInstant;
+use smoltcp::wire::Ipv4Address;
+
+use super::ethernet::{Ethernet, LinkAddress, Receive, Transmit};
+use super::sockets::Sockets;
+use super::stack::{IpAddress, Stack};
+use super::{TcpListener, TcpStream};
+use crate::clock::Instant;
+
+const HOST: [u8; 4] = [10, 0, 0, 0];
+const GUEST: [u8; 4] = [10, 0, 0, 1];
+const LINK: LinkAddress = LinkAddress { mac: [2, 0, 0, 0, 0, 1], gateway_mac: [2, 0, 0, 0, 0, 2], mtu: 1500 };
+const PORT: u16 = 80;
+/// Buffers of one connection of the guest, bytes.
+const PER_CONNECTION: usize = 96 * 1024;
+
+/// One direction of the link.
+#[derive(Clone, Default)]
+struct Wire(Rc<RefCell<VecDeque<Vec<u8>>>>);
+
+/// The receiving end of a wire.
+struct End(Wire, Option<Vec<u8>>);
+
+impl Receive for End {
+    fn peek(&mut self) -> Option<&[u8]> {
+        if self.1.is_none() {
+            self.1 = self.0.0.borrow_mut().pop_front();
+        }
+        self.1.as_deref()
+    }
+    fn release(&mut self) {
+        self.1 = None;
+    }
+}
+
+impl Transmit for Wire {
+    fn has_room(&mut self) -> bool {
+        self.0.borrow().len() < 64
+    }
+    fn transmit<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut frame = vec![0; length];
+        let result = fill(&mut frame);
+        self.0.borrow_mut().push_back(frame);
+        result
+    }
+}
+
+/// A guest with one listener, and a host with sockets.
+struct World {
+    guest: Stack<End, Wire>,
+    listener: TcpListener,
+    host: smoltcp::iface::Interface,
+    device: Ethernet<End, Wire>,
+    clients: SocketSet<'static>,
+    to_guest: Wire,
+    now: Instant,
+}
+
+impl World {
+    /// A guest with room for `connections`.
+    fn new(connections: usize) -> Self {
+        let (to_guest, to_host) = (Wire::default(), Wire::default());
+        let sockets = Rc::new(RefCell::new(Sockets::new(connections * PER_CONNECTION)));
+        let ip = IpAddress { address: GUEST, prefix: 31, gateway: HOST };
+        let guest =
+            Stack::new(End(to_guest.clone(), None), to_host.clone(), LINK, ip, 1, Rc::clone(&sockets));
+        let link = LinkAddress { mac: LINK.gateway_mac, gateway_mac: LINK.mac, ..LINK };
+        let mut device = Ethernet::new(End(to_host, None), to_guest.clone(), link);
+        let config = smoltcp::iface::Config::new(smoltcp::wire::HardwareAddress::Ip);
+        let mut host = smoltcp::iface::Interface::new(config, &mut device, StackInstant::ZERO);
+        let cidr = smoltcp::wire::IpCidr::new(Ipv4Address::from(HOST).into(), 31);
+        host.update_ip_addrs(|addresses| addresses.push(cidr).unwrap());
+        let listener = TcpListener::bind(&sockets, PORT).unwrap();
+        let clients = SocketSet::new(Vec::new());
+        Self { guest, listener, host, device, clients, to_guest, now: Instant::from_nanos(0) }
+    }
+
+    fn connect(&mut self, port: u16) -> SocketHandle {
+        let buffer = || SocketBuffer::new(vec![0; 8192]);
+        let mut socket = Socket::new(buffer(), buffer());
+        socket.connect(self.host.context(), (Ipv4Address::from(GUEST), PORT), port).unwrap();
+        self.clients.add(socket)
+    }
+
+    fn client(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
+        self.clients.get_mut(handle)
+    }
+
+    fn state(&self, handle: SocketHandle) -> State {
+        self.clients.get::<Socket<'_>>(handle).state()
+    }
+
+    /// One batch in each direction; half a millisecond passes.
+    fn step(&mut self) {
+        self.now = self.now + Duration::from_micros(500);
+        let now = StackInstant::from_micros(i64::try_from(self.now.nanos() / 1000).unwrap());
+        self.host.poll(now, &mut self.device, &mut self.clients);
+        self.guest.receive(self.now);
+        self.guest.transmit(self.now);
+    }
+
+    fn steps(&mut self, count: usize) {
+        (0..count).for_each(|_| self.step());
+    }
+
+    /// Every connection that waits to be accepted.
+    fn accept_all(&self) -> Vec<TcpStream> {
+        std::iter::from_fn(|| {
+            let accept = pin!(self.listener.accept());
+            match accept.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(stream) => Some(stream),
+                Poll::Pending => None,
+            }
+        })
+        .collect()
+    }
+}
+
+#[test]
+fn a_burst_of_connections_is_taken_whole() {
+    let mut world = World::new(200);
+    let clients: Vec<_> = (0..200).map(|at| world.connect(10_000 + at)).collect();
+    world.steps(40);
+    assert!(clients.iter().all(|client| world.state(*client) == State::Established));
+    assert_eq!(world.accept_all().len(), 200);
+}
+
+#[test]
+fn at_the_limit_a_connection_waits_and_is_not_refused() {
+    let mut world = World::new(2);
+    let clients = [10_001, 10_002, 10_003].map(|port| world.connect(port));
+    world.steps(20);
+    assert_eq!(
+        clients.map(|client| world.state(client)),
+        [State::Established, State::Established, State::SynSent]
+    );
+    let mut streams = world.accept_all();
+    drop(streams.remove(0));
+    world.client(clients[0]).close();
+    // The client asks again after a second.
+    world.steps(4000);
+    assert_eq!(world.state(clients[2]), State::Established);
+    assert_eq!(world.accept_all().len(), 1);
+}
+
+#[test]
+fn a_client_port_can_be_used_again_at_once() {
+    let mut world = World::new(4);
+    for round in 0..20 {
+        let client = world.connect(10_001);
+        world.steps(4);
+        assert_eq!(world.state(client), State::Established, "round {round}");
+        // The guest closes first, so the connection ends in TIME-WAIT on its side.
+        assert_eq!(world.accept_all().len(), 1);
+        world.steps(4);
+        world.client(client).close();
+        world.steps(4);
+        assert_eq!(world.state(client), State::Closed);
+        world.clients.remove(client);
+    }
+}
+
+#[test]
+fn a_listener_that_is_dropped_refuses_connections() {
+    let mut world = World::new(4);
+    let waiting = world.connect(10_001);
+    world.steps(4);
+    let sockets = Rc::new(RefCell::new(Sockets::new(PER_CONNECTION)));
+    let other = TcpListener::bind(&sockets, PORT).unwrap();
+    assert!(TcpListener::bind(&sockets, PORT).is_none());
+    drop(std::mem::replace(&mut world.listener, other));
+    world.steps(4);
+    assert_eq!(world.state(waiting), State::Closed);
+    let late = world.connect(10_002);
+    world.steps(4);
+    assert_eq!(world.state(late), State::Closed);
+}
+
+#[test]
+fn a_connection_that_its_peer_never_ends_is_ended() {
+    let mut world = World::new(1);
+    let client = world.connect(10_001);
+    world.steps(4);
+    drop(world.accept_all());
+    world.steps(4);
+    assert_eq!(world.state(client), State::CloseWait);
+    // The peer goes on sending and never closes; after the linger time it is reset.
+    world.steps(2 * 11_000);
+    assert_eq!(world.state(client), State::Closed);
+    let next = world.connect(10_002);
+    world.steps(4);
+    assert_eq!(world.state(next), State::Established);
+}
+
+/// Sends everything back until the peer closes.
+async fn echo(mut stream: TcpStream) {
+    let mut buffer = [0; 1000];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        stream.write_all(&buffer[..count]).await.unwrap();
+    }
+}
+
+#[test]
+fn bytes_come_back_through_streams_and_an_idle_stack_has_no_deadline() {
+    let mut world = World::new(1);
+    let client = world.connect(10_001);
+    world.steps(4);
+    let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(echo(world.accept_all().remove(0)));
+    let sent: Vec<u8> = (0..300_000u32).map(|at| at.to_le_bytes()[usize::from(at % 7 == 0)]).collect();
+    let (mut received, mut at) = (Vec::new(), 0);
+    for _ in 0..2000 {
+        let socket = world.client(client);
+        at += socket.send_slice(&sent[at..]).unwrap();
+        while let Ok(count @ 1..) = socket.recv(|part| {
+            (part.len(), {
+                received.extend_from_slice(part);
+                part.len()
+            })
+        }) {
+            assert!(count > 0);
+        }
+        assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        world.step();
+    }
+    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+    world.client(client).close();
+    world.steps(4);
+    assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    drop(task);
+    world.steps(20);
+    assert_eq!(world.state(client), State::TimeWait);
+    assert_eq!(world.guest.deadline(world.now), None, "nothing to do, nothing to wait for");
+}
+
+#[test]
+fn frames_for_others_are_dropped() {
+    let mut world = World::new(1);
+    world.connect(10_001);
+    let now = StackInstant::ZERO;
+    world.host.poll(now, &mut world.device, &mut world.clients);
+    let syn = world.to_guest.0.borrow_mut().pop_front().unwrap();
+    let altered = |at: usize, byte: u8| {
+        let mut frame = syn.clone();
+        frame[at] = byte;
+        frame
+    };
+    // Another MAC address, another protocol, another IP address, no payload.
+    let frames = [altered(5, 9), altered(13, 6), altered(33, 9), syn[..14].to_vec(), Vec::new()];
+    world.to_guest.0.borrow_mut().extend(frames);
+    world.steps(2);
+    assert_eq!(world.accept_all().len(), 0);
+    world.to_guest.0.borrow_mut().push_back(syn);
+    world.steps(4);
+    assert_eq!(world.accept_all().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn damaged_frames_never_panic(changes in proptest::collection::vec((0usize..80, any::<u8>(), 0usize..90), 1..30)) {
+        let mut world = World::new(2);
+        world.connect(10_001);
+        for (at, byte, length) in changes {
+            let now = StackInstant::from_micros(i64::try_from(world.now.nanos() / 1000).unwrap());
+            world.host.poll(now, &mut world.device, &mut world.clients);
+            let damaged = world.to_guest.0.borrow().back().map(|frame| {
+                let mut frame = frame.clone();
+                let at = at % frame.len();
+                frame[at] = byte;
+                frame.truncate(length);
+                frame
+            });
+            world.to_guest.0.borrow_mut().extend(damaged);
+            world.step();
+        }
+    }
+}

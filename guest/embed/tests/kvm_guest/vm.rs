@@ -1,0 +1,100 @@
+//! A VM on a thread of this process.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use weir_net::tap::{TapLink, TapPool};
+use weir_vmm::{ExitReason, NetSpec, VmEvent, VmId, VmSpec, channel as socket, event, kvm, machine};
+
+/// Port that guests listen on.
+pub(crate) const PORT: u16 = 9000;
+/// Identity of every VM here: each case has one.
+pub(crate) const ID: u64 = 42;
+const MTU: u16 = 1500;
+
+/// A running guest.
+pub(crate) struct Vm {
+    weir: OwnedFd,
+    reason: Receiver<ExitReason>,
+    tap: TapLink,
+}
+
+impl Vm {
+    /// Starts `image` with `args` in 16 MiB.
+    pub(crate) fn start(taps: &TapPool, image: &[u8], args: &[&str]) -> Self {
+        let kvm = kvm::open().unwrap_or_else(|error| panic!("{error}"));
+        let (control, weir) = socket::pair().unwrap();
+        let tap = taps.acquire().unwrap_or_else(|error| panic!("{error}"));
+        let fd = tap.fd().try_clone_to_owned().unwrap();
+        let (spec, image) = (spec(&tap, args), sealed(image));
+        let (sender, reason) = channel();
+        // Not joined: a machine that does not stop must fail its test, not hang it.
+        thread::spawn(move || sender.send(machine::run(kvm, &spec, &image, Some(fd), control)));
+        Self { weir, reason, tap }
+    }
+
+    /// Starts `image` and waits until it is READY.
+    pub(crate) fn ready(taps: &TapPool, image: &[u8], args: &[&str]) -> Self {
+        let vm = Self::start(taps, image, args);
+        match event::recv(&vm.weir).unwrap() {
+            Some(VmEvent::Ready) => vm,
+            other => panic!("{other:?}, {:?}", vm.reason()),
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (self.tap.link().guest, PORT).into()
+    }
+
+    /// Why it ended, once it has.
+    pub(crate) fn reason(&self) -> ExitReason {
+        self.reason.recv_timeout(Duration::from_secs(8)).expect("the machine stops in bounded time")
+    }
+
+    /// The next event; `None`: it has ended.
+    pub(crate) fn event(&self) -> Option<VmEvent> {
+        event::recv(&self.weir).unwrap()
+    }
+
+    /// Ends it, and says why it ended.
+    pub(crate) fn stop(self) -> ExitReason {
+        event::command(&self.weir, weir_vmm::VmCommand::Stop).unwrap();
+        self.reason()
+    }
+}
+
+fn spec(tap: &TapLink, args: &[&str]) -> VmSpec {
+    let link = tap.link();
+    let net = NetSpec {
+        mac: link.guest_mac,
+        address: link.guest,
+        prefix: link.prefix,
+        gateway: link.host,
+        gateway_mac: link.host_mac,
+        mtu: MTU,
+    };
+    VmSpec {
+        id: VmId(ID),
+        pool: "test".into(),
+        memory: 16 << 20,
+        vcpus: 1,
+        net: Some(net),
+        env: vec![("PORT".into(), PORT.to_string()), ("GREETING".into(), "good morning".into())],
+        args: args.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn sealed(bytes: &[u8]) -> File {
+    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    let mut file = File::from(memfd_create("image", flags).unwrap());
+    file.write_all(bytes).unwrap();
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL).unwrap();
+    file
+}
