@@ -1,8 +1,13 @@
 //! What a VM's process and weir say to each other over the VM's control socket.
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
+
+use crate::channel::{self, ChannelError};
 
 /// From a VM's process to weir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,5 +107,97 @@ impl fmt::Display for CrashReason {
             Self::Virtio(text) => write!(f, "virtio violation: {text}"),
             Self::UnexpectedExit(text) => write!(f, "unexpected exit: {text}"),
         }
+    }
+}
+
+/// Sends `event` to weir. On a non-blocking socket it never waits: see [`ChannelError::would_block`].
+///
+/// # Errors
+/// See [`ChannelError`].
+pub fn send(socket: impl AsFd, event: &VmEvent) -> Result<(), ChannelError> {
+    channel::send(socket.as_fd(), event, &[])
+}
+
+/// Sends `event` to weir and waits up to `patience` for room: for the last word, which must not be lost to a socket
+/// that is full of log lines, nor keep the process of a dead VM alive.
+///
+/// # Errors
+/// See [`ChannelError`]; would-block: there was no room in time.
+pub fn send_within(socket: impl AsFd, event: &VmEvent, patience: Duration) -> Result<(), ChannelError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match send(&socket, event) {
+            Err(error) if error.would_block() => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() || !wait_for_room(socket.as_fd(), left) {
+                    return Err(error);
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// False if waiting is of no use.
+fn wait_for_room(socket: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let Ok(timeout) = Timespec::try_from(timeout) else { return false };
+    match poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)], Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => true,
+        Err(_) => false,
+    }
+}
+
+/// Receives an event from a VM's process; `None`: it closed its end. For weir's side of the socket.
+///
+/// # Errors
+/// See [`ChannelError`].
+pub fn recv(socket: impl AsFd) -> Result<Option<VmEvent>, ChannelError> {
+    Ok(channel::recv(socket.as_fd())?.map(|(event, _)| event))
+}
+
+/// Sends `command` to a VM's process. For weir's side of the socket.
+///
+/// # Errors
+/// See [`ChannelError`].
+pub fn command(socket: impl AsFd, command: VmCommand) -> Result<(), ChannelError> {
+    channel::send(socket.as_fd(), &command, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{OFlags, fcntl_setfl};
+
+    #[test]
+    fn events_keep_their_order_and_end_with_the_sender() {
+        let (vm, weir) = channel::pair().unwrap();
+        let events = [VmEvent::Ready, VmEvent::Log("x".into()), VmEvent::Exit(ExitReason::Exited(3))];
+        for event in &events {
+            send(&vm, event).unwrap();
+        }
+        drop(vm);
+        for event in events {
+            assert_eq!(recv(&weir).unwrap(), Some(event));
+        }
+        assert_eq!(recv(&weir).unwrap(), None);
+    }
+
+    #[test]
+    fn the_last_word_waits_for_room_but_not_for_ever() {
+        let (vm, weir) = channel::pair().unwrap();
+        fcntl_setfl(&vm, OFlags::NONBLOCK).unwrap();
+        let line = VmEvent::Log("x".repeat(1000));
+        let sent = (0..100_000).take_while(|_| send(&vm, &line).is_ok()).count();
+        assert!(sent < 100_000, "the socket is full");
+        let last = VmEvent::Exit(ExitReason::Stopped);
+        assert!(send_within(&vm, &last, Duration::ZERO).unwrap_err().would_block());
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| send_within(&vm, &last, Duration::from_secs(60)));
+            for _ in 0..sent {
+                assert_eq!(recv(&weir).unwrap(), Some(line.clone()));
+            }
+            assert_eq!(recv(&weir).unwrap(), Some(last.clone()));
+            sender.join().unwrap().unwrap();
+        });
     }
 }

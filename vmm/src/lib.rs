@@ -4,9 +4,21 @@
 pub mod channel;
 pub mod doctor;
 pub mod event;
+pub mod image;
+pub mod kvm;
 pub mod jail;
 pub mod launcher;
+pub mod machine;
+pub mod memory;
 pub mod spec;
+mod sys;
+pub mod virtio;
 
 pub use event::{CrashReason, ExitReason, VmCommand, VmEvent};
 pub use spec::{NetSpec, VmId, VmSpec};
+
+/// An error with its causes: "open /dev/kvm: No such file or directory".
+pub(crate) fn message(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -37,8 +37,10 @@ pub struct TrapArea {
     pub rsp: u64,
     /// Interrupted SS.
     pub ss: u64,
+    /// RFLAGS of the last `syscall`'s caller.
+    pub syscall_rflags: u64,
     /// Scratch of the gates.
-    pub scratch: [u64; 3],
+    pub scratch: [u64; 2],
 }
 
 /// Offsets into [`TrapArea`], for assembler.
@@ -70,6 +72,8 @@ pub mod offset {
     pub const RSP: usize = offset_of!(TrapArea, rsp);
     /// [`TrapArea::ss`]
     pub const SS: usize = offset_of!(TrapArea, ss);
+    /// [`TrapArea::syscall_rflags`]
+    pub const SYSCALL_RFLAGS: usize = offset_of!(TrapArea, syscall_rflags);
     /// [`TrapArea::scratch`]
     pub const SCRATCH: usize = offset_of!(TrapArea, scratch);
 }

@@ -1,0 +1,97 @@
+//! The TCP/IP stack (smoltcp) between frames and sockets.
+
+use alloc::rc::Rc;
+use core::cell::RefCell;
+
+use smoltcp::iface::{Config, Interface, PollResult};
+use smoltcp::time::Instant as StackInstant;
+use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
+
+use super::ethernet::{Ethernet, LinkAddress, Receive, Transmit};
+use super::sockets::{Sockets, Verdict};
+use super::syn::Syn;
+use crate::clock::Instant;
+
+/// This end's IPv4 configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IpAddress {
+    pub(crate) address: [u8; 4],
+    pub(crate) prefix: u8,
+    pub(crate) gateway: [u8; 4],
+}
+
+/// One link and the sockets behind it.
+pub(crate) struct Stack<R, T> {
+    interface: Interface,
+    device: Ethernet<R, T>,
+    sockets: Rc<RefCell<Sockets>>,
+}
+
+impl<R: Receive, T: Transmit> Stack<R, T> {
+    pub(crate) fn new(
+        receiver: R,
+        transmitter: T,
+        link: LinkAddress,
+        ip: IpAddress,
+        seed: u64,
+        sockets: Rc<RefCell<Sockets>>,
+    ) -> Self {
+        let mut device = Ethernet::new(receiver, transmitter, link);
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, StackInstant::ZERO);
+        let cidr = Ipv4Cidr::new(Ipv4Address::from(ip.address), ip.prefix.min(32));
+        interface.update_ip_addrs(|addresses| {
+            // The list is empty and holds at least one.
+            let _ = addresses.push(IpCidr::Ipv4(cidr));
+        });
+        // As above, for the routes.
+        let _ = interface.routes_mut().add_default_ipv4_route(Ipv4Address::from(ip.gateway));
+        Self { interface, device, sockets }
+    }
+
+    /// Takes everything that was received.
+    pub(crate) fn receive(&mut self, now: Instant) {
+        let now = stack_time(now);
+        let mut sockets = self.sockets.borrow_mut();
+        while let Some(packet) = self.device.peek() {
+            if let Some(syn) = Syn::parse(packet)
+                && sockets.admit(syn) == Verdict::Drop
+            {
+                self.device.discard();
+                continue;
+            }
+            let result = self.interface.poll_ingress_single(now, &mut self.device, &mut sockets.set);
+            if matches!(result, smoltcp::iface::PollIngressSingleResult::None) {
+                // No room for an answer: the rest waits until the device has taken what is queued.
+                break;
+            }
+        }
+        sockets.sort(now);
+    }
+
+    /// Queues everything that can be sent.
+    pub(crate) fn transmit(&mut self, now: Instant) {
+        let now = stack_time(now);
+        let mut sockets = self.sockets.borrow_mut();
+        while self.interface.poll_egress(now, &mut self.device, &mut sockets.set)
+            == PollResult::SocketStateChanged
+        {}
+        sockets.sort(now);
+    }
+
+    /// When to come back even if nothing is received; not later than `now`: at once.
+    pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        if self.device.peek().is_some() {
+            return Some(now);
+        }
+        let sockets = self.sockets.borrow();
+        let stack = self.interface.poll_at(stack_time(now), &sockets.set);
+        let earliest = stack.into_iter().chain(sockets.deadline()).min()?;
+        Some(Instant::from_nanos(u64::try_from(earliest.total_micros()).unwrap_or(0).saturating_mul(1000)))
+    }
+}
+
+fn stack_time(now: Instant) -> StackInstant {
+    StackInstant::from_micros(i64::try_from(now.nanos() / 1000).unwrap_or(i64::MAX))
+}

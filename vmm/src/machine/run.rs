@@ -1,0 +1,262 @@
+//! The machine's one loop: run the guest until it asks for something, do it, run on.
+//!
+//! ```text
+//!            KVM_RUN returns                  PARK, queues served, nothing for the guest
+//! Running ───────────────────> Handling ─────────────────────────────────────────────────> Parked (ppoll)
+//!    ^                          │  │  ^                                                       │
+//!    └──────────────────────────┘  │  └─────── TAP, deadline, control socket ─────────────────┘
+//!                                  └──> ended: EXIT, crash, Stop or end of file on the control socket
+//! ```
+//! One thread, no locks: queues are served only here, while the guest stands still.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use weir_abi::control::{EXIT_MAX, LOG_MAX, Slice};
+use weir_abi::layout;
+
+use super::control::{self, Request};
+use super::outbox::{Outbox, WeirGone};
+use super::{exit, interrupt};
+use crate::event::{CrashReason, ExitReason};
+use crate::memory::PAGE;
+use crate::sys::{self, KickTarget, MappedVm};
+use crate::virtio::net::NetDevice;
+use crate::virtio::{DeviceError, Progress, Tap, Transport};
+
+/// The guest's network interface.
+pub(crate) type Network = Transport<NetDevice<Tap>>;
+
+/// A VM. Fields are dropped in this order: kicks end before the vCPU, and memory goes last.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) _kick: KickTarget,
+    pub(crate) vcpu: VcpuFd,
+    pub(crate) _vm: MappedVm,
+    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) network: Option<Network>,
+    pub(crate) control: OwnedFd,
+    pub(crate) outbox: Outbox,
+}
+
+impl From<WeirGone> for ExitReason {
+    fn from(_: WeirGone) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<DeviceError> for ExitReason {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Violation(violation) => Self::Crashed(CrashReason::Virtio(violation.to_string())),
+            other => Self::Host(crate::message(&other)),
+        }
+    }
+}
+
+/// What KVM_RUN returned with, freed from the vCPU's memory.
+enum Stop {
+    /// A store of the first `size` bytes.
+    Write { address: u64, data: [u8; 8], size: usize },
+    /// It was answered; run on.
+    Done,
+    /// A signal.
+    Kicked,
+    /// The guest cannot go on.
+    Crash(CrashReason),
+    /// KVM cannot go on.
+    Host(String),
+}
+
+impl Machine {
+    /// Runs the guest to its end.
+    pub(crate) fn run(mut self) -> ExitReason {
+        // A command that came before the kick was armed sent no signal.
+        let mut end = interrupt::commands(&self.control);
+        while end.is_ok() {
+            end = self.step();
+        }
+        // If weir is gone nobody misses them.
+        let _ = self.outbox.report_dropped(self.control.as_fd());
+        end.err().unwrap_or(ExitReason::Stopped)
+    }
+
+    fn step(&mut self) -> Result<(), ExitReason> {
+        match self.enter()? {
+            Stop::Write { address, data, size } => self.store(address, &data[..size]),
+            Stop::Done => Ok(()),
+            Stop::Kicked => {
+                // Cleared before the socket is read: what arrives after that kicks again.
+                self.vcpu.set_kvm_immediate_exit(0);
+                interrupt::commands(&self.control)?;
+                Ok(self.outbox.flush(self.control.as_fd())?)
+            }
+            Stop::Crash(CrashReason::UnexpectedExit(text)) => Err(self.unexpected(&text)),
+            Stop::Crash(CrashReason::Emulation(_)) => {
+                let (suberror, data) = sys::internal_error(&mut self.vcpu);
+                let text = self.located(&format!("suberror {suberror}, data {data:x?}"));
+                Err(ExitReason::Crashed(CrashReason::Emulation(text)))
+            }
+            Stop::Crash(reason) => Err(ExitReason::Crashed(reason)),
+            Stop::Host(text) => Err(ExitReason::Host(self.located(&text))),
+        }
+    }
+
+    /// Runs the guest until it stops; loads from devices are answered here, where KVM keeps their buffer.
+    fn enter(&mut self) -> Result<Stop, ExitReason> {
+        let unexpected = |text: String| Stop::Crash(CrashReason::UnexpectedExit(text));
+        Ok(match self.vcpu.run() {
+            Ok(VcpuExit::MmioWrite(address, bytes)) => {
+                let mut data = [0; 8];
+                data[..bytes.len()].copy_from_slice(bytes);
+                Stop::Write { address, data, size: bytes.len() }
+            }
+            Ok(VcpuExit::MmioRead(address, data)) => match load(self.network.as_mut(), address, data) {
+                Ok(()) => Stop::Done,
+                Err(text) => unexpected(text),
+            },
+            Ok(VcpuExit::Intr) => Stop::Kicked,
+            Ok(VcpuExit::Shutdown) => Stop::Crash(CrashReason::TripleFault),
+            Ok(VcpuExit::InternalError) => Stop::Crash(CrashReason::Emulation(String::new())),
+            Ok(VcpuExit::IoIn(port, data)) => {
+                unexpected(format!("read of {} bytes from port {port:#x}", data.len()))
+            }
+            Ok(VcpuExit::IoOut(port, data)) => {
+                unexpected(format!("write of {} bytes to port {port:#x}", data.len()))
+            }
+            Ok(VcpuExit::Hlt) => unexpected("HLT".to_owned()),
+            Ok(VcpuExit::FailEntry(reason, cpu)) => {
+                Stop::Host(format!("enter guest: hardware refused with {reason:#x} on cpu {cpu}"))
+            }
+            Ok(other) => unexpected(format!("{other:?}")),
+            Err(error) if error.errno() == libc::EINTR => Stop::Kicked,
+            Err(error) if error.errno() == libc::EAGAIN => Stop::Done,
+            Err(error) => Stop::Host(format!("run guest: {error}")),
+        })
+    }
+
+    /// The guest stored `data` at an address without memory.
+    fn store(&mut self, address: u64, data: &[u8]) -> Result<(), ExitReason> {
+        match (device_at(address, data.len()), &mut self.network) {
+            (Some((layout::CONTROL, offset)), _) => match control::write(offset, data) {
+                Ok(request) => self.serve(request),
+                Err(error) => Err(self.unexpected(&error.to_string())),
+            },
+            (Some((layout::VIRTIO_NET, offset)), Some(network)) => {
+                Ok(network.write(offset, data, &self.memory)?)
+            }
+            _ => Err(self.unexpected(&format!("write of {} bytes to {address:#x}", data.len()))),
+        }
+    }
+
+    fn serve(&mut self, request: Request) -> Result<(), ExitReason> {
+        match request {
+            Request::Park(wait) => self.park(wait),
+            Request::Ready => Ok(self.outbox.ready(self.control.as_fd())?),
+            Request::Log(slice) => {
+                let line = self.read("LOG", slice, LOG_MAX)?;
+                Ok(self.outbox.log(self.control.as_fd(), &line, Instant::now())?)
+            }
+            Request::Exit(slice) => Err(exit::reason(&self.read("EXIT", slice, EXIT_MAX)?)),
+            Request::DoubleFault => Err(ExitReason::Crashed(CrashReason::DoubleFault)),
+        }
+    }
+
+    /// Copies a message of at most `longest` bytes out of guest memory; what is longer is cut.
+    fn read(&self, register: &str, slice: Slice, longest: usize) -> Result<Vec<u8>, ExitReason> {
+        let mut bytes = vec![0; usize::from(slice.length()).min(longest)];
+        match self.memory.read_slice(&mut bytes, GuestAddress(slice.address())) {
+            Ok(()) => Ok(bytes),
+            Err(_) => Err(self.unexpected(&format!(
+                "{register} of {} bytes at {:#x}, outside of memory",
+                slice.length(),
+                slice.address()
+            ))),
+        }
+    }
+
+    /// Serves the queues until there is something for the guest or `wait` is over.
+    fn park(&mut self, wait: Option<Duration>) -> Result<(), ExitReason> {
+        let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
+        loop {
+            let progress = self.service()?;
+            if progress.wake || wait == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            self.sleep(if progress.more { Some(Duration::ZERO) } else { left })?;
+        }
+    }
+
+    fn service(&mut self) -> Result<Progress, ExitReason> {
+        match &mut self.network {
+            Some(network) => Ok(network.service(&self.memory)?),
+            None => Ok(Progress::default()),
+        }
+    }
+
+    /// Waits until a device or weir has something, at most `timeout`. May return early.
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), ExitReason> {
+        let control = &self.control;
+        let interest = if self.outbox.is_waiting() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = vec![PollFd::new(control, interest)];
+        if let Some(network) = &self.network {
+            fds.extend(network.readable_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            fds.extend(network.writable_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
+        }
+        // Longer than the clock can express is for ever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(ExitReason::Host(format!("wait for devices: {error}"))),
+        }
+        let news = fds[0].revents();
+        if news.contains(PollFlags::OUT) {
+            self.outbox.flush(control.as_fd())?;
+        }
+        if news.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            interrupt::commands(control)?;
+        }
+        Ok(())
+    }
+
+    fn unexpected(&self, text: &str) -> ExitReason {
+        ExitReason::Crashed(CrashReason::UnexpectedExit(self.located(text)))
+    }
+
+    /// `text` with the place in the guest's code.
+    fn located(&self, text: &str) -> String {
+        match self.vcpu.get_regs() {
+            Ok(registers) => format!("{text} (rip {:#x}, rsp {:#x})", registers.rip, registers.rsp),
+            Err(error) => format!("{text} (registers unknown: {error})"),
+        }
+    }
+}
+
+/// The guest loads from an address without memory.
+fn load(network: Option<&mut Network>, address: u64, data: &mut [u8]) -> Result<(), String> {
+    match (device_at(address, data.len()), network) {
+        (Some((layout::CONTROL, offset)), _) => {
+            control::read(offset, data).map_err(|error| error.to_string())
+        }
+        (Some((layout::VIRTIO_NET, offset)), Some(network)) => {
+            network.read(offset, data);
+            Ok(())
+        }
+        _ => Err(format!("read of {} bytes from {address:#x}", data.len())),
+    }
+}
+
+/// Page and offset of an access that lies within one page of the MMIO window.
+fn device_at(address: u64, size: usize) -> Option<(u64, u64)> {
+    let offset = address % PAGE;
+    let in_window = (layout::CONTROL..layout::MMIO_END).contains(&address);
+    (in_window && offset + size as u64 <= PAGE).then_some((address - offset, offset))
+}

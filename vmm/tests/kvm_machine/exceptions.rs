@@ -1,0 +1,176 @@
+//! Every way to fault, as the guest's handler sees it.
+
+use weir_abi::layout;
+use weir_vmm::{CrashReason, ExitReason};
+
+use super::guests::{self, CODE, DATA, RODATA};
+use super::harness::{Facts, Vm, fault, numbers};
+
+/// Length of what every faulting guest does first.
+const PROLOGUE: u64 = guests::PROLOGUE;
+
+const PRESENT: u64 = 1;
+const WRITE: u64 = 2;
+const USER: u64 = 4;
+const FETCH: u64 = 16;
+
+/// Runs a guest whose faulting instruction is `offset` bytes behind the prologue; checks what is the same for all.
+fn facts(code: &[u8], offset: u64) -> Facts {
+    let facts = fault(code);
+    assert_eq!((facts.cs, facts.ss), (0x33, 0x2b), "{facts:x?}");
+    assert_eq!(facts.r15, 0x5eed, "registers are kept: {facts:x?}");
+    assert_eq!(facts.rflags & 0x7202, 0x202, "IF, IOPL 0: {facts:x?}");
+    assert_eq!(facts.rip, CODE + PROLOGUE + offset, "{facts:x?}");
+    facts
+}
+
+#[track_caller]
+fn exception(code: &[u8], offset: u64, vector: u64, error: u64) {
+    let facts = facts(code, offset);
+    assert_eq!((facts.vector, facts.error, facts.cr2), (vector, error, 0), "{facts:x?}");
+}
+
+#[test]
+fn divide_error() {
+    exception(guests::divide::code(), 4, 0, 0);
+}
+
+#[test]
+fn undefined_instruction() {
+    exception(guests::undefined::code(), 0, 6, 0);
+}
+
+#[test]
+fn breakpoint() {
+    exception(guests::breakpoint::code(), 1, 3, 0);
+}
+
+#[test]
+fn single_step() {
+    exception(guests::single_step::code(), 11, 1, 0);
+}
+
+#[test]
+fn simd_and_x87_errors() {
+    exception(guests::simd::code(), 16, 19, 0);
+    exception(guests::x87::code(), 17, 16, 0);
+}
+
+#[test]
+fn privileged_instructions_are_general_protection_faults() {
+    exception(guests::halt::code(), 0, 13, 0);
+    exception(guests::clear_interrupts::code(), 0, 13, 0);
+    exception(guests::port_out::code(), 0, 13, 0);
+    exception(guests::port_in::code(), 0, 13, 0);
+    exception(guests::load_cr3::code(), 0, 13, 0);
+    exception(guests::read_msr::code(), 5, 13, 0);
+}
+
+#[test]
+fn software_interrupts_reach_no_ring_0_gate() {
+    for (code, vector) in [(guests::interrupt_80::code(), 0x80), (guests::interrupt_14::code(), 14)] {
+        let facts = facts(code, 0);
+        // The error code names the vector, "from the IDT". A software KVM may not know the instruction.
+        let general_protection = (facts.vector, facts.error) == (13, vector << 3 | 2);
+        let undefined = (facts.vector, facts.error) == (6, 0);
+        assert!(general_protection || undefined, "{facts:x?}");
+    }
+}
+
+#[test]
+fn non_canonical_addresses() {
+    exception(guests::non_canonical::code(), 10, 13, 0);
+    exception(guests::non_canonical_stack::code(), 10, 12, 0);
+}
+
+#[track_caller]
+fn page_fault(code: &[u8], offset: u64, error: u64, address: u64) {
+    let facts = facts(code, offset);
+    assert_eq!((facts.vector, facts.error, facts.cr2), (14, error | USER, address), "{facts:x?}");
+}
+
+/// As [`page_fault`], for a jump: the fault is at its target.
+#[track_caller]
+fn jump_fault(code: &[u8], error: u64, target: u64) {
+    let facts = fault(code);
+    assert_eq!((facts.vector, facts.error), (14, error | USER | FETCH), "{facts:x?}");
+    assert_eq!((facts.rip, facts.cr2), (target, target), "{facts:x?}");
+}
+
+#[test]
+fn null_is_not_mapped() {
+    page_fault(guests::read_null::code(), 2, 0, 0);
+    page_fault(guests::write_null::code(), 2, WRITE, 8);
+    jump_fault(guests::jump_null::code(), 0, 0);
+}
+
+#[test]
+fn what_is_read_only_stays_so() {
+    let here = CODE + PROLOGUE + 7;
+    page_fault(guests::write_code::code(), 7, PRESENT | WRITE, here);
+    page_fault(guests::write_rodata::code(), 5, PRESENT | WRITE, RODATA);
+    page_fault(guests::write_boot_info::code(), 5, PRESENT | WRITE, layout::BOOT_INFO);
+    page_fault(guests::write_gates::code(), 5, PRESENT | WRITE, layout::GATE_CODE);
+}
+
+#[test]
+fn data_is_not_executable() {
+    jump_fault(guests::execute_data::code(), PRESENT, DATA);
+    jump_fault(guests::execute_rodata::code(), PRESENT, RODATA);
+    for code in [guests::execute_stack::code(), guests::execute_heap::code()] {
+        let facts = fault(code);
+        assert_eq!((facts.vector, facts.error), (14, PRESENT | USER | FETCH), "{facts:x?}");
+        assert_eq!(facts.cr2, facts.rip, "{facts:x?}");
+    }
+}
+
+#[test]
+fn the_system_area_is_out_of_reach() {
+    page_fault(guests::read_gdt::code(), 5, PRESENT, layout::SYSTEM);
+    page_fault(guests::write_gdt::code(), 5, PRESENT | WRITE, layout::SYSTEM);
+    page_fault(guests::read_tables::code(), 5, 0, layout::SYSTEM_END - 8);
+    jump_fault(guests::execute_ring_0_gate::code(), PRESENT, layout::SYSTEM + 0x3000);
+}
+
+#[test]
+fn nothing_else_is_mapped() {
+    jump_fault(guests::jump_unmapped::code(), 0, 0xc000_0000);
+    page_fault(guests::fault_stack_overflow::code(), 5, WRITE, layout::FAULT_STACK - 8);
+    page_fault(guests::absent_device::code(), 5, 0, layout::VIRTIO_NET);
+    page_fault(guests::behind_memory::code(), 9, WRITE, 4 << 20);
+}
+
+#[test]
+fn the_stack_is_guarded_on_both_sides() {
+    let overflow = facts(guests::stack_overflow::code(), 8);
+    assert_eq!((overflow.vector, overflow.error), (14, USER | WRITE));
+    assert_eq!(overflow.cr2, overflow.rsp - 8);
+    let behind = facts(guests::behind_stack::code(), 9);
+    assert_eq!((behind.vector, behind.error), (14, USER));
+}
+
+#[test]
+fn a_handler_may_resume() {
+    let (reason, _) = Vm::start(guests::resume::code()).finish();
+    assert_eq!(numbers(&reason), [4]);
+}
+
+#[test]
+fn a_second_fault_ends_the_vm() {
+    for code in [
+        guests::fault_without_handler::code(),
+        guests::page_fault_without_handler::code(),
+        guests::fault_in_handler::code(),
+        guests::page_fault_in_handler::code(),
+        guests::page_fault_in_page_fault_handler::code(),
+    ] {
+        let (reason, _) = Vm::start(code).finish();
+        assert_eq!(reason, ExitReason::Crashed(CrashReason::DoubleFault));
+    }
+}
+
+#[test]
+fn a_handler_at_an_impossible_address_ends_the_vm() {
+    let (reason, _) = Vm::start(guests::non_canonical_handler::code()).finish();
+    assert!(matches!(reason, ExitReason::Crashed(_)), "{reason:?}");
+}

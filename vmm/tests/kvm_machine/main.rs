@@ -1,0 +1,11 @@
+//! The machine on a real KVM, with guests of a few instructions each. Needs /dev/kvm, nothing else: this binary also
+//! runs by itself in an initramfs on emulated SVM.
+
+#[path = "../../src/image/testing.rs"]
+mod elf;
+mod exceptions;
+mod guests;
+mod harness;
+mod hostile;
+mod lifecycle;
+mod syscalls;
