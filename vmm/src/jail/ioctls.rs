@@ -3,7 +3,7 @@
 use std::mem::size_of;
 
 use kvm_bindings::{
-    kvm_cpuid2, kvm_ioeventfd, kvm_msrs, kvm_regs, kvm_sregs, kvm_userspace_memory_region, kvm_vcpu_events,
+    kvm_cpuid2, kvm_fpu, kvm_ioeventfd, kvm_msrs, kvm_regs, kvm_sregs, kvm_userspace_memory_region,
 };
 
 const NONE: u32 = 0;
@@ -21,7 +21,6 @@ const fn kvm<T>(direction: u32, number: u32) -> u32 {
 
 /// What [`super::seccomp`] allows.
 pub(super) const ALLOWED: &[u32] = &[
-    kvm::<()>(NONE, 0x00),                           // KVM_GET_API_VERSION
     kvm::<()>(NONE, 0x01),                           // KVM_CREATE_VM
     kvm::<()>(NONE, 0x03),                           // KVM_CHECK_EXTENSION
     kvm::<()>(NONE, 0x04),                           // KVM_GET_VCPU_MMAP_SIZE
@@ -35,9 +34,10 @@ pub(super) const ALLOWED: &[u32] = &[
     kvm::<kvm_regs>(WRITE, 0x82),                    // KVM_SET_REGS
     kvm::<kvm_sregs>(READ, 0x83),                    // KVM_GET_SREGS
     kvm::<kvm_sregs>(WRITE, 0x84),                   // KVM_SET_SREGS
+    kvm::<kvm_msrs>(READ | WRITE, 0x88),             // KVM_GET_MSRS
     kvm::<kvm_msrs>(WRITE, 0x89),                    // KVM_SET_MSRS
+    kvm::<kvm_fpu>(WRITE, 0x8d),                     // KVM_SET_FPU
     kvm::<kvm_cpuid2>(WRITE, 0x90),                  // KVM_SET_CPUID2
-    kvm::<kvm_vcpu_events>(READ, 0x9f),              // KVM_GET_VCPU_EVENTS
     kvm::<()>(NONE, 0xa3),                           // KVM_GET_TSC_KHZ
 ];
 

@@ -82,7 +82,7 @@ pub struct JailSpec<'a> {
 pub fn enter(spec: &JailSpec<'_>) -> Result<(), JailError> {
     setsid().map_err(layer("start a session"))?;
     null_streams(spec.null)?;
-    limits::apply()?;
+    limits::apply(spec.identity)?;
     privileges::forbid_gain()?;
     identity::assume(spec.identity, spec.set_groups)?;
     privileges::drop_all()?;

@@ -23,7 +23,6 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_writev,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
-    libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_eventfd2,
     libc::SYS_close,
@@ -32,38 +31,26 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_brk,
-    // Size of the image.
-    libc::SYS_fstat,
+    // Size of the image; with an empty path it takes a descriptor, and there are no other paths.
     libc::SYS_statx,
-    libc::SYS_lseek,
-    libc::SYS_pread64,
-    // Time and randomness.
+    // Time, where the vDSO has no clock, and randomness.
     libc::SYS_clock_gettime,
     libc::SYS_getrandom,
-    // The signal that interrupts a running vCPU.
+    // The signal that interrupts a running vCPU, and abort().
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    // The locks of the standard library.
-    libc::SYS_futex,
     // The end.
-    libc::SYS_exit,
     libc::SYS_exit_group,
 ];
 
-/// The control socket: non-blocking, and a signal to this thread for every message.
-const FCNTLS: &[i32] = &[
-    libc::F_GETFD,
-    libc::F_GETFL,
-    libc::F_SETFL,
-    F_SETSIG,
-    F_SETOWN_EX,
-    libc::F_SETOWN,
-    libc::F_DUPFD_CLOEXEC,
-];
+/// The control socket: non-blocking, and a signal to this thread for every message. The image: is it sealed? The
+/// standard library: is a descriptor that it closes open?
+const FCNTLS: &[i32] =
+    &[libc::F_GETFD, libc::F_GETFL, libc::F_SETFL, F_SETSIG, F_SETOWN_EX, libc::F_GET_SEALS];
 /// include/uapi/asm-generic/fcntl.h
 const F_SETSIG: i32 = 10;
 /// include/uapi/asm-generic/fcntl.h

@@ -2,17 +2,18 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::time::Duration;
 
 use super::sys::exit_now;
-use crate::channel;
-use crate::event::{ExitReason, VmEvent};
+use crate::event::{self, ExitReason, VmEvent};
 use crate::jail::{self, JailSpec};
+use crate::machine;
 use crate::spec::VmSpec;
 
 /// Longest text of a panic that is reported, bytes.
 const PANIC_MAX: usize = 1024;
+/// How long the last word waits for room in the socket.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Exit status of a process that panicked, as Rust's own.
 const PANICKED: i32 = 101;
 
@@ -34,6 +35,12 @@ pub struct Inherited {
 /// Runs a VM to its end, inside the jail. What it returns becomes the last word on the control socket.
 pub type Body = fn(Inherited) -> ExitReason;
 
+/// The [`Body`] of real VMs.
+pub(super) fn run_machine(inherited: Inherited) -> ExitReason {
+    let Inherited { kvm, spec, image, tap, control } = inherited;
+    machine::run(kvm, &spec, &image.into(), tap, control)
+}
+
 impl Inherited {
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let fixed = [&self.kvm, &self.image, &self.control].map(AsRawFd::as_raw_fd);
@@ -49,9 +56,9 @@ pub(super) fn run(inherited: Inherited, jail: JailSpec<'_>, body: Body) -> ! {
     let keep: Vec<RawFd> = inherited.descriptors().chain([last_word.as_raw_fd()]).collect();
     let reason = match jail::enter(&JailSpec { keep: &keep, ..jail }) {
         Ok(()) => body(inherited),
-        Err(error) => ExitReason::Host(with_sources(&error)),
+        Err(error) => ExitReason::Host(crate::message(&error)),
     };
-    say(last_word.as_fd(), &VmEvent::Exit(reason));
+    say(last_word.as_fd(), reason);
     exit_now(0)
 }
 
@@ -60,31 +67,12 @@ fn report_panics(last_word: Arc<OwnedFd>) {
     std::panic::set_hook(Box::new(move |panic| {
         let mut text = panic.to_string();
         text.truncate(text.floor_char_boundary(PANIC_MAX));
-        say(last_word.as_fd(), &VmEvent::Exit(ExitReason::Host(text)));
+        say(last_word.as_fd(), ExitReason::Host(text));
         exit_now(PANICKED)
     }));
 }
 
 /// Best effort: weir may be gone, or not reading; then the exit status must do.
-fn say(control: BorrowedFd<'_>, event: &VmEvent) {
-    let sent = channel::send(control, event, &[]);
-    if sent.is_err_and(|error| error.would_block()) {
-        let mut fds = [PollFd::from_borrowed_fd(control, PollFlags::OUT)];
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        if poll(&mut fds, Some(&second)) == Ok(1) {
-            let _ = channel::send(control, event, &[]);
-        }
-    }
-}
-
-/// An error and its causes in one line.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+fn say(control: BorrowedFd<'_>, reason: ExitReason) {
+    let _ = event::send_within(control, &VmEvent::Exit(reason), LAST_WORD);
 }

@@ -1,6 +1,5 @@
 //! The launcher's own confinement, which its children inherit as their starting point.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, unshare};
@@ -71,17 +70,4 @@ fn leave_terminal() -> Result<(), JailError> {
 fn raise_file_limit() -> Result<(), JailError> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).map_err(layer("raise the file limit"))
-}
-
-/// /dev/kvm, or why there are no VMs on this host, in words for its owner.
-pub(super) fn open_kvm() -> Result<OwnedFd, String> {
-    open("/dev/kvm", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
-        let error = io::Error::from(error);
-        let hint = match error.kind() {
-            io::ErrorKind::NotFound => "load kvm_intel or kvm_amd, or enable virtualisation in the firmware",
-            io::ErrorKind::PermissionDenied => "add this user to the group kvm",
-            _ => "see `weir doctor`",
-        };
-        format!("open /dev/kvm: {error} ({hint})")
-    })
 }

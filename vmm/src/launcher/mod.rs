@@ -26,14 +26,15 @@ mod sys;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
 
 use rustix::net::{SocketType, sockopt::socket_type};
 
 pub use child::{Body, Inherited};
 pub use spawn::{LauncherHandle, SpawnError, spawn, spawn_command};
 
-use crate::jail::{BpfProgram, seccomp};
+use crate::jail::{BpfProgram, JailError, seccomp};
+use crate::kvm;
+use seccompiler::BackendError;
 use server::Server;
 
 /// What a launcher's children are made of.
@@ -47,47 +48,61 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The real thing, around `body`. Without /dev/kvm it still serves, so that each start says what is missing.
+    /// The real thing. Without /dev/kvm it still serves, so that each start says what is missing.
     ///
     /// # Errors
     /// The system call filter cannot be made: a bug.
-    pub fn new(body: Body) -> io::Result<Self> {
-        Ok(Self {
-            kvm: confine::open_kvm(),
-            body,
-            filter: Some(seccomp::compile().map_err(io::Error::other)?),
-        })
+    pub fn new() -> Result<Self, BackendError> {
+        let kvm = kvm::open().map_err(|error| crate::message(&error));
+        Ok(Self { kvm, body: child::run_machine, filter: Some(seccomp::compile()?) })
     }
 }
 
-/// The body of a launcher's program: confines this process and serves the socket that is its standard input until
-/// it closes. Call it before anything starts a thread.
-pub fn run(setup: Setup) -> ExitCode {
-    let socket = match inherited_socket() {
-        Ok(socket) => socket,
+/// [`run`] with the real [`Setup`]: the whole of `weir launcher`.
+pub fn main() -> ! {
+    match Setup::new() {
+        Ok(setup) => run(setup),
+        Err(error) => end(Err(LauncherError::Filter(error))),
+    }
+}
+
+/// A launcher's program: confines this process, serves the socket that is its standard input until that closes, and
+/// exits. It closes every file descriptor that it does not know, so it never returns to anyone who might own one.
+/// Call it before anything starts a thread.
+pub fn run(setup: Setup) -> ! {
+    end(serve(setup))
+}
+
+fn end(result: Result<(), LauncherError>) -> ! {
+    let code = match result {
+        Ok(()) => 0,
         Err(error) => {
-            eprintln!(
-                "launcher: standard input is no launcher socket ({error}); `weir serve` starts the launcher"
-            );
-            return ExitCode::from(2);
+            eprintln!("launcher: {}", crate::message(&error));
+            1
         }
     };
+    sys::exit_now(code)
+}
+
+/// Why a launcher ends other than by weir's end.
+#[derive(Debug, thiserror::Error)]
+enum LauncherError {
+    #[error("standard input is no launcher socket: `weir serve` starts the launcher")]
+    Socket(#[source] io::Error),
+    #[error("compile the system call filter")]
+    Filter(#[source] BackendError),
+    #[error("confine the launcher")]
+    Confine(#[source] JailError),
+    #[error("serve")]
+    Serve(#[source] server::ServeError),
+}
+
+fn serve(setup: Setup) -> Result<(), LauncherError> {
+    let socket = inherited_socket().map_err(LauncherError::Socket)?;
     let mut keep = vec![&socket];
     keep.extend(setup.kvm.as_ref());
-    let confined = match confine::enter(&keep) {
-        Ok(confined) => confined,
-        Err(error) => {
-            eprintln!("launcher: {}", child::with_sources(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    match Server::new(socket, setup, confined).and_then(Server::run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("launcher: {}", child::with_sources(&error));
-            ExitCode::FAILURE
-        }
-    }
+    let confined = confine::enter(&keep).map_err(LauncherError::Confine)?;
+    Server::new(socket, setup, confined).and_then(Server::run).map_err(LauncherError::Serve)
 }
 
 fn inherited_socket() -> io::Result<OwnedFd> {

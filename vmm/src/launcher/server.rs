@@ -11,7 +11,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use zeroize::Zeroize;
 
 use super::Setup;
-use super::child::{self, Inherited, with_sources};
+use super::child::{self, Inherited};
 use super::confine::Confined;
 use super::protocol::{LauncherReply, LauncherRequest};
 use super::slots::Slots;
@@ -68,7 +68,7 @@ impl Server {
         let events =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| ServeError::Watch(error.into()))?;
         watch(&events, &socket, SOCKET).map_err(ServeError::Watch)?;
-        let slots = Slots::new(identity::ID_COUNT);
+        let slots = Slots::new(identity::BLOCK);
         Ok(Self { socket, setup, confined, events, children: HashMap::new(), slots })
     }
 
@@ -103,7 +103,7 @@ impl Server {
             Ok(Some((LauncherRequest::Start(spec), files))) => self.start(*spec, files),
             Ok(None) => false,
             Err(error) if error.is_message() || error.would_block() => {
-                eprintln!("launcher: ignored a request: {}", with_sources(&error));
+                eprintln!("launcher: ignored a request: {}", crate::message(&error));
                 true
             }
             Err(_) => false,
@@ -189,9 +189,11 @@ impl Server {
             Ok(None) | Err(Errno::INTR) => return true,
             Err(error) => format!("unknown ({error})"),
         };
-        let Some(child) = self.children.remove(&key) else { return true };
-        self.slots.give_back(child.slot);
-        self.reply(&LauncherReply::Exited { id: child.id, status }, &[])
+        let Some(Child { id, pidfd, slot }) = self.children.remove(&key) else { return true };
+        // All of it is gone before weir hears of it.
+        drop(pidfd);
+        self.slots.give_back(slot);
+        self.reply(&LauncherReply::Exited { id, status }, &[])
     }
 
     /// False: weir is gone.
@@ -200,7 +202,7 @@ impl Server {
             Ok(()) => true,
             Err(ChannelError::Send(_)) => false,
             Err(error) => {
-                eprintln!("launcher: lost a reply: {}", with_sources(&error));
+                eprintln!("launcher: lost a reply: {}", crate::message(&error));
                 true
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
@@ -60,11 +60,9 @@ pub(crate) struct Variant {
     pub(crate) no_processes: bool,
 }
 
-/// If `mode` was made by [`launcher`]: be that launcher.
-pub(crate) fn as_launcher(mode: &str) -> Option<ExitCode> {
-    let mut words = mode.strip_prefix("launcher")?.split('+');
-    words.next().filter(|rest| rest.is_empty())?;
-    let words: Vec<&str> = words.collect();
+/// Be the launcher that [`launcher`] described by `words`.
+pub(crate) fn as_launcher(words: &str) -> ! {
+    let words: Vec<&str> = words.split('+').collect();
     let has = |word: &str| words.contains(&word);
     if has("userns") {
         enter_user_namespace();
@@ -82,12 +80,11 @@ pub(crate) fn as_launcher(mode: &str) -> Option<ExitCode> {
         });
         receiver.recv().unwrap();
     }
-    let kvm = File::options().read(true).write(true).open("/dev/null").unwrap();
-    Some(run(Setup {
-        kvm: if has("no_kvm") { Err("no kvm here".into()) } else { Ok(kvm.into()) },
+    run(Setup {
+        kvm: if has("no_kvm") { Err("no kvm here".into()) } else { Ok(image()) },
         body: probes::body,
         filter: (!has("unfiltered")).then(|| seccomp::compile().unwrap()),
-    }))
+    })
 }
 
 /// As weir does when it is not root; from root, becomes an unprivileged user first.
@@ -115,7 +112,7 @@ pub(crate) struct Launcher {
 
 /// Starts one.
 pub(crate) fn launcher(privilege: Privilege, variant: Variant) -> Launcher {
-    let mut mode = "launcher".to_owned();
+    let mut mode = "launcher+".to_owned();
     let words = [
         ("userns", privilege == Privilege::UserNamespace),
         ("unfiltered", variant.unfiltered),
@@ -124,8 +121,8 @@ pub(crate) fn launcher(privilege: Privilege, variant: Variant) -> Launcher {
         ("no_processes", variant.no_processes),
     ];
     for (word, _) in words.into_iter().filter(|(_, wanted)| *wanted) {
-        mode.push('+');
         mode.push_str(word);
+        mode.push('+');
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg(mode);

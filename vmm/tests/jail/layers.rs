@@ -1,6 +1,9 @@
 //! Each layer alone: seccomp is off, so that what is refused here is refused by something else.
 
-use crate::harness::{Launcher, Privilege, Variant, launcher};
+use weir_vmm::VmEvent;
+use weir_vmm::jail::identity::IDS;
+
+use crate::harness::{Launcher, Privilege, Variant, launcher, receive};
 use crate::tests;
 
 fn unfiltered(privilege: Privilege) -> Launcher {
@@ -44,11 +47,20 @@ fn all_five_capability_sets_are_empty(privilege: Privilege) {
 
 fn every_vm_has_a_user_of_its_own_where_there_are_users(privilege: Privilege) {
     let mut launcher = unfiltered(privilege);
-    let _holds_the_first_user = launcher.start(&["wait"]);
-    let report = launcher.report(&["identity"]);
+    // The first one still lives, so the second one cannot have its user.
+    let vm = launcher.start(&["identity-then-wait"]);
+    let (VmEvent::Log(first), _) = receive(&vm.control).unwrap() else { panic!("no report") };
+    let second = launcher.report(&["identity"]);
     match privilege {
-        Privilege::Root => assert_eq!(report, format!("{0} {0} []", 0x7000_0001)),
-        Privilege::UserNamespace => assert!(report.starts_with("0 0 ["), "{report}"),
+        Privilege::Root => {
+            assert_ne!(first, second);
+            for report in [first, second] {
+                let (user, rest) = report.split_once(' ').unwrap();
+                assert!(IDS.contains(&user.parse().unwrap()), "{report}");
+                assert_eq!(rest, format!("{user} []"));
+            }
+        }
+        Privilege::UserNamespace => assert!(second.starts_with("0 0 ["), "{second}"),
     }
 }
 
@@ -68,16 +80,26 @@ fn nobody_becomes_root_again(privilege: Privilege) {
 }
 
 fn resources_are_limited(privilege: Privilege) {
-    assert_eq!(unfiltered(privilege).report(&["limits"]), "32 0 0 0 0");
+    assert_eq!(unfiltered(privilege).report(&["limits"]), "32 0 0 0");
 }
 
-fn no_other_process_is_seen_traced_or_made(privilege: Privilege) {
+fn no_other_process_is_seen_or_traced(privilege: Privilege) {
     let mut launcher = unfiltered(privilege);
     let _other = launcher.start(&["wait"]);
     assert_eq!(
         launcher.report(&["processes"]),
-        "pid 1 parent None session 1 kill(-1) nobody visible 0 ptrace nobody fork WouldBlock"
+        "pid 1 parent None session 1 kill(-1) nobody visible 0 ptrace nobody"
     );
+}
+
+fn a_fork_bomb_is_small(privilege: Privilege) {
+    let mut launcher = unfiltered(privilege);
+    let made: u32 = launcher.report(&["fork-bomb"]).parse().unwrap();
+    match privilege {
+        Privilege::Root => assert!(made < 16, "{made} processes"),
+        // All VMs and weir are one user here: only seccomp forbids it.
+        Privilege::UserNamespace => assert_eq!(made, 20),
+    }
 }
 
 fn nothing_can_be_executed(privilege: Privilege) {
@@ -99,7 +121,8 @@ tests![
     every_vm_has_a_user_of_its_own_where_there_are_users,
     nobody_becomes_root_again,
     resources_are_limited,
-    no_other_process_is_seen_traced_or_made,
+    no_other_process_is_seen_or_traced,
+    a_fork_bomb_is_small,
     nothing_can_be_executed,
     the_network_is_empty,
     privileges_are_lost_for_good_and_memory_is_not_dumpable,

@@ -4,6 +4,8 @@
 //! Everything runs twice: as root, where each VM has a user of its own, and in a user namespace of an unprivileged
 //! user. No KVM is needed: /dev/null stands in for /dev/kvm.
 
+#![allow(clippy::unwrap_used, reason = "this program is a test, though it runs itself")]
+
 mod harness;
 mod layers;
 mod life;
@@ -21,9 +23,9 @@ use harness::Privilege;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, mode] = arguments.as_slice()
-        && let Some(code) = harness::as_launcher(mode)
+        && let Some(words) = mode.strip_prefix("launcher+")
     {
-        return code;
+        harness::as_launcher(words);
     }
     let tests = [layers::tests(), seccomp::tests(), life::tests(), messages::tests()].concat();
     let trials = tests.into_iter().flat_map(|test| {

@@ -98,22 +98,29 @@ fn no_tenant_leaves_anything_in_the_launchers_memory(privilege: Privilege) {
         // The launcher is not dumpable: only root may look.
         return;
     }
-    let mut launcher = launcher(privilege, Variant::default());
-    let mut tenant = spec(900, &["nothing", "arg-of-a-tenant-4711"]);
-    tenant.env = vec![("PASSWORD".into(), "env-of-a-tenant-4711".into())];
+    let launcher = launcher(privilege, Variant::default());
+    // Not a literal: that would be in the launcher's program, which is this one.
+    let secret = ["a", "tenants", "secret", "4711"].join("-");
+    let tenant = |id| {
+        let mut tenant = spec(id, &["nothing", &secret]);
+        tenant.env = vec![(secret.clone(), secret.clone())];
+        tenant
+    };
     let (_ours, theirs) = channel::pair().unwrap();
-    launcher.request(tenant, &[image().as_fd(), theirs.as_fd()]);
+    launcher.request(tenant(900), &[image().as_fd(), theirs.as_fd()]);
     assert!(matches!(launcher.reply(), Some((LauncherReply::Started { .. }, _))));
     assert!(matches!(launcher.reply(), Some((LauncherReply::Exited { .. }, _))));
-    let mut tenant = spec(901, &["arg-of-a-tenant-4711"]);
-    tenant.env = vec![("PASSWORD".into(), "env-of-a-tenant-4711".into())];
-    launcher.request(tenant, &[]);
+    launcher.request(tenant(901), &[]);
     failure(&launcher, 901);
 
-    assert_eq!(occurrences(launcher.handle.pid, b"-of-a-tenant-4711"), 0);
-    // The search finds what is there: the pool's name of this one is never wiped.
-    let _vm = launcher.start(&["wait"]);
-    assert_ne!(occurrences(launcher.handle.pid, b"weir-launcher"), 0);
+    assert_eq!(occurrences(launcher.handle.pid, secret.as_bytes()), 0);
+    // The search does find what is there: a vm's own process keeps its spec.
+    let (_ours, theirs) = channel::pair().unwrap();
+    let mut tenant = tenant(902);
+    tenant.args = vec!["wait".into()];
+    launcher.request(tenant, &[image().as_fd(), theirs.as_fd()]);
+    let Some((LauncherReply::Started { pid, .. }, _)) = launcher.reply() else { panic!("not started") };
+    assert_ne!(occurrences(pid, secret.as_bytes()), 0);
 }
 
 /// How often `needle` stands in the writable memory of process `pid`.

@@ -3,10 +3,10 @@
 use std::io;
 
 /// Any system call. Callers pass numbers and null pointers only, so that the kernel never writes to memory.
-pub(crate) fn call(number: libc::c_long, arguments: [u64; 5]) -> io::Result<libc::c_long> {
-    let [a, b, c, d, e] = arguments;
+pub(crate) fn call(number: libc::c_long, arguments: [u64; 6]) -> io::Result<libc::c_long> {
+    let [a, b, c, d, e, f] = arguments;
     // SAFETY: with null pointers the worst that a call can do is to succeed, which is what the test looks for.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -19,4 +19,15 @@ pub(crate) fn getpid_32_bit() -> i32 {
             out("r8") _, out("r9") _, out("r10") _, out("r11") _);
     }
     result
+}
+
+/// fork; the child exits at once.
+pub(crate) fn fork_a_child_that_exits() -> io::Result<()> {
+    // SAFETY: this process has one thread, and the child does nothing but exit.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: ends the child without running anything.
+        0 => unsafe { libc::_exit(0) },
+        _ => Ok(()),
+    }
 }
