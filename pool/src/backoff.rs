@@ -12,10 +12,21 @@ use crate::decide::Retry;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
+/// The same for VMs that were READY: they can serve, and it may be one client's requests that kill them.
+const LONGEST_AFTER_READY: Duration = Duration::from_secs(1);
 /// How long a VM must be READY to count as a good start.
 pub(crate) const LASTING: Duration = Duration::from_secs(1);
-/// After this many failures in a row, requests no longer wait for the next attempt if there is no VM.
+/// After this many failures in a row, the last without READY, requests no longer wait for the next attempt if there is no VM.
 const HOPELESS: u32 = 2;
+
+/// How far a VM that failed had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It was never READY.
+    Nowhere,
+    /// It was READY, but not for long.
+    ToReady,
+}
 
 /// A pool's consecutive failures.
 #[derive(Debug, Default)]
@@ -29,6 +40,7 @@ struct Failure {
     count: u32,
     at: Instant,
     until: Instant,
+    came: Came,
     reason: String,
     /// A VM has become READY since.
     ready_since: bool,
@@ -36,14 +48,15 @@ struct Failure {
 
 impl Backoff {
     /// A VM that was started at `started` failed; the delay until the next start.
-    pub(crate) fn failed(&mut self, started: Instant, reason: String, now: Instant) -> Duration {
+    pub(crate) fn failed(&mut self, started: Instant, came: Came, reason: String, now: Instant) -> Duration {
         let count = match &self.last {
             Some(last) if started < last.at => last.count,
             Some(last) => last.count.saturating_add(1),
             None => 1,
         };
-        let delay = FIRST.saturating_mul(1 << (count - 1).min(16)).min(LONGEST);
-        self.last = Some(Failure { count, at: now, until: now + delay, reason, ready_since: false });
+        let longest = if came == Came::Nowhere { LONGEST } else { LONGEST_AFTER_READY };
+        let delay = FIRST.saturating_mul(1 << (count - 1).min(16)).min(longest);
+        self.last = Some(Failure { count, at: now, until: now + delay, came, reason, ready_since: false });
         delay
     }
 
@@ -71,7 +84,9 @@ impl Backoff {
 
     /// If requests should not wait for the next attempt: why the last one failed, and how long until the next.
     pub(crate) fn hopeless(&self, now: Instant) -> Option<(&str, Duration)> {
-        let last = self.last.as_ref().filter(|last| last.count >= HOPELESS && now < last.until)?;
+        let hopeless =
+            |last: &&Failure| last.count >= HOPELESS && last.came == Came::Nowhere && now < last.until;
+        let last = self.last.as_ref().filter(hopeless)?;
         Some((&last.reason, last.until - now))
     }
 }
@@ -81,13 +96,14 @@ mod tests {
     use super::*;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
+    const NOWHERE: Came = Came::Nowhere;
 
     #[test]
     fn delay_doubles_up_to_its_limit_and_a_lasting_ready_resets_it() {
         let mut now = Instant::now();
         let mut backoff = Backoff::default();
         for expected in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-            assert_eq!(backoff.failed(now, String::new(), now), MS(expected));
+            assert_eq!(backoff.failed(now, NOWHERE, String::new(), now), MS(expected));
             assert_eq!(backoff.retry(now), Retry::At(now + MS(expected)));
             now += MS(expected);
             assert_eq!(backoff.retry(now), Retry::Probe);
@@ -96,20 +112,20 @@ mod tests {
         assert_eq!(backoff.retry(now), Retry::Free);
         backoff.still_ready(now, now + LASTING - MS(1));
         assert_eq!(
-            backoff.failed(now, String::new(), now),
+            backoff.failed(now, NOWHERE, String::new(), now),
             MS(10_000),
             "a READY that does not last resets nothing"
         );
         backoff.still_ready(now, now + LASTING);
-        assert_eq!(backoff.failed(now, String::new(), now), MS(100));
+        assert_eq!(backoff.failed(now, NOWHERE, String::new(), now), MS(100));
     }
 
     #[test]
     fn batch_counts_once() {
         let start = Instant::now();
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.failed(start, String::new(), start + MS(5)), MS(100));
-        assert_eq!(backoff.failed(start, String::new(), start + MS(6)), MS(100));
+        assert_eq!(backoff.failed(start, NOWHERE, String::new(), start + MS(5)), MS(100));
+        assert_eq!(backoff.failed(start, NOWHERE, String::new(), start + MS(6)), MS(100));
         assert!(backoff.hopeless(start + MS(6)).is_none());
     }
 
@@ -117,10 +133,21 @@ mod tests {
     fn vm_that_was_ready_before_the_failure_proves_nothing() {
         let start = Instant::now();
         let mut backoff = Backoff::default();
-        backoff.failed(start + MS(1), "first".into(), start + MS(2000));
+        backoff.failed(start + MS(1), NOWHERE, "first".into(), start + MS(2000));
         backoff.still_ready(start, start + MS(5000));
-        assert_eq!(backoff.failed(start + MS(5000), "second".into(), start + MS(5000)), MS(200));
+        assert_eq!(backoff.failed(start + MS(5000), NOWHERE, "second".into(), start + MS(5000)), MS(200));
         assert_eq!(backoff.hopeless(start + MS(5050)), Some(("second", MS(150))));
         assert_eq!(backoff.hopeless(start + MS(5200)), None, "the next attempt is due: worth waiting for");
+    }
+
+    #[test]
+    fn vms_that_were_ready_are_never_hopeless_and_soon_tried_again() {
+        let now = Instant::now();
+        let mut backoff = Backoff::default();
+        let delays: Vec<_> = (0..6).map(|_| backoff.failed(now, Came::ToReady, String::new(), now)).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1000, 1000].map(MS));
+        assert_eq!(backoff.hopeless(now), None);
+        assert_eq!(backoff.failed(now, NOWHERE, String::new(), now), MS(6400));
+        assert!(backoff.hopeless(now).is_some());
     }
 }

@@ -61,15 +61,23 @@ async fn live(
     let mut log = GuestLog::new(&order.pool.name, id, now);
     let late = sleep_until(now + start_timeout);
     tokio::pin!(late);
+    let mut starting = launcher.start(order);
     let started = tokio::select! {
         biased;
-        _ = &mut stop => return End::Exited(ExitReason::Stopped),
-        () = &mut late => return End::NotReady(start_timeout),
-        started = launcher.start(order) => started,
+        _ = &mut stop => Err(End::Exited(ExitReason::Stopped)),
+        () = &mut late => Err(End::NotReady(start_timeout)),
+        started = &mut starting => started.map_err(End::NotStarted),
     };
     let mut process = match started {
         Ok(process) => process,
-        Err(error) => return End::NotStarted(error),
+        Err(why @ End::NotStarted(_)) => return why,
+        Err(why) => {
+            // What comes into being all the same is to be gone before this says so.
+            if let Ok(Ok(process)) = timeout(GRACE, starting).await {
+                end(process, &mut log).await;
+            }
+            return why;
+        }
     };
     let mut ready = false;
     loop {

@@ -23,6 +23,7 @@ mod drive;
 pub mod fake;
 mod gate;
 mod guest_log;
+pub mod launch;
 pub mod launcher;
 mod lease;
 mod metrics;
@@ -35,6 +36,7 @@ mod shared;
 mod vm;
 
 pub use decide::decide;
+pub use launch::VmLauncher;
 pub use launcher::{Launcher, StartError, StartOrder, VmProcess};
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use weir_vmm::VmId;
 
-use crate::backoff::{Backoff, LASTING};
+use crate::backoff::{Backoff, Came, LASTING};
 use crate::budget::Share;
 use crate::decide::{Limits, View, decide};
 use crate::drive::{End, drive};
@@ -128,6 +128,8 @@ impl Owner {
     }
 
     fn scale(&mut self, min: u32, now: Instant) -> Option<Instant> {
+        // Before looking, so that what comes too late to be seen wakes; `publish` takes it back.
+        self.shared.set_may_grow(true);
         let config = self.shared.config.clone();
         let view = View {
             limits: Limits {
@@ -186,7 +188,7 @@ impl Owner {
             Life::Stopping => tracing::info!(pool, vm = %id, reason, "vm stopped"),
             Life::Starting => {
                 tracing::warn!(pool, vm = %id, reason, "vm start failed");
-                self.failed(entry.started_at, reason, now);
+                self.failed(entry.started_at, Came::Nowhere, reason, now);
             }
             Life::Ready(vm) | Life::Draining(vm) => {
                 tracing::warn!(pool, vm = %id, reason, "vm ended unasked");
@@ -208,12 +210,12 @@ impl Owner {
 
     fn failed_if_young(&mut self, started_at: Instant, ready_at: Instant, reason: String, now: Instant) {
         if now.duration_since(ready_at) < LASTING {
-            self.failed(started_at, reason, now);
+            self.failed(started_at, Came::ToReady, reason, now);
         }
     }
 
-    fn failed(&mut self, started_at: Instant, reason: String, now: Instant) {
-        let delay = self.backoff.failed(started_at, reason, now);
+    fn failed(&mut self, started_at: Instant, came: Came, reason: String, now: Instant) {
+        let delay = self.backoff.failed(started_at, came, reason, now);
         tracing::warn!(pool = self.shared.config.name, ?delay, "backing off");
     }
 
@@ -257,6 +259,7 @@ impl Owner {
         } else {
             hard_limit
         });
+        self.shared.set_may_grow(instances.total() < self.shared.config.scale.max);
         if let Some(ready) = self.roster.changed_ready() {
             self.shared.set_ready(ready);
         }

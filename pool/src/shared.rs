@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     waiting: AtomicUsize,
     /// How far requests from the queue may fill a VM; the owner keeps it between the soft and the hard limit.
     queued_limit: AtomicU32,
+    /// Whether more demand could start another VM.
+    may_grow: AtomicBool,
     closed: AtomicBool,
     /// Tells the owner to look again.
     pub(crate) wake: Notify,
@@ -60,6 +62,7 @@ impl Shared {
             queue: Mutex::new(WaitQueue::new(config.queue.max_pending)),
             waiting: AtomicUsize::new(0),
             queued_limit: AtomicU32::new(config.hard_limit),
+            may_grow: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             wake: Notify::new(),
             events,
@@ -84,7 +87,7 @@ impl Shared {
         }
         let ready = self.ready.load();
         let Entered { vm, above_soft } = self.enter(&ready, self.config.hard_limit)?;
-        if above_soft {
+        if above_soft && self.may_grow.load(SeqCst) {
             self.wake.notify_one();
         }
         Some(Lease::entered(self.clone(), vm.clone(), Start::Warm, Duration::ZERO))
@@ -166,7 +169,7 @@ impl Shared {
         self.waiting.load(SeqCst)
     }
 
-    /// The owner's: these VMs take requests, and those from the queue may fill each up to `queued_limit`.
+    /// The owner's: these VMs take requests.
     pub(crate) fn set_ready(&self, ready: Vec<Arc<Vm>>) {
         self.ready.store(Arc::new(ready));
     }
@@ -174,6 +177,11 @@ impl Shared {
     /// The owner's: how far requests from the queue may fill a VM.
     pub(crate) fn set_queued_limit(&self, limit: u32) {
         self.queued_limit.store(limit, SeqCst);
+    }
+
+    /// The owner's: whether it wants to know of demand above the soft limit.
+    pub(crate) fn set_may_grow(&self, may_grow: bool) {
+        self.may_grow.store(may_grow, SeqCst);
     }
 
     /// The owner's: no request comes in any more; those that wait still may be served.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use weir_pool::LeaseError;
 use weir_pool::fake::{Boot, Script};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{World, ms, ready, settle};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -74,12 +74,20 @@ async fn vm_that_does_not_listen_is_killed_after_a_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn vms_that_start_are_given_up() {
+async fn start_that_hangs_is_given_up_after_a_grace() {
     let world = World::one(Script::boot(Boot::Hangs), |pool| pool.scale.min = 1);
-    world.launcher.script_next(ready());
     settle().await;
     let begin = Instant::now();
     world.pools.drain(LONG).await;
-    assert!(Instant::now() - begin < BOOT);
-    assert_eq!(world.alive(), 0);
+    assert_eq!((Instant::now() - begin, world.alive()), (ms(1000), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn vms_that_boot_are_stopped() {
+    let world = World::one(Script::boot(Boot::Silent), |pool| pool.scale.min = 2);
+    settle().await;
+    assert_eq!(world.alive(), 2);
+    let begin = Instant::now();
+    world.pools.drain(LONG).await;
+    assert_eq!((Instant::now(), world.alive()), (begin, 0));
 }

@@ -77,7 +77,7 @@ async fn launcher_that_hangs_or_refuses_is_a_failed_start() {
     let begin = Instant::now();
     let answer = world.pool().lease().await.unwrap_err();
     assert_eq!(answer, LeaseError::StartFailed { reason: "launcher: no kvm".into(), retry_after: ms(1000) });
-    assert_eq!(Instant::now() - begin, ms(300 + 100));
+    assert_eq!(Instant::now() - begin, ms(300 + 1000 + 100), "with a grace for it to give the vm up");
     assert_eq!(world.metric(r#"weir_vm_exits_total{pool="p",reason="start_timeout"}"#), 1.0);
     assert_eq!(world.metric(r#"weir_vm_exits_total{pool="p",reason="start_failed"}"#), 1.0);
 }
@@ -141,7 +141,9 @@ async fn vms_that_refuse_their_first_requests_back_off() {
     let begin = Instant::now();
     world.lease().await.suspect();
     assert_eq!(Instant::now() - begin, ms(100) + BOOT);
-    assert!(matches!(world.pool().lease().await, Err(LeaseError::StartFailed { .. })));
+    let begin = Instant::now();
+    world.lease().await;
+    assert_eq!(Instant::now() - begin, ms(200) + BOOT, "but are tried again: they were READY");
 }
 
 #[tokio::test(start_paused = true)]
