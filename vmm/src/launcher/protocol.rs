@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{VmId, VmSpec};
 
-/// Longest datagram of either socket (launcher's and VM's control), bytes.
-pub const MESSAGE_MAX: usize = 64 * 1024;
+pub use crate::channel::MESSAGE_MAX;
 
 /// From weir to the launcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
