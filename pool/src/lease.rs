@@ -84,6 +84,12 @@ impl Lease {
         self.queued
     }
 
+    /// Resolves when the VM is gone, or told to go although it is leased. A guest takes its TCP with it and says
+    /// nothing on its connections: who waits for it to answer must wait for this as well. Outlives the lease.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.vm.gone()
+    }
+
     /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
     /// it has ended it is stopped, and demand brings another in its place.
     pub fn suspect(&self) {

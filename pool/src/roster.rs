@@ -105,7 +105,9 @@ impl Roster {
 
     fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
-            entry.life = Life::Stopping;
+            if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut entry.life, Life::Stopping) {
+                vm.set_gone();
+            }
             if let Some(stop) = entry.stop.take() {
                 // A task that has ended has said so, and its message is on its way.
                 let _ = stop.send(());
@@ -116,9 +118,9 @@ impl Roster {
     /// `id`'s process is gone.
     pub(crate) fn gone(&mut self, id: VmId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
-        if let Life::Ready(vm) = &entry.life {
-            vm.gate.close();
-            self.ready_changed = true;
+        if let Life::Ready(vm) | Life::Draining(vm) = &entry.life {
+            vm.set_gone();
+            self.ready_changed |= matches!(entry.life, Life::Ready(_));
         }
         Some(entry)
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
@@ -18,11 +19,32 @@ pub(crate) struct Vm {
     pub(crate) ready_at: Instant,
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
+    gone: watch::Sender<bool>,
 }
 
 impl Vm {
     pub(crate) fn new(id: VmId, address: SocketAddr, ready_at: Instant) -> Self {
-        Self { id, address, gate: Gate::default(), ready_at, last_left: AtomicU64::new(0) }
+        Self {
+            id,
+            address,
+            gate: Gate::default(),
+            ready_at,
+            last_left: AtomicU64::new(0),
+            gone: watch::Sender::new(false),
+        }
+    }
+
+    /// Its process is gone, or told to go whatever requests it has.
+    pub(crate) fn set_gone(&self) {
+        self.gate.close();
+        self.gone.send_replace(true);
+    }
+
+    /// Resolves when [`Self::set_gone`] has been called.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut gone = self.gone.subscribe();
+        // An error means that nobody is left to call it.
+        async move { drop(gone.wait_for(|gone| *gone).await) }
     }
 
     /// Leaves the gate at `now`; whether it is now closed and empty.

@@ -42,8 +42,8 @@ pub fn host(authority: &[u8]) -> Result<Cow<'_, str>, TargetError> {
             port if port.is_empty() || is_port(port) => &text[..end + 2],
             _ => return Err(TargetError::Host),
         },
-        None => match text.rsplit_once(':') {
-            Some((name, port)) if is_port(&text[name.len()..]) && !port.contains(':') => name,
+        None => match text.split_once(':') {
+            Some((name, _)) if is_port(&text[name.len()..]) => name,
             Some(_) => return Err(TargetError::Host),
             None => text,
         },

@@ -96,6 +96,19 @@ async fn failed_start_spoils_nothing_for_requests_that_others_can_serve() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lease_tells_of_its_vm_s_end_and_not_of_another_s() {
+    let world = World::one(ready(), |_| {});
+    let lease = world.lease().await;
+    let gone = tokio::spawn(lease.gone());
+    settle().await;
+    assert!(!gone.is_finished());
+    world.launcher.crash(lease.vm(), ExitReason::Died("signal 9".into()));
+    gone.await.unwrap();
+    // Late is not never.
+    lease.gone().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn crashed_vm_gets_no_more_requests_and_the_next_lease_a_replacement() {
     let world = World::one(ready(), |_| {});
     let first = world.lease().await;

@@ -104,13 +104,11 @@ async fn a_silent_death_is_noticed_and_the_request_succeeds_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_in_a_response_breaks_it_off() {
-    for head in [
-        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n",
-    ] {
+    // pingora holds back the first 1,460 bytes of a response with a length.
+    for begin in ["content-length: 10000\r\n\r\n", "transfer-encoding: chunked\r\n\r\n2710\r\n"] {
         let backend = Backend::start(move |mut connection| async move {
             connection.request().await;
-            connection.send(format!("{head}hello")).await;
+            connection.send(format!("HTTP/1.1 200 OK\r\n{begin}{}", "x".repeat(5000))).await;
             // Until the proxy ends it.
             connection.some().await;
         })
@@ -122,11 +120,9 @@ async fn a_death_in_a_response_breaks_it_off() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         site.launcher.crash(site.launcher.started()[0].id, killed());
         // Neither the length that was announced nor a last chunk.
-        while !client.is_at_end().await {
-            let (body, _) = client.exactly(1 << 20).await;
-            assert!(!String::from_utf8_lossy(&body).contains("\r\n0\r\n"));
-            assert!(body.len() < 15);
-        }
+        let (body, whole) = client.exactly(10_000).await;
+        assert!(!whole && body.len() >= 1000, "{}", body.len());
+        assert!(!body.ends_with(b"\r\n0\r\n\r\n"));
         until(|| site.metric("weir_http_responses_truncated_total") == Some(1.0)).await;
         let (_, log) = site.end().await;
         assert_eq!((&log[0]["status"], &log[0]["error"]), (&200.into(), &"truncated".into()));
