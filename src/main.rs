@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Failure};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Command::Check { file } => check::check(&file),
         Command::Run(options) => run::run(&options),
         Command::Doctor => doctor::doctor(),
-        Command::Launcher => return cli::launcher(),
+        Command::Launcher => weir_vmm::launcher::main(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use weir_config::{Kind, Pool, Queue, Scale};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
-use weir_pool::{Launcher, StartOrder, VmLauncher, seal};
+use weir_pool::launch::seal;
+use weir_pool::{Launcher, StartOrder, VmLauncher};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::cli::{Failure, LogFormat, RunOptions};

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
-use weir_pool::{PoolMetrics, Pools, VmLauncher, seal};
+use weir_pool::launch::seal;
+use weir_pool::{PoolMetrics, Pools, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, Listeners, Metrics, Server, Timeouts};
 
@@ -56,7 +57,7 @@ async fn run(
     let pools = start_pools(&config, namespace, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
-        AccessLog::start(std::io::stdout(), metrics.access_log_dropped.clone()).context("start the access log")?;
+        AccessLog::start(std::io::stdout(), metrics.access_log_dropped()).context("start the access log")?;
 
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);

@@ -41,6 +41,11 @@ pub(crate) struct RouteSeries {
 }
 
 impl Metrics {
+    /// Counts the access log's lines that had to be dropped; for [`crate::AccessLog::start`].
+    pub fn access_log_dropped(&self) -> IntCounter {
+        self.log_dropped.clone()
+    }
+
     /// Makes the families and registers them.
     ///
     /// # Errors

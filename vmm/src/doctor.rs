@@ -5,10 +5,21 @@
 pub struct Finding {
     /// What was looked for.
     pub name: &'static str,
-    /// It can be used.
-    pub ok: bool,
+    /// How much it matters.
+    pub state: State,
     /// What was found.
     pub detail: String,
-    /// How to get it; empty if `ok`.
+    /// How to get it; empty if nothing is to be done, or `detail` says it.
     pub fix: String,
+}
+
+/// How much a [`Finding`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Good,
+    /// weir works, but worse than it could.
+    Degraded,
+    /// No VM can run.
+    Broken,
 }

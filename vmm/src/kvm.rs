@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use kvm_ioctls::{Cap, Kvm};
 
+use crate::doctor::{Finding, State};
 use crate::sys;
 
 /// Where KVM is.
@@ -83,42 +84,20 @@ fn check(kvm: &Kvm) -> Result<(), KvmError> {
     }
 }
 
-/// One line of a report on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What was looked at.
-    pub subject: &'static str,
-    /// Weight of the result.
-    pub state: FindingState,
-    /// What was found, and what to do about it.
-    pub detail: String,
-}
-
-/// How much a [`Finding`] matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FindingState {
-    /// As it should be.
-    Good,
-    /// Works, but worse than it could.
-    Degraded,
-    /// No VM can run.
-    Broken,
-}
-
 /// Looks at KVM for `weir doctor`.
 pub fn doctor() -> Vec<Finding> {
-    let finding = |subject, state, detail| Finding { subject, state, detail };
+    let finding = |name, state, detail| Finding { name, state, detail, fix: String::new() };
     let kvm = match open() {
         Ok(fd) => sys::kvm(fd),
-        Err(error) => return vec![finding(PATH, FindingState::Broken, crate::message(&error))],
+        Err(error) => return vec![finding(PATH, State::Broken, crate::message(&error))],
     };
     let detail = format!("API version {API_VERSION}, {} capabilities as needed", REQUIRED.len());
-    let mut findings = vec![finding(PATH, FindingState::Good, detail)];
+    let mut findings = vec![finding(PATH, State::Good, detail)];
     findings.extend(OPTIONAL.iter().map(|&(cap, name)| {
         if kvm.check_extension(cap) {
-            finding(name, FindingState::Good, "present".to_owned())
+            finding(name, State::Good, "present".to_owned())
         } else {
-            finding(name, FindingState::Degraded, "absent: a newer kernel would be faster".to_owned())
+            finding(name, State::Degraded, "absent: a newer kernel would be faster".to_owned())
         }
     }));
     findings

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::doctor::Finding;
+use crate::doctor::{Finding, State};
 
 /// Looks for namespaces, seccomp and cgroups. Reads only /proc and /sys.
 pub fn doctor() -> Vec<Finding> {
@@ -17,7 +17,8 @@ pub fn doctor() -> Vec<Finding> {
 }
 
 fn finding(name: &'static str, detail: String, fix: &str) -> Finding {
-    Finding { name, ok: fix.is_empty(), detail, fix: fix.to_owned() }
+    let state = if fix.is_empty() { State::Good } else { State::Broken };
+    Finding { name, state, detail, fix: fix.to_owned() }
 }
 
 fn namespaces(root: &Path) -> Finding {
@@ -76,7 +77,7 @@ fn seccomp(root: &Path) -> Finding {
     )
 }
 
-/// Absence is a finding, although VMs run without: their memory is then bounded by weir's own count alone.
+/// VMs run without: their memory is then bounded by weir's own count alone.
 fn cgroup(root: &Path) -> Finding {
     let mounts = root.join("sys/fs/cgroup");
     if mounts.join("cgroup.controllers").exists() {
@@ -84,7 +85,7 @@ fn cgroup(root: &Path) -> Finding {
     }
     let fix = "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup";
     let detail = if mounts.join("memory").exists() { "version 1" } else { "not mounted" };
-    finding("cgroup", detail.into(), fix)
+    Finding { state: State::Degraded, ..finding("cgroup", detail.into(), fix) }
 }
 
 #[cfg(test)]
@@ -107,7 +108,7 @@ mod tests {
         let root = host(&[]);
         let root = root.path();
         for found in [namespaces(root), user_namespaces(root, false), seccomp(root), cgroup(root)] {
-            assert!(!found.ok && !found.fix.is_empty() && !found.detail.is_empty(), "{found:?}");
+            assert!(found.state != State::Good && !found.fix.is_empty() && !found.detail.is_empty(), "{found:?}");
         }
     }
 
@@ -129,23 +130,23 @@ mod tests {
             let root = host(&[there, (switch, value)]);
             let found = user_namespaces(root.path(), false);
             let name = Path::new(switch).file_name().unwrap().to_str().unwrap();
-            assert!(!found.ok && found.fix.contains(name), "{found:?}");
-            assert!(user_namespaces(root.path(), true).ok);
+            assert!(found.state == State::Broken && found.fix.contains(name), "{found:?}");
+            assert_eq!(user_namespaces(root.path(), true).state, State::Good);
         }
-        assert!(user_namespaces(host(&[there]).path(), false).ok);
+        assert_eq!(user_namespaces(host(&[there]).path(), false).state, State::Good);
     }
 
     #[test]
     fn seccomp_without_kill_process_is_not_enough() {
         let path = "proc/sys/kernel/seccomp/actions_avail";
-        assert!(!seccomp(host(&[(path, "kill_thread trap errno allow\n")]).path()).ok);
-        assert!(seccomp(host(&[(path, "kill_process kill_thread allow\n")]).path()).ok);
+        assert_eq!(seccomp(host(&[(path, "kill_thread trap errno allow\n")]).path()).state, State::Broken);
+        assert_eq!(seccomp(host(&[(path, "kill_process kill_thread allow\n")]).path()).state, State::Good);
     }
 
     #[test]
     fn cgroup_versions_are_told_apart() {
         assert_eq!(cgroup(host(&[("sys/fs/cgroup/cgroup.controllers", "")]).path()).detail, "version 2");
         let found = cgroup(host(&[("sys/fs/cgroup/memory/tasks", "")]).path());
-        assert_eq!((found.ok, found.detail.as_str()), (false, "version 1"));
+        assert_eq!((found.state, found.detail.as_str()), (State::Degraded, "version 1"));
     }
 }
