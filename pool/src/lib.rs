@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Requests to warm VMs never pass through a task: they load the list of ready VMs, choose two, and enter one's
-//! [gate](gate). Everything that changes the list is done by the pool's one [owner] task, on what the pure
+//! `gate`. Everything that changes the list is done by the pool's one `owner` task, on what the pure
 //! [`decide()`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
 //! room: a READY, or the end of another lease.
 #![forbid(unsafe_code)]
