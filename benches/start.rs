@@ -14,7 +14,7 @@ fn main() {
         assert_eq!(get(weir.http, "/").status, 200);
         let line = weir.logged("vm ready");
         times.push(line["fields"]["start_ms"].as_f64().expect("start_ms of a ready VM"));
-        weir.logged("vm gone");
+        weir.logged("vm stopped");
     }
     support::print_percentiles("start: process spawn to READY", "ms", &mut times);
     drop(weir);

@@ -18,7 +18,7 @@ fn main() {
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         assert_eq!(answer.status, 200, "{answer:?}");
         // At zero again: its process is reaped.
-        weir.logged("vm gone");
+        weir.logged("vm stopped");
     }
     support::print_percentiles("wake: GET from zero to last byte", "ms", &mut times);
 }

@@ -174,7 +174,7 @@ impl Owner {
     fn ready(&mut self, id: VmId, address: SocketAddr, now: Instant) {
         if let Some(started_at) = self.roster.ready(id, address, now) {
             let took = now.duration_since(started_at);
-            tracing::info!(pool = self.shared.config.name, vm = %id, %address, ?took, "vm ready");
+            tracing::info!(pool = self.shared.config.name, vm = %id, %address, start_ms = took.as_secs_f64() * 1e3, "vm ready");
             self.shared.metrics.cold_start.observe(took.as_secs_f64());
             self.backoff.ready();
         }
@@ -183,15 +183,15 @@ impl Owner {
     fn gone(&mut self, id: VmId, end: &End, now: Instant) {
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
-        let (pool, reason) = (&self.shared.config.name, end.describe());
+        let (pool, end, reason) = (&self.shared.config.name, end.label(), end.describe());
         match entry.life {
-            Life::Stopping => tracing::info!(pool, vm = %id, reason, "vm stopped"),
+            Life::Stopping => tracing::info!(pool, vm = %id, end, reason, "vm stopped"),
             Life::Starting => {
-                tracing::warn!(pool, vm = %id, reason, "vm start failed");
+                tracing::warn!(pool, vm = %id, end, reason, "vm start failed");
                 self.failed(entry.started_at, Came::Nowhere, reason, now);
             }
             Life::Ready(vm) | Life::Draining(vm) => {
-                tracing::warn!(pool, vm = %id, reason, "vm ended unasked");
+                tracing::warn!(pool, vm = %id, end, reason, "vm ended unasked");
                 self.failed_if_young(entry.started_at, vm.ready_at, reason, now);
             }
         }

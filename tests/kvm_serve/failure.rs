@@ -58,7 +58,7 @@ fn only_the_violator_dies(behaviour: &str) {
     let before = weir.curl(&["/good"]);
     let answer = weir.curl(&["/"]);
     assert!([502, 503].contains(&answer.status), "{answer:?}");
-    weir.wait_for("the violator's end", |line| line["fields"]["reason"] == "virtio");
+    weir.wait_for("the violator's end", |line| line["fields"]["end"] == "virtio");
     let after = weir.curl(&["/good"]);
     assert_eq!((before.status, after.status), (404, 404), "hello has no /good, and says so");
     assert_eq!(before.header("x-weir-vm"), after.header("x-weir-vm"), "the same VM still answers");
@@ -86,7 +86,7 @@ fn panic_fault_and_halt_are_told_apart() {
         // A POST is not retried, so that one request ends one VM.
         let answer = weir.curl(&["-X", "POST", &format!("/crash?how={how}")]);
         assert_eq!((answer.status, answer.header("weir-error")), (502, Some("vm_failed")), "{how}: {answer:?}");
-        weir.wait_for(how, |line| line["fields"]["reason"] == reason);
+        weir.wait_for(how, |line| line["fields"]["end"] == reason);
         assert_eq!(weir.curl(&["/"]).status, 200, "a clean VM answers after {how}");
     }
 }
@@ -111,7 +111,7 @@ fn a_killed_launcher_is_replaced_and_requests_succeed() {
     weir.logged("vm ready");
     let (launcher, _) = launcher_and_vms(weir.pid());
     kill("KILL", launcher);
-    weir.logged("launcher restarted");
+    weir.logged("launcher started");
     let answer = get(weir.http, "/");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_ne!(launcher_and_vms(weir.pid()).0, launcher);

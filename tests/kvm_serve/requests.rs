@@ -22,7 +22,7 @@ fn a_vm_starts_for_a_request_and_is_gone_when_idle() {
     assert_eq!(first.header("x-weir-vm"), second.header("x-weir-vm"), "the same VM, warm");
     assert_eq!(weir.access_line()["start"], "warm");
 
-    weir.logged("vm gone");
+    weir.logged("vm stopped");
     assert_eq!(weir.metric("weir_vm_instances", ""), 0.0);
     assert_eq!(weir.metric("weir_vm_exits_total", "reason=\"stopped\""), 1.0);
 }

@@ -2,7 +2,7 @@
 //!
 //! Listeners use port 0; the bound addresses, and everything else that happens, come from weir's log (JSON lines on
 //! stderr), so nothing here polls with sleeps: a wait is a wait for a log line, bounded by [`PATIENCE`].
-#![allow(dead_code, reason = "each test and bench uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test and bench includes it and uses its own part")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
