@@ -1,9 +1,8 @@
 //! The ELF header and the ABI note.
 
 use elf::ElfBytes;
-use elf::abi::{ELFMAGIC, EM_X86_64, ET_EXEC, PT_NOTE};
+use elf::abi::{EI_CLASS, ELFCLASS64, ELFMAGIC, EM_X86_64, ET_EXEC, PT_NOTE};
 use elf::endian::LittleEndian;
-use elf::file::Class;
 use elf::note::Note;
 use weir_abi::{ABI_VERSION, note};
 
@@ -16,10 +15,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, ImageError> {
     if !bytes.starts_with(&ELFMAGIC) {
         return Err(ImageError::NotElf);
     }
-    let elf = Elf::minimal_parse(bytes)?;
-    if elf.ehdr.class != Class::ELF64 {
+    // Before anything of another size is misread.
+    if *bytes.get(EI_CLASS).ok_or(ImageError::Truncated)? != ELFCLASS64 {
         return Err(ImageError::Class);
     }
+    let elf = Elf::minimal_parse(bytes)?;
     if elf.ehdr.e_machine != EM_X86_64 {
         return Err(ImageError::Machine(elf.ehdr.e_machine));
     }

@@ -75,9 +75,9 @@ impl TestElf {
         put(&mut file, 20, &1u32.to_le_bytes());
         put(&mut file, 24, &self.entry.to_le_bytes());
         put(&mut file, 32, &(HEADER as u64).to_le_bytes());
-        put(&mut file, 52, &(HEADER as u16).to_le_bytes());
-        put(&mut file, 54, &(PROGRAM_HEADER as u16).to_le_bytes());
-        put(&mut file, 56, &(self.segments.len() as u16).to_le_bytes());
+        for (at, value) in [(52, HEADER), (54, PROGRAM_HEADER), (56, self.segments.len())] {
+            put(&mut file, at, &u16::try_from(value).expect("tests have few segments").to_le_bytes());
+        }
         for (index, segment) in self.segments.iter().enumerate() {
             let align = if segment.align.is_power_of_two() { segment.align } else { 1 };
             while file.len() as u64 % align != segment.address % align {

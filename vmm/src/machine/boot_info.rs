@@ -17,7 +17,7 @@ pub(crate) enum BootInfoError {
     #[error("argument {0} contains a NUL byte")]
     Argument(usize),
     #[error("environment and arguments take {length} bytes, there is room for {available}")]
-    TooLong { length: usize, available: usize },
+    TooLong { length: usize, available: u64 },
 }
 
 /// Relation of the guest's time-stamp counter to the wall clock.
@@ -40,10 +40,9 @@ pub(crate) fn compose(
 ) -> Result<(BootInfo, Vec<u8>), BootInfoError> {
     let strings = strings(spec)?;
     let offset = size_of::<BootInfo>();
-    let available = layout::BOOT_INFO_SIZE as usize - offset;
-    let too_long = BootInfoError::TooLong { length: strings.len(), available };
-    if strings.len() > available {
-        return Err(too_long);
+    let available = layout::BOOT_INFO_SIZE - offset as u64;
+    if strings.len() as u64 > available {
+        return Err(BootInfoError::TooLong { length: strings.len(), available });
     }
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let mut info = BootInfo {
@@ -142,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_page_may_be_full_but_not_overfull() {
-        let available = layout::BOOT_INFO_SIZE as usize - size_of::<BootInfo>();
+        let available = usize::try_from(layout::BOOT_INFO_SIZE).unwrap() - size_of::<BootInfo>();
         let full = "x".repeat(available - 1);
         assert_eq!(composed(&spec(&[], &[&full])).unwrap().1.len(), available);
         let over = "x".repeat(available);

@@ -31,8 +31,9 @@ use crate::spec::VmSpec;
 ///
 /// `kvm` is an open /dev/kvm (see [`crate::kvm::open`]), `image` a memfd sealed against writing and shrinking, `tap` a
 /// non-blocking TAP with a 12-byte virtio-net header, needed if `spec.net` is `Some`, and `control` the VM's end of a
-/// seqpacket socket. Sends [`crate::VmEvent::Ready`] and [`crate::VmEvent::Log`], but not the final
-/// [`crate::VmEvent::Exit`]: that is the caller's (see [`crate::event::send_within`]), once the VM's resources are freed.
+/// seqpacket socket, which becomes non-blocking. Sends [`crate::VmEvent::Ready`] and [`crate::VmEvent::Log`], but not
+/// the final [`crate::VmEvent::Exit`]: that is the caller's, on a duplicate of `control`, with
+/// [`crate::event::send_within`].
 ///
 /// Takes over SIGUSR1 of the process, and ends soon after a [`crate::VmCommand::Stop`] or end of file on `control`,
 /// whatever the guest does.

@@ -68,7 +68,8 @@ pub(crate) fn plan(image: &Image, memory: u64, network: bool) -> Result<Plan, Pl
 /// them lie below [`layout::IMAGE_MIN`], where no device may read or write on a guest's behalf.
 pub(crate) fn table_pages() -> impl Iterator<Item = u64> {
     let gap = layout::BOOT_INFO + layout::BOOT_INFO_SIZE..layout::IMAGE_MIN;
-    (system::TABLES..layout::SYSTEM_END).chain(gap).step_by(PAGE as usize)
+    let pages = |range: Range<u64>| (range.start / PAGE..range.end / PAGE).map(|number| number * PAGE);
+    pages(system::TABLES..layout::SYSTEM_END).chain(pages(gap))
 }
 
 /// Page tables (of all four levels) that `mappings` need.

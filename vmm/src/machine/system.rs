@@ -45,7 +45,7 @@ pub(crate) const TASK: u16 = 0x40;
 /// IA32_STAR: `syscall` loads CS 0x10 and SS 0x18, `sysretq` CS 0x33 and SS 0x2b.
 pub(crate) const STAR: u64 = 0x0023_0010_0000_0000;
 /// IA32_FMASK: `syscall` clears TF, DF, NT and AC.
-pub(crate) const SFMASK: u64 = 0x4_4500;
+pub(crate) const SFMASK: u32 = 0x4_4500;
 
 /// Last byte of the GDT, relative to its start.
 pub(crate) const GDT_LIMIT: u16 = 10 * 8 - 1;
@@ -55,9 +55,9 @@ pub(crate) const IDT_LIMIT: u16 = 32 * 16 - 1;
 pub(crate) const TSS_LIMIT: u16 = 104 - 1;
 
 /// Interrupt stack table entries (1-based, as in a gate).
-const IST_PAGE_FAULT: u64 = 1;
-const IST_DOUBLE_FAULT: u64 = 2;
-const IST_USER: u64 = 3;
+const IST_PAGE_FAULT: usize = 1;
+const IST_DOUBLE_FAULT: usize = 2;
+const IST_USER: usize = 3;
 
 const PAGE_FAULT: usize = 14;
 const DOUBLE_FAULT: usize = 8;
@@ -91,7 +91,7 @@ pub(crate) fn tss() -> [u8; TSS_LIMIT as usize + 1] {
         (IST_DOUBLE_FAULT, DOUBLE_FAULT_STACK + PAGE),
         (IST_USER, layout::FAULT_STACK + layout::FAULT_STACK_SIZE),
     ] {
-        put(36 + 8 * (ist as usize - 1), top);
+        put(36 + 8 * (ist - 1), top);
     }
     tss[102..104].copy_from_slice(&(TSS_LIMIT + 1).to_le_bytes());
     tss
@@ -110,9 +110,12 @@ pub(crate) fn idt(gates: &Gates) -> [[u64; 2]; 32] {
     idt
 }
 
-fn gate(target: u64, selector: u16, ist: u64, kind: u64) -> [u64; 2] {
-    let low =
-        target & 0xffff | u64::from(selector) << 16 | ist << 32 | kind << 40 | (target >> 16 & 0xffff) << 48;
+fn gate(target: u64, selector: u16, ist: usize, kind: u64) -> [u64; 2] {
+    let low = target & 0xffff
+        | u64::from(selector) << 16
+        | (ist as u64) << 32
+        | kind << 40
+        | (target >> 16 & 0xffff) << 48;
     [low, target >> 32]
 }
 

@@ -123,7 +123,7 @@ fn set_syscall(vcpu: &VcpuFd, gates: &Gates) -> Result<(), VcpuError> {
         (MSR_LSTAR, gates.syscall()),
         // 32-bit mode cannot be reached: there is no such code segment.
         (MSR_CSTAR, 0),
-        (MSR_SFMASK, system::SFMASK),
+        (MSR_SFMASK, system::SFMASK.into()),
     ];
     let entries = values.map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
     let msrs = msrs(&entries)?;

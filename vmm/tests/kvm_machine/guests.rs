@@ -183,7 +183,15 @@ guest!(version, "mov ecx, {control}", "mov rax, [rcx]", "mov ecx, {report}", "jm
 
 guest!(spin, "mov ecx, {ready}", "mov [rcx], rcx", "2: jmp 2b");
 
-guest!(park_forever, "mov ecx, {ready}", "mov [rcx], rcx", "2: mov ecx, {park}", "mov rax, -1", "mov [rcx], rax", "jmp 2b");
+guest!(
+    park_forever,
+    "mov ecx, {ready}",
+    "mov [rcx], rcx",
+    "2: mov ecx, {park}",
+    "mov rax, -1",
+    "mov [rcx], rax",
+    "jmp 2b"
+);
 
 guest!(
     // Reports how long a PARK of 20 ms took, in microseconds.
@@ -334,7 +342,6 @@ fault! {
     non_canonical: "mov rax, 0x800000000000", "mov rax, [rax]";
     non_canonical_stack: "mov rsp, 0x900000000000", "push rax";
     single_step: "pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop";
-    simd: "mov dword ptr [rsp - 8], 0x1f00", "ldmxcsr [rsp - 8]", "xorps xmm0, xmm0", "divps xmm0, xmm0";
     x87: "mov word ptr [rsp - 8], 0x340", "fldcw [rsp - 8]", "fldz", "fldz", "fdivp", "fwait";
 
     read_null: "xor eax, eax", "mov rax, [rax]";
@@ -393,13 +400,7 @@ guest!(
 
 guest!(fault_without_handler, "ud2");
 guest!(page_fault_without_handler, "xor eax, eax", "mov rax, [rax]");
-guest!(
-    fault_in_handler,
-    "mov ecx, {fault_handler}",
-    "lea rax, [rip + 2f]",
-    "mov [rcx], rax",
-    "2: ud2",
-);
+guest!(fault_in_handler, "mov ecx, {fault_handler}", "lea rax, [rip + 2f]", "mov [rcx], rax", "2: ud2",);
 guest!(
     page_fault_in_handler,
     "mov ecx, {fault_handler}",
@@ -529,6 +530,17 @@ store! {
     store_misaligned: "{park} + 4", "1";
     store_across_the_page: "{control} + 0xffc", "1";
 }
+// An instruction that KVM's emulator does not know.
+guest!(
+    odd_instruction,
+    "mov ecx, {fault_handler}",
+    "mov eax, {report_fault}",
+    "mov [rcx], rax",
+    "mov ecx, {control}",
+    "popcnt rax, [rcx]",
+    "mov ecx, {report}",
+    "jmp rcx",
+);
 guest!(store_short, "mov ecx, {park}", "mov [rcx], eax");
 guest!(load_park, "mov ecx, {park}", "mov rax, [rcx]");
 guest!(load_short, "mov ecx, {control}", "mov eax, [rcx]");

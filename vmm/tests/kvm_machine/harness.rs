@@ -46,10 +46,12 @@ pub(crate) fn image(code: &[u8]) -> TestElf {
 
 /// `bytes` as the launcher gets them.
 pub(crate) fn sealed(bytes: &[u8]) -> File {
-    let mut file =
-        File::from(memfd_create("image", MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC).unwrap());
-    file.write_all(bytes).unwrap();
-    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL).unwrap();
+    let mut file = File::from(
+        memfd_create("image", MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC).expect("create memfd"),
+    );
+    file.write_all(bytes).expect("write image");
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals).expect("seal memfd");
     file
 }
 
@@ -62,7 +64,7 @@ impl Vm {
     /// Starts `image` as `spec` says; `before` may use weir's end of the control socket first.
     pub(crate) fn with(spec: VmSpec, image: File, before: impl FnOnce(&OwnedFd)) -> Self {
         let kvm = kvm::open().unwrap_or_else(|error| panic!("{error}"));
-        let (control, weir) = socket::pair().unwrap();
+        let (control, weir) = socket::pair().expect("make control socket");
         before(&weir);
         let (sender, reason) = channel();
         // Not scoped: a machine that does not stop must fail its test, not hang it.
@@ -78,7 +80,7 @@ impl Vm {
 
     /// The next event; `None`: the VM ended.
     pub(crate) fn event(&self) -> Option<VmEvent> {
-        event::recv(&self.weir).unwrap()
+        event::recv(&self.weir).expect("receive event")
     }
 
     /// Waits for the guest's end; its reason, and the events that were not taken before.
@@ -111,7 +113,7 @@ pub(crate) struct Facts {
 /// Numbers that a guest reported.
 pub(crate) fn numbers(reason: &ExitReason) -> Vec<u64> {
     let ExitReason::Faulted(text) = reason else { panic!("the guest reports: {reason:?}") };
-    text.split_whitespace().map(|word| u64::from_str_radix(word, 16).unwrap()).collect()
+    text.split_whitespace().map(|word| u64::from_str_radix(word, 16).expect("a number in hex")).collect()
 }
 
 /// Runs `code` until its fault handler reports.

@@ -3,12 +3,14 @@
 use weir_vmm::{CrashReason, ExitReason};
 
 use super::guests;
-use super::harness::Vm;
+use super::harness::{Vm, numbers};
 
 #[track_caller]
 fn crash(code: &[u8], expected: &str) {
     let (reason, events) = Vm::start(code).finish();
-    let ExitReason::Crashed(CrashReason::UnexpectedExit(text)) = &reason else { panic!("{expected}: {reason:?}") };
+    let ExitReason::Crashed(CrashReason::UnexpectedExit(text)) = &reason else {
+        panic!("{expected}: {reason:?}")
+    };
     assert!(text.starts_with(expected), "{text:?} starts with {expected:?}");
     assert!(text.contains("(rip 0x200"), "{text:?} says where");
     assert_eq!(events, []);
@@ -40,6 +42,16 @@ fn registers_that_are_not_there() {
     crash(guests::store_short::code(), "write of 4 bytes at offset 0x8 of the control page");
     crash(guests::load_park::code(), "read of 8 bytes at offset 0x8 of the control page");
     crash(guests::load_short::code(), "read of 4 bytes at offset 0x0 of the control page");
+}
+
+#[test]
+fn an_instruction_that_cannot_be_emulated_hurts_only_its_guest() {
+    let (reason, _) = Vm::start(guests::odd_instruction::code()).finish();
+    // KVM either gives up or lets the guest have #UD.
+    let is_undefined = || numbers(&reason)[0] == 6;
+    let is_emulation =
+        matches!(&reason, ExitReason::Crashed(CrashReason::Emulation(text)) if text.contains("rip 0x2000"));
+    assert!(is_emulation || is_undefined(), "{reason:?}");
 }
 
 #[test]

@@ -156,7 +156,8 @@ fn what_cannot_become_a_vm_is_refused() {
     assert!(refused(spec(|s| s.memory += 1), good()).contains("not a multiple of 4096"));
     assert!(refused(spec(|s| s.memory = u64::MAX - 4095), good()).contains("more than"));
     assert!(refused(spec(|s| s.env[0].0.clear()), good()).contains("name \"\" is empty"));
-    let long = "x".repeat((layout::BOOT_INFO_SIZE as usize) - size_of::<BootInfo>());
+    let page = usize::try_from(layout::BOOT_INFO_SIZE).unwrap();
+    let long = "x".repeat(page - size_of::<BootInfo>());
     let mut long_spec = self::spec();
     long_spec.args = vec![long];
     assert!(refused(long_spec, good()).contains("there is room for"));
