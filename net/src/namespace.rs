@@ -9,7 +9,7 @@
 //! # What a VM can reach
 //!
 //! The only devices in there are `lo` and one TAP per VM, so whatever a VM sends arrives in this namespace's IP
-//! stack and can end only there. [`settings`] closes the ways on:
+//! stack and can end only there. `settings.rs` closes the ways on:
 //!
 //! * **Another VM.** Nothing is forwarded, and there is no bridge. Redirects and source routes are not obeyed.
 //! * **The host, the outside, weir's listeners.** They are in another namespace; no device leads there.
@@ -73,7 +73,7 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// A setting that isolation rests on.
-    #[error("set {name} to {value}; in a container, /proc/sys/net must be writable")]
+    #[error("set /proc/sys/net/{name} to {value}; in a container, /proc/sys/net must be there and writable")]
     Setting {
         /// Its path below /proc/sys/net.
         name: String,

@@ -1,5 +1,5 @@
 //! The TUN driver's ioctls (linux/if_tun.h), the only system calls here that no crate wraps as we need them.
-//! `docs/adr/0002-tap-by-ioctl.md` says why no TAP library is used.
+//! `docs/adr/0003-tap-by-ioctl.md` says why no TAP library is used.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_ulong};

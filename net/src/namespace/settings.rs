@@ -2,7 +2,6 @@
 //! every one that matters is set, for devices that are there (`all`) and for those to come (`default`).
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use super::NamespaceError;
@@ -35,28 +34,28 @@ const IPV6: [(&str, &str); 2] = [("disable_ipv6", "1"), ("forwarding", "0")];
 
 /// Sets all of them in the calling thread's namespace.
 pub(super) fn apply() -> Result<(), NamespaceError> {
-    for (family, settings) in [("ipv4", IPV4.as_slice()), ("ipv6", IPV6.as_slice())] {
-        if !Path::new(ROOT).join(family).join("conf").exists() && family == "ipv6" {
-            // Not in this kernel.
-            continue;
-        }
-        for (name, value) in settings {
-            for devices in ["all", "default"] {
-                ensure(&format!("{family}/conf/{devices}/{name}"), value)?;
-            }
+    apply_to("ipv4", &IPV4)?;
+    // A kernel without IPv6 has nothing to switch off. That /proc/sys is there at all was just seen.
+    if Path::new(ROOT).join("ipv6/conf").exists() { apply_to("ipv6", &IPV6) } else { Ok(()) }
+}
+
+fn apply_to(family: &str, settings: &[(&str, &'static str)]) -> Result<(), NamespaceError> {
+    for (name, value) in settings {
+        for devices in ["all", "default"] {
+            ensure(&format!("{family}/conf/{devices}/{name}"), value)?;
         }
     }
     Ok(())
 }
 
-/// Writes only what differs: an already right, read-only setting is fine.
+/// Writes only what differs: an already right, read-only setting is fine. A missing one is not: every kernel since
+/// 4.19 has them all, so it would mean that nothing can be seen from here.
 fn ensure(name: &str, value: &'static str) -> Result<(), NamespaceError> {
     let path = Path::new(ROOT).join(name);
     let result = match fs::read_to_string(&path) {
         Ok(text) if text.trim() == value => Ok(()),
-        // Older kernels lack some of them, and then what they switch off.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        _ => fs::write(&path, value),
+        Ok(_) => fs::write(&path, value),
+        Err(error) => Err(error),
     };
     result.map_err(|source| NamespaceError::Setting { name: name.to_owned(), value, source })
 }

@@ -11,12 +11,12 @@ use weir_net::tap::{TapError, TapPool};
 
 use crate::{enter, pool};
 
-/// Puts an empty directory in front of /dev/net, for this process only.
-fn hide_driver() {
+/// Puts an empty directory in front of `path`, for this process only.
+fn hide(path: &str) {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
-    mount(Some("tmpfs"), "/dev/net", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /dev/net");
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), none).expect("an empty directory");
 }
 
 fn tap_count() -> usize {
@@ -36,7 +36,7 @@ pub(crate) fn exhausted_network_is_an_error_until_a_release() {
 pub(crate) fn missing_driver_is_named() {
     let pool = pool();
     let tap = pool.acquire().expect("a tap");
-    hide_driver();
+    hide("/dev/net");
     let error = pool.acquire().expect_err("no driver");
     assert!(matches!(&error, TapError::Missing { name, .. } if name == "weir1"), "{error:?}");
     assert!(weir_net::doctor::tun().expect_err("no driver").fix.contains("modprobe tun"));
@@ -68,4 +68,12 @@ pub(crate) fn second_thread_is_refused() {
     drop(end);
     // Its end: the channel is closed.
     assert!(thread.join().expect("no panic").is_err());
+}
+
+/// Isolation rests on the settings: where they cannot be seen, there is no namespace.
+pub(crate) fn unseen_settings_are_refused() {
+    namespace::become_user_root().expect("root");
+    hide("/proc/sys");
+    let error = namespace::enter_private().expect_err("no settings");
+    assert!(matches!(&error, NamespaceError::Setting { name, .. } if name.starts_with("ipv4/")), "{error:?}");
 }

@@ -49,6 +49,7 @@ const CASES: &[Case] = &[
     ("exhausted_network_is_an_error_until_a_release", fault::exhausted_network_is_an_error_until_a_release),
     ("missing_driver_is_named", fault::missing_driver_is_named),
     ("failed_setup_leaves_nothing", fault::failed_setup_leaves_nothing),
+    ("unseen_settings_are_refused", fault::unseen_settings_are_refused),
     ("second_thread_is_refused", fault::second_thread_is_refused),
 ];
 
