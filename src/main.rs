@@ -1,1 +1,30 @@
-fn main() {}
+//! weir: a reverse proxy that runs its own microVMs. Command line and wiring; everything else is in the crates.
+#![forbid(unsafe_code)]
+
+mod check;
+mod cli;
+mod doctor;
+mod images;
+mod logging;
+mod run;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, Failure};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(options) => serve::serve(&options),
+        Command::Check { file } => check::check(&file),
+        Command::Run(options) => run::run(&options),
+        Command::Doctor => doctor::doctor(),
+        Command::Launcher => return cli::launcher(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

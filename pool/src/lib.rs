@@ -1,2 +1,44 @@
-//! weir-pool.
+//! weir-pool: which microVMs exist, and which request goes to which.
+//!
+//! ```text
+//!            lease()                         Notify                       start / stop
+//!  request ----------> Pool (fast path) ----------------> owner task ----------------> VM task -> Launcher
+//!     ^                 |  ready list (ArcSwap)             | decide(view, now)          |
+//!     |  Lease          |  one Gate per VM                  |  budget, back-off          | Ready, Gone
+//!     +-----------------+  wait queue  <--------------------+ <--------------------------+
+//! ```
+//!
+//! Requests to warm VMs never pass through a task: they load the list of ready VMs, choose two, and enter one's
+//! [gate](gate). Everything that changes the list is done by the pool's one [owner] task, on what the pure
+//! [`decide()`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
+//! room: a READY, or the end of another lease.
 #![forbid(unsafe_code)]
+
+mod backoff;
+mod budget;
+mod choice;
+pub mod decide;
+mod drive;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+mod gate;
+mod guest_log;
+pub mod launch;
+pub mod launcher;
+mod lease;
+mod metrics;
+mod owner;
+mod pool;
+mod pools;
+mod queue;
+mod roster;
+mod shared;
+mod vm;
+
+pub use decide::decide;
+pub use launch::VmLauncher;
+pub use launcher::{Launcher, StartError, StartOrder, VmProcess};
+pub use lease::{Lease, LeaseError, Start};
+pub use metrics::PoolMetrics;
+pub use pool::{Instances, Pool};
+pub use pools::{Pools, StartPoolsError};

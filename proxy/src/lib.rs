@@ -1,2 +1,37 @@
-//! weir-proxy.
+//! weir-proxy: from a client's connection to a VM's, and back.
+//!
+//! ```text
+//!  Listeners -> pingora HTTP/1.1 -> Router -> Pool::lease -> VM's connection -> response -> access log, metrics
+//!  (bound in     (our runtime)       404       503, waits      502, 504, retries
+//!  the host's
+//!  namespace)
+//! ```
+//!
+//! Order of use: [`bind`] before any thread exists, then [`serve()`] and [`admin::serve`] inside the runtime.
 #![forbid(unsafe_code)]
+
+mod access_log;
+pub mod admin;
+mod answer;
+mod context;
+mod headers;
+mod in_flight;
+mod listeners;
+mod metrics;
+mod record;
+mod retry;
+pub mod routes;
+mod serve;
+mod service;
+pub mod target;
+mod trace;
+mod upstream;
+
+#[cfg(test)]
+mod testing;
+
+pub use access_log::{AccessLog, AccessLogWriter};
+pub use listeners::{BindError, Listeners, bind};
+pub use metrics::Metrics;
+pub use routes::Router;
+pub use serve::{Drained, ServeError, Server, Timeouts, serve};

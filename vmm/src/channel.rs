@@ -19,6 +19,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroize;
 
 /// Longest message, bytes.
 pub const MESSAGE_MAX: usize = 64 * 1024;
@@ -120,22 +121,28 @@ pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Ve
             files.extend(rights);
         }
     }
-    if received.flags.contains(ReturnFlags::TRUNC) {
-        return Err(ChannelError::TooLong);
-    }
-    // The buffer's alignment leaves room for some more than were asked for.
-    if received.flags.contains(ReturnFlags::CTRUNC) || files.len() > FILES_MAX {
-        return Err(ChannelError::TooManyFiles);
-    }
-    if received.bytes == 0 {
+    // The buffer's alignment leaves room for some more descriptors than were asked for.
+    let decoded = if received.flags.contains(ReturnFlags::TRUNC) {
+        Err(ChannelError::TooLong)
+    } else if received.flags.contains(ReturnFlags::CTRUNC) || files.len() > FILES_MAX {
+        Err(ChannelError::TooManyFiles)
+    } else {
+        decode(&bytes[..received.bytes])
+    };
+    // A launcher's memory is copied into the processes of other tenants: leave nothing of this one.
+    bytes[..received.bytes].zeroize();
+    Ok(decoded?.map(|message| (message, files)))
+}
+
+/// `None`: nothing, which no message is.
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<T>, ChannelError> {
+    if bytes.is_empty() {
         return Ok(None);
     }
-    let (message, rest) =
-        postcard::take_from_bytes(&bytes[..received.bytes]).map_err(ChannelError::Decode)?;
-    if !rest.is_empty() {
-        return Err(ChannelError::Trailing(rest.len()));
+    match postcard::take_from_bytes(bytes).map_err(ChannelError::Decode)? {
+        (message, []) => Ok(Some(message)),
+        (_, rest) => Err(ChannelError::Trailing(rest.len())),
     }
-    Ok(Some((message, files)))
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 #![deny(unsafe_code)]
 
 pub mod channel;
+pub mod doctor;
 pub mod event;
 pub mod image;
+pub mod jail;
 pub mod kvm;
 pub mod launcher;
 pub mod machine;

@@ -97,7 +97,7 @@ impl<'m> Chain<'m> {
         self.head = head;
         self.readable.0.clear();
         self.writable.0.clear();
-        let mut next = head;
+        let (mut next, mut writing) = (head, false);
         for _ in 0..queue.size() {
             if next >= queue.size() {
                 return Err(Violation::DescriptorIndex { queue: index, index: next });
@@ -106,13 +106,11 @@ impl<'m> Chain<'m> {
             if descriptor.refers_to_indirect_table() {
                 return Err(Violation::IndirectDescriptor { queue: index, index: next });
             }
-            let segments = if descriptor.is_write_only() {
-                &mut self.writable
-            } else if self.writable.0.is_empty() {
-                &mut self.readable
-            } else {
+            if writing && !descriptor.is_write_only() {
                 return Err(Violation::Direction { queue: index, head });
-            };
+            }
+            writing = descriptor.is_write_only();
+            let segments = if writing { &mut self.writable } else { &mut self.readable };
             let (address, length) = (descriptor.addr().0, descriptor.len());
             if !memory.append(address, length, &mut segments.0) {
                 return Err(Violation::Buffer { queue: index, address, length });

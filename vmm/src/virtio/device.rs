@@ -50,7 +50,8 @@ pub struct Progress {
     /// The guest has something to look at and must not sleep: it received something, or a sent buffer came back on a
     /// queue whose driver did not set `VIRTQ_AVAIL_F_NO_INTERRUPT`.
     pub wake: bool,
-    /// The bound on the work of one call was reached; call again before sleeping.
+    /// The bound on the work of one call was reached: call again before sleeping (and look for commands in between: a
+    /// flood from the host's side can keep this true).
     pub more: bool,
 }
 

@@ -32,7 +32,7 @@ impl<'m> DmaMemory<'m> {
     /// Appends these `length` bytes to `segments`; false, and an arbitrary part of them appended, if a device may not
     /// touch them all.
     pub fn append(&self, address: u64, length: u32, segments: &mut Vec<VolatileSlice<'m>>) -> bool {
-        if address < self.floor {
+        if address < self.floor && length > 0 {
             return false;
         }
         for slice in self.memory.get_slices(GuestAddress(address), length as usize) {

@@ -1,6 +1,6 @@
 //! The virtio-mmio transport: one page of registers in front of one device (virtio 1.2, section 4.2.2).
 //!
-//! Its life follows the status register, see [`super::status`]. Register accesses that make no sense (another width
+//! Its life follows the status register, see `status.rs`. Register accesses that make no sense (another width
 //! than 4 bytes, unaligned, unknown, out of turn) read as zero and write nothing.
 
 use std::io;
@@ -75,8 +75,8 @@ impl<D: VirtioDevice> Transport<D> {
         register::VIRTIO_MMIO_QUEUE_NOTIFY as u64
     }
 
-    /// What a kick of any queue signals, to be registered without datamatch and 4 bytes wide. It only keeps a kick from
-    /// leaving the guest: nobody needs to read it, because PARK implies a kick of all queues.
+    /// What a kick of any queue signals, to be registered without datamatch. It only keeps a kick from leaving the
+    /// guest: nobody needs to read it, because PARK implies a kick of all queues.
     pub fn notify_fd(&self) -> &EventFd {
         &self.notify
     }

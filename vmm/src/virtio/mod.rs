@@ -22,6 +22,8 @@ pub mod net;
 mod queue;
 mod status;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use device::{DeviceError, Progress, Violation, VirtioDevice};
 pub use dma::DmaMemory;

@@ -9,8 +9,8 @@ use vm_memory::volatile_memory::{PtrGuard, PtrGuardMut};
 
 use super::net::FrameIo;
 
-/// A TAP that was opened non-blocking, with `IFF_VNET_HDR` and a header of 12 bytes. Any other descriptor that keeps
-/// message boundaries works too.
+/// A TAP that was opened non-blocking, with `IFF_VNET_HDR`, a header of 12 bytes and no offloads (the default of
+/// `TUNSETOFFLOAD`). Any other descriptor that keeps message boundaries works too.
 #[derive(Debug)]
 pub struct Tap(OwnedFd);
 

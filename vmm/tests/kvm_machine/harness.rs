@@ -63,12 +63,22 @@ impl Vm {
 
     /// Starts `image` as `spec` says; `before` may use weir's end of the control socket first.
     pub(crate) fn with(spec: VmSpec, image: File, before: impl FnOnce(&OwnedFd)) -> Self {
+        Self::with_tap(spec, image, None, before)
+    }
+
+    /// The same with a network: `tap` keeps message boundaries and does not block.
+    pub(crate) fn with_tap(
+        spec: VmSpec,
+        image: File,
+        tap: Option<OwnedFd>,
+        before: impl FnOnce(&OwnedFd),
+    ) -> Self {
         let kvm = kvm::open().unwrap_or_else(|error| panic!("{error}"));
         let (control, weir) = socket::pair().expect("make control socket");
         before(&weir);
         let (sender, reason) = channel();
         // Not scoped: a machine that does not stop must fail its test, not hang it.
-        thread::spawn(move || sender.send(machine::run(kvm, &spec, &image, None, control)));
+        thread::spawn(move || sender.send(machine::run(kvm, &spec, &image, tap, control)));
         Self { weir, reason }
     }
 

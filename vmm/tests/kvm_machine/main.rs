@@ -8,4 +8,5 @@ mod guests;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod network;
 mod syscalls;

@@ -1,0 +1,102 @@
+//! Checks across sections. Each looks only at what is valid by itself, so that one mistake is reported once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use crate::error::Sink;
+use crate::host::HostSection;
+use crate::key::{Located, suggestion};
+use crate::listener::overlap;
+use crate::pool::PoolSection;
+use crate::route::{RouteSection, host_text};
+use crate::units::SizeText;
+
+/// No two sockets may be in each other's way.
+pub(crate) fn addresses_are_distinct<'a>(
+    addresses: impl Iterator<Item = &'a Located<SocketAddr>>,
+    sink: &Sink,
+) {
+    let mut earlier: Vec<&Located<SocketAddr>> = Vec::new();
+    for address in addresses {
+        if let Some(other) = earlier.iter().find(|other| overlap(address.value, other.value)) {
+            let message = format!("{} overlaps {}, which is {}", address.value, other.place.key, other.value);
+            sink.report(&address.place, message);
+        }
+        earlier.push(address);
+    }
+}
+
+/// The host has room for each pool's VM, and for what the pools keep at least.
+pub(crate) fn host_holds_pools(host: &HostSection, pools: &[PoolSection], sink: &Sink) {
+    if let Some(host_memory) = &host.memory {
+        let mut kept = 0_u128;
+        let mut each_fits = true;
+        for pool in pools {
+            let Some(memory) = &pool.memory else { continue };
+            if memory.value > host_memory.value {
+                each_fits = false;
+                let [memory_text, limit] = [memory.value, host_memory.value].map(SizeText);
+                let message =
+                    format!("{memory_text} is more than host.memory, which is {limit}: no VM could start");
+                sink.report(&memory.place, message);
+            }
+            let min = pool.min.as_ref().map_or(0, |min| min.value);
+            kept += u128::from(memory.value) * u128::from(min);
+        }
+        if each_fits && kept > u128::from(host_memory.value) {
+            let memory = SizeText(host_memory.value);
+            let kept = SizeText(u64::try_from(kept).unwrap_or(u64::MAX));
+            let message =
+                format!("{memory} is less than the {kept} of the VMs that pools always keep (scale.min)");
+            sink.report(&host_memory.place, message);
+        }
+    }
+    if let Some(max_vms) = &host.max_vms {
+        let kept: u64 = pools.iter().flat_map(|pool| &pool.min).map(|min| u64::from(min.value)).sum();
+        if kept > u64::from(max_vms.value) {
+            let message =
+                format!("{} is less than the {kept} VMs that pools always keep (scale.min)", max_vms.value);
+            sink.report(&max_vms.place, message);
+        }
+    }
+}
+
+/// Every route leads to a pool, be it a valid one or not.
+pub(crate) fn routes_have_pools(routes: &[RouteSection], pools: &[PoolSection], sink: &Sink) {
+    let names: BTreeSet<_> = pools.iter().map(|pool| pool.name.as_str()).collect();
+    for pool in routes.iter().flat_map(|route| &route.pool) {
+        if !names.contains(pool.value.as_str()) {
+            let near = suggestion(&pool.value, names.iter().copied());
+            sink.report(&pool.place, format!("no pool is named {:?}{near}", pool.value));
+        }
+    }
+}
+
+/// No two routes have one name or match the same requests first.
+pub(crate) fn routes_are_distinct(routes: &[RouteSection], sink: &Sink) {
+    let mut names = HashMap::new();
+    let mut matches = HashMap::new();
+    for route in routes {
+        if let Some(Some(name)) = &route.name
+            && let Some(other) = names.insert(&name.value, route)
+        {
+            sink.report(&name.place, format!("{} has the name {:?} already", other.place.key, name.value));
+        }
+        if let (Some(host), Some(path)) = (&route.host, &route.path)
+            && let Some(other) = matches.insert((&host.value, &path.value), route)
+        {
+            let (host, path) = (host_text(&host.value), &path.value);
+            let message =
+                format!("overlaps {}: both match host {host:?} and path {path:?}", described(other));
+            sink.report(&route.place, message);
+        }
+    }
+}
+
+/// A route's place, and its name if it has one.
+fn described(route: &RouteSection) -> String {
+    match &route.name {
+        Some(Some(name)) => format!("{} ({:?})", route.place.key, name.value),
+        _ => route.place.key.clone(),
+    }
+}

@@ -1,0 +1,108 @@
+//! From text, or a file, to a [`Config`].
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use crate::checks;
+use crate::error::{ConfigErrors, LoadError, Sink};
+use crate::host::HostSection;
+use crate::key::Place;
+use crate::listener;
+use crate::machine::{self, Machine};
+use crate::model::{Admin, Config, Listener};
+use crate::pool::PoolSection;
+use crate::reader::{Reader, read_document};
+use crate::route::RouteSection;
+
+/// Reads and validates a configuration. `source` names the text in errors, usually its path.
+///
+/// # Errors
+/// Everything that is wrong with the text. If it is no TOML, that alone.
+pub fn parse(text: &str, source: &str) -> Result<Config, ConfigErrors> {
+    walk(text, source, None)
+}
+
+/// Reads and validates a configuration file.
+///
+/// # Errors
+/// When the file cannot be read; otherwise as [`parse`].
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    Ok(parse(&read(path)?, &path.display().to_string())?)
+}
+
+/// Reads a configuration file and holds it against `machine` too.
+///
+/// # Errors
+/// As [`load`], and with the same errors all that does not fit the machine.
+pub fn check(path: &Path, machine: &dyn Machine) -> Result<Config, LoadError> {
+    Ok(walk(&read(path)?, &path.display().to_string(), Some(machine))?)
+}
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+fn walk(text: &str, source: &str, machine: Option<&dyn Machine>) -> Result<Config, ConfigErrors> {
+    let sink = Sink::default();
+    let config = match DeTable::parse(text) {
+        Ok(document) => read_document(document.get_ref(), &sink, |root| read_config(root, machine)),
+        Err(error) => {
+            report_syntax(&error, &sink);
+            None
+        }
+    };
+    match sink.into_errors(text, source) {
+        Some(errors) => Err(errors),
+        None => Ok(config.expect("whatever keeps a section from being valid was reported")),
+    }
+}
+
+/// One line, as all errors are.
+fn report_syntax(error: &toml::de::Error, sink: &Sink) {
+    let offset = error.span().map_or(0, |span| span.start);
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    sink.report(&Place { offset, ..Place::root() }, message);
+}
+
+fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<Config> {
+    let sink = root.sink();
+    // All sections are read before any is judged, and judged before any failure ends this function.
+    let listeners = root.tables("listener", listener::read);
+    let admin = root.optional_table("admin", listener::read);
+    let host = root.table("host", HostSection::read);
+    let pools = root.named_tables("pool", PoolSection::read);
+    let routes = root.tables("route", RouteSection::read);
+
+    if listeners.as_ref().is_some_and(Vec::is_empty) {
+        sink.report(&root.place().child("listener", 0), "at least one [[listener]] is needed");
+    }
+    let addresses = listeners.iter().flatten().flatten().chain(admin.iter().flatten());
+    checks::addresses_are_distinct(addresses.clone(), sink);
+    if let Some(machine) = machine {
+        machine::check_addresses(addresses, machine, sink);
+        machine::check_images(pools.as_deref().unwrap_or_default(), machine, sink);
+    }
+    if let (Some(host), Some(pools)) = (&host, &pools) {
+        checks::host_holds_pools(host, pools, sink);
+    }
+    if let Some(routes) = &routes {
+        checks::routes_are_distinct(routes, sink);
+        if let Some(pools) = &pools {
+            checks::routes_have_pools(routes, pools, sink);
+        }
+    }
+
+    let listeners = listeners?.into_iter().map(|address| Some(Listener { address: address?.value }));
+    let pools = pools?.into_iter().map(|pool| Some((pool.name, Arc::new(pool.pool?))));
+    let routes = routes?.into_iter().map(|route| Some(Arc::new(route.into_route()?)));
+    Some(Config {
+        listeners: listeners.collect::<Option<_>>()?,
+        admin: admin?.map(|address| Admin { address: address.value }),
+        host: host?.into_host()?,
+        pools: pools.collect::<Option<_>>()?,
+        routes: routes.collect::<Option<_>>()?,
+    })
+}

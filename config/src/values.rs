@@ -1,0 +1,81 @@
+//! Single TOML values to Rust values; an error is the message for the value's key.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::units::{DURATION_UNITS, DurationText, SIZE_UNITS, parse_duration, parse_size};
+
+/// No duration in a configuration is longer: it must never overflow a clock it is added to.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A value's type with its article, for "found …".
+pub(crate) fn found(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A string that may become a C string or part of one.
+pub(crate) fn string(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().ok_or_else(|| format!("expected a string, found {}", found(value)))?;
+    if text.contains('\0') {
+        return Err("must not contain a NUL character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// An integer within `range`.
+pub(crate) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, String>
+where
+    T: TryFrom<i128> + PartialOrd + Display,
+{
+    move |value| {
+        let integer =
+            value.as_integer().ok_or_else(|| format!("expected an integer, found {}", found(value)))?;
+        // An integer of more than 128 bits is outside of every range, too.
+        let parsed = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+        parsed
+            .and_then(|n| T::try_from(n).ok())
+            .filter(|n| range.contains(n))
+            .ok_or_else(|| format!("must be from {} to {}, is {integer}", range.start(), range.end()))
+    }
+}
+
+/// A duration that is not zero.
+pub(crate) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    let text = value.as_str().ok_or_else(|| {
+        format!(r#"expected a duration such as "30s", found {}; units are {DURATION_UNITS}"#, found(value))
+    })?;
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        duration if duration > LONGEST => Err(format!("must not be longer than {}", DurationText(LONGEST))),
+        duration => Ok(duration),
+    }
+}
+
+/// A number of bytes.
+pub(crate) fn size(value: &DeValue<'_>) -> Result<u64, String> {
+    let text = value.as_str().ok_or_else(|| {
+        let found = found(value);
+        format!(r#"expected a size such as "16MiB", found {found}; units are {SIZE_UNITS}"#)
+    })?;
+    parse_size(text).map_err(|error| error.to_string())
+}
+
+/// An IP address with a port.
+pub(crate) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+    let text = string(value)?;
+    text.parse().map_err(|_| {
+        format!(r#"{text:?} is no IP address with a port, such as "0.0.0.0:8080" or "[::]:8080""#)
+    })
+}

@@ -1,0 +1,137 @@
+//! Mistakes in `[pool.NAME]`.
+
+use crate::{LISTENER, POOL, check};
+
+#[test]
+fn pools() {
+    check(
+        LISTENER,
+        &[
+            ["[[pool]]\nimage = 'x'", "pool: expected tables [pool.NAME], found an array"],
+            ["[pool]\nhello = 3", "pool.hello: expected a table, found an integer"],
+            ["[pool.hello]", "pool.hello.image: required key is missing"],
+            [
+                "[pool.Hello]\nimage = 'x'",
+                r#"pool.Hello: a pool's name has 1 to 63 characters of a-z, 0-9 and "-""#,
+            ],
+            [
+                "[pool.'']\nimage = 'x'",
+                r#"pool."": a pool's name has 1 to 63 characters of a-z, 0-9 and "-""#,
+            ],
+            ["[pool.a]\nimage = ''", "pool.a.image: must not be empty"],
+            ["[pool.a]\nimage = \"a\\u0000b\"", "pool.a.image: must not contain a NUL character"],
+        ],
+    );
+    let long = "x".repeat(64);
+    let text = format!("[pool.{long}]\nimage = 'x'");
+    let message = format!(r#"pool.{long}: a pool's name has 1 to 63 characters of a-z, 0-9 and "-""#);
+    check(LISTENER, &[[&text, &message], [&text.replace(&long, &long[1..]), ""]]);
+}
+
+#[test]
+fn pool_machine() {
+    check(
+        &format!("{LISTENER}{POOL}"),
+        &[
+            ["kind = 'unikernel'", ""],
+            ["kind = 'process'", r#"pool.hello.kind: kind "process" is not supported yet, only "unikernel""#],
+            [
+                "kind = 'external'",
+                r#"pool.hello.kind: kind "external" is not supported yet, only "unikernel""#,
+            ],
+            [
+                "kind = 'unikernl'",
+                r#"pool.hello.kind: "unikernl" is no kind of pool, did you mean "unikernel"?"#,
+            ],
+            ["kind = 'vm'", r#"pool.hello.kind: "vm" is no kind of pool"#],
+            ["port = 0", "pool.hello.port: must be from 1 to 65535, is 0"],
+            ["port = 65536", "pool.hello.port: must be from 1 to 65535, is 65536"],
+            ["port = 0x1_0000", "pool.hello.port: must be from 1 to 65535, is 0x10000"],
+            ["port = '80'", "pool.hello.port: expected an integer, found a string"],
+            ["vcpus = 0", "pool.hello.vcpus: must be from 1 to 4294967295, is 0"],
+            ["vcpus = 2", "pool.hello.vcpus: more than 1 virtual CPU is not supported yet"],
+            ["memory = '4MiB'", "pool.hello.memory: must be from 8MiB to 3GiB, is 4MiB"],
+            ["memory = '4GiB'", "pool.hello.memory: must be from 8MiB to 3GiB, is 4GiB"],
+            ["memory = '8MiB'", ""],
+            ["memory = '3GiB'", ""],
+            ["memory = '10MB'", "pool.hello.memory: must be a multiple of 4KiB, is 10000000B"],
+            [
+                "memory = 16",
+                r#"pool.hello.memory: expected a size such as "16MiB", found an integer; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"#,
+            ],
+            ["soft_limit = 0", "pool.hello.soft_limit: must be from 1 to 1024, is 0"],
+            ["hard_limit = 1025", "pool.hello.hard_limit: must be from 1 to 1024, is 1025"],
+            [
+                "soft_limit = 9\nhard_limit = 8",
+                "pool.hello.hard_limit: 8 is less than soft_limit, which is 9",
+            ],
+            ["soft_limit = 65", "pool.hello.hard_limit: 64 is less than soft_limit, which is 65"],
+            ["soft_limit = 8\nhard_limit = 8", ""],
+            ["start_timeout = '0s'", "pool.hello.start_timeout: must be longer than zero"],
+            ["start_timeout = '8761h'", "pool.hello.start_timeout: must not be longer than 8760h"],
+            ["start_timeout = '5'", r#"pool.hello.start_timeout: "5" has no unit; units are ms, s, m, h"#],
+            [
+                "start_timeout = 5",
+                r#"pool.hello.start_timeout: expected a duration such as "30s", found an integer; units are ms, s, m, h"#,
+            ],
+        ],
+    );
+}
+
+#[test]
+fn pool_scale_and_queue() {
+    check(
+        &format!("{LISTENER}{POOL}"),
+        &[
+            ["scale.max = 0", "pool.hello.scale.max: must be from 1 to 4294967295, is 0"],
+            ["scale.min = -1", "pool.hello.scale.min: must be from 0 to 4294967295, is -1"],
+            ["scale = { min = 3, max = 2 }", "pool.hello.scale.max: 2 is less than min, which is 3"],
+            ["scale.min = 65", "pool.hello.scale.max: 64 is less than min, which is 65"],
+            ["scale.idle_timeout = '0ms'", "pool.hello.scale.idle_timeout: must be longer than zero"],
+            ["scale = 1", "pool.hello.scale: expected a table, found an integer"],
+            ["queue.max_pending = 0", "pool.hello.queue.max_pending: must be from 1 to 1000000, is 0"],
+            ["queue.timeout = '0s'", "pool.hello.queue.timeout: must be longer than zero"],
+            ["queue = true", "pool.hello.queue: expected a table, found a boolean"],
+        ],
+    );
+}
+
+#[test]
+fn pool_strings() {
+    let name = r#"a variable's name must not be empty nor contain "=" or a NUL character"#;
+    check(
+        &format!("{LISTENER}{POOL}"),
+        &[
+            ["env = { A = '', B = '=' }\nargs = ['', 'x']", ""],
+            ["env = ['A=1']", "pool.hello.env: expected a table of strings, found an array"],
+            ["env = { A = 1 }", "pool.hello.env.A: expected a string, found an integer"],
+            ["env = { '' = 'x' }", &format!(r#"pool.hello.env."": {name}"#)],
+            ["env = { 'A=B' = 'x' }", &format!(r#"pool.hello.env."A=B": {name}"#)],
+            ["env = { \"A\\u0000\" = 'x' }", &format!(r#"pool.hello.env."A\0": {name}"#)],
+            ["env = { A = \"\\u0000\" }", "pool.hello.env.A: must not contain a NUL character"],
+            ["env = { PORT = '1' }", "pool.hello.env.PORT: is reserved: weir sets it to the pool's port"],
+            ["args = 'x'", "pool.hello.args: expected an array of strings, found a string"],
+            [
+                "args = ['x', 1, \"\\u0000\"]",
+                "pool.hello.args[1]: expected a string, found an integer\n\
+                 pool.hello.args[2]: must not contain a NUL character",
+            ],
+        ],
+    );
+}
+
+#[test]
+fn pool_strings_fit_their_region() {
+    // "PORT=65535\0" takes 11 bytes, "A=" and the NUL characters of both strings 4.
+    let fits = (60 << 10) - 1 - 11 - 4 - 100;
+    for (length, expected) in [
+        (fits, ""),
+        (fits + 1, "pool.hello: env and args take 61440 bytes together, must be less than 61440"),
+    ] {
+        let (value, arg) = ("v".repeat(length), "a".repeat(100));
+        check(
+            &format!("{LISTENER}{POOL}"),
+            &[[&format!("env = {{ A = '{value}' }}\nargs = ['{arg}']"), expected]],
+        );
+    }
+}

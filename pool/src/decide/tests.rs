@@ -1,0 +1,125 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+const IDLE: Duration = Duration::from_secs(30);
+
+fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
+    Limits { min, max, soft_limit, idle_timeout: IDLE }
+}
+
+fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
+    VmView { id: VmId(id), phase, in_flight, idle_since }
+}
+
+fn free(limits: Limits, queued: usize, vms: &[VmView]) -> View<'_> {
+    View { limits, queued, vms, retry: Retry::Free }
+}
+
+#[test]
+fn from_zero_as_many_start_at_once_as_demand_needs() {
+    let now = Instant::now();
+    let start = |queued| decide(&free(limits(0, 4, 2), queued, &[]), now).start;
+    assert_eq!([0, 1, 2, 3, 8, 9, usize::MAX].map(start), [0, 1, 1, 2, 4, 4, 4]);
+    assert_eq!(decide(&free(limits(2, 4, 2), 0, &[]), now).start, 2);
+}
+
+#[test]
+fn in_flight_counts_only_where_requests_still_go() {
+    let now = Instant::now();
+    let vms = [vm(1, Phase::Ready, 2, now), vm(2, Phase::Draining, 9, now), vm(3, Phase::Stopping, 0, now)];
+    let decision = decide(&free(limits(0, 8, 2), 1, &vms), now);
+    assert_eq!((decision.desired, decision.start), (2, 1));
+    assert_eq!(decide(&free(limits(0, 3, 2), 1, &vms), now).start, 0, "three processes exist");
+}
+
+#[test]
+fn idle_vm_goes_exactly_at_its_timeout_and_the_longest_idle_first() {
+    let now = Instant::now();
+    let vms = [vm(1, Phase::Ready, 0, now + MS(2)), vm(2, Phase::Ready, 0, now), vm(3, Phase::Ready, 0, now)];
+    let at = |limits, time| decide(&free(limits, 0, &vms), time);
+    let early = at(limits(0, 4, 2), now + IDLE - MS(1));
+    assert_eq!((early.retire, early.look_again), (vec![], Some(now + IDLE)));
+    let due = at(limits(0, 4, 2), now + IDLE);
+    assert_eq!((due.retire, due.look_again), (vec![VmId(3), VmId(2)], Some(now + IDLE + MS(2))));
+    assert_eq!(at(limits(2, 4, 2), now + IDLE + MS(2)).retire, [VmId(3)]);
+    assert_eq!(at(limits(3, 4, 2), now + IDLE).look_again, None, "all are kept: nothing to look for");
+}
+
+#[test]
+fn wanted_vms_stay_and_busy_ones_are_looked_at_again() {
+    let now = Instant::now();
+    let busy = [vm(1, Phase::Ready, 1, now), vm(2, Phase::Ready, 0, now)];
+    let later = now + IDLE + MS(5);
+    let decision = decide(&free(limits(0, 4, 1), 1, &busy), later);
+    assert_eq!((decision.start, decision.retire), (0, vec![]), "idle, but demand wants two");
+    assert_eq!(decision.look_again, Some(later + TICK));
+    let decision = decide(&free(limits(0, 4, 1), 0, &busy), later);
+    assert_eq!((decision.retire, decision.look_again), (vec![VmId(2)], Some(later + IDLE)));
+}
+
+#[test]
+fn failures_hold_starts_back() {
+    let now = Instant::now();
+    let start = |retry, vms: &[VmView]| {
+        let decision = decide(&View { limits: limits(0, 4, 1), queued: 3, vms, retry }, now);
+        (decision.start, decision.look_again)
+    };
+    assert_eq!(start(Retry::At(now + MS(1)), &[]), (0, Some(now + MS(1))));
+    assert_eq!(start(Retry::At(now), &[]), (1, None));
+    assert_eq!(start(Retry::Probe, &[]), (1, None));
+    assert_eq!(start(Retry::Probe, &[vm(1, Phase::Starting, 0, now)]), (0, None));
+}
+
+fn phases() -> impl Strategy<Value = Phase> {
+    prop_oneof![Just(Phase::Starting), Just(Phase::Ready), Just(Phase::Draining), Just(Phase::Stopping)]
+}
+
+fn retries(now: Instant) -> impl Strategy<Value = Retry> {
+    prop_oneof![
+        4 => Just(Retry::Free),
+        1 => Just(Retry::Probe),
+        1 => (0..2000u64).prop_map(move |ms| Retry::At(now + MS(ms))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn decisions_keep_every_limit(
+        (min, max) in (0..5u32).prop_flat_map(|min| (Just(min), min..9)),
+        soft_limit in 1..5u32,
+        queued in 0..40usize,
+        shape in proptest::collection::vec((phases(), 0..6u32, 0..60_000u64), 0..9),
+        retry in retries(Instant::now()),
+        after in 0..60_000u64,
+    ) {
+        let base = Instant::now();
+        let now = base + MS(after);
+        let vms: Vec<_> = (0..).zip(shape).map(|(id, (phase, in_flight, since))| {
+            vm(id, phase, in_flight, base + MS(since.min(after)))
+        }).collect();
+        let view = View { limits: limits(min, max, soft_limit), queued, vms: &vms, retry };
+        let decision = decide(&view, now);
+        let alive = u32::try_from(vms.len()).unwrap();
+        let live = |vm: &&VmView| matches!(vm.phase, Phase::Starting | Phase::Ready);
+        let live = u32::try_from(vms.iter().filter(live).count()).unwrap();
+        let retired = u32::try_from(decision.retire.len()).unwrap();
+
+        prop_assert!((min..=max).contains(&decision.desired));
+        prop_assert!(decision.start == 0 || alive + decision.start <= max, "more than max");
+        prop_assert!(decision.start == 0 || retired == 0, "starts and stops at once");
+        prop_assert!(retired == 0 || live - retired >= decision.desired.max(min), "less than wanted");
+        prop_assert!(live + decision.start <= decision.desired.max(live), "more than wanted");
+        for id in &decision.retire {
+            let vm = vms.iter().find(|vm| vm.id == *id).unwrap();
+            prop_assert!(vm.phase == Phase::Ready && vm.in_flight == 0 && now >= vm.idle_since + IDLE);
+        }
+        prop_assert!(decision.look_again.is_none_or(|at| at > now), "a busy loop");
+        if retry == Retry::Free && alive < max && live < decision.desired {
+            prop_assert!(decision.start > 0, "demand is not met though it could be");
+        }
+        let surplus_idle = vms.iter().any(|vm| vm.phase == Phase::Ready) && live > min;
+        prop_assert!(!surplus_idle || retired > 0 || decision.look_again.is_some(), "nobody looks for idle ones");
+    }
+}

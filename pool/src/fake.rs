@@ -1,0 +1,256 @@
+//! A launcher whose VMs do what a script says, in tokio's time: for tests of pools, and of what stands on them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, pending};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use weir_config::model::{Config, Host, Kind, Pool, Queue, Scale};
+use weir_vmm::{ExitReason, VmEvent, VmId};
+
+use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
+
+/// What a VM does.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Where it claims to listen.
+    pub address: SocketAddr,
+    /// How it comes up.
+    pub boot: Boot,
+    /// How long it takes to end when asked to; `None`: it does not listen.
+    pub stop: Option<Duration>,
+}
+
+/// How a VM comes up.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// READY after this time.
+    Ready(Duration),
+    /// Runs, but is never READY.
+    Silent,
+    /// Ends after this time.
+    Exits(Duration, ExitReason),
+    /// There is no process: the launcher refuses.
+    Refused(String),
+    /// The launcher does not answer.
+    Hangs,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct FakeLauncher {
+    vms: Arc<Mutex<Vms>>,
+}
+
+#[derive(Debug)]
+struct Vms {
+    usual: Script,
+    next: VecDeque<Script>,
+    started: Vec<Started>,
+    alive: BTreeMap<VmId, (String, mpsc::UnboundedSender<Command>)>,
+}
+
+/// A start that was ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Of which VM.
+    pub id: VmId,
+    /// For which pool.
+    pub pool: String,
+    /// When.
+    pub at: Instant,
+}
+
+#[derive(Debug)]
+enum Command {
+    Say(VmEvent),
+    Stop,
+}
+
+#[derive(Debug)]
+struct FakeProcess {
+    id: VmId,
+    script: Script,
+    vms: Arc<Mutex<Vms>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    own_commands: mpsc::UnboundedSender<Command>,
+    /// What it will say by itself, and when.
+    plan: Option<(Instant, VmEvent)>,
+}
+
+impl Script {
+    /// READY after `boot` at `address`, and ends at once when asked to.
+    pub fn ready_after(boot: Duration, address: SocketAddr) -> Self {
+        Self { address, boot: Boot::Ready(boot), stop: Some(Duration::ZERO) }
+    }
+
+    /// As `boot` says, at an address where nobody listens.
+    pub fn boot(boot: Boot) -> Self {
+        Self { address: (Ipv4Addr::LOCALHOST, 1).into(), boot, stop: Some(Duration::ZERO) }
+    }
+}
+
+impl FakeLauncher {
+    /// A launcher whose VMs do what `usual` says, unless [`Self::script_next`] says otherwise.
+    pub fn new(usual: Script) -> Arc<Self> {
+        let vms = Vms { usual, next: VecDeque::new(), started: Vec::new(), alive: BTreeMap::new() };
+        Arc::new(Self { vms: Arc::new(Mutex::new(vms)) })
+    }
+
+    /// What the next VM (after those already scripted) does.
+    pub fn script_next(&self, script: Script) {
+        self.vms.lock().next.push_back(script);
+    }
+
+    /// Forgets the scripts that no VM has used yet.
+    pub fn forget_scripts(&self) {
+        self.vms.lock().next.clear();
+    }
+
+    /// What all VMs without a script of their own do from now on.
+    pub fn script_usual(&self, script: Script) {
+        self.vms.lock().usual = script;
+    }
+
+    /// All starts so far, in order.
+    pub fn started(&self) -> Vec<Started> {
+        self.vms.lock().started.clone()
+    }
+
+    /// Processes of `pool` that exist.
+    pub fn alive(&self, pool: &str) -> Vec<VmId> {
+        let vms = self.vms.lock();
+        vms.alive.iter().filter(|(_, (name, _))| name == pool).map(|(id, _)| *id).collect()
+    }
+
+    /// Ends a VM for `reason`.
+    pub fn crash(&self, id: VmId, reason: ExitReason) {
+        self.say(id, VmEvent::Exit(reason));
+    }
+
+    /// Lets a VM say something.
+    pub fn say(&self, id: VmId, event: VmEvent) {
+        if let Some((_, commands)) = self.vms.lock().alive.get(&id) {
+            // A process that has ended listens no more.
+            let _ = commands.send(Command::Say(event));
+        }
+    }
+}
+
+impl Launcher for FakeLauncher {
+    fn start(&self, order: StartOrder) -> BoxFuture<'static, Result<Box<dyn VmProcess>, StartError>> {
+        let (own_commands, commands) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let mut vms = self.vms.lock();
+        vms.started.push(Started { id: order.id, pool: order.pool.name.clone(), at: now });
+        let script = vms.next.pop_front().unwrap_or_else(|| vms.usual.clone());
+        let plan = match &script.boot {
+            Boot::Ready(after) => Some((now + *after, VmEvent::Ready)),
+            Boot::Exits(after, reason) => Some((now + *after, VmEvent::Exit(reason.clone()))),
+            Boot::Silent => None,
+            Boot::Refused(error) => {
+                let refused = StartError::Refused(error.clone());
+                return async { Err(refused) }.boxed();
+            }
+            Boot::Hangs => return pending().boxed(),
+        };
+        vms.alive.insert(order.id, (order.pool.name.clone(), own_commands.clone()));
+        let vms = self.vms.clone();
+        let process = FakeProcess { id: order.id, script, vms, commands, own_commands, plan };
+        async { Ok(Box::new(process) as Box<dyn VmProcess>) }.boxed()
+    }
+}
+
+impl FakeProcess {
+    async fn next(&mut self) -> VmEvent {
+        loop {
+            let planned = async {
+                match &self.plan {
+                    Some((at, _)) => sleep_until(*at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Say(event)) => return event,
+                    Some(Command::Stop) => {
+                        let stopped = |after| (Instant::now() + after, VmEvent::Exit(ExitReason::Stopped));
+                        self.plan = self.script.stop.map(stopped).or(self.plan.take());
+                    }
+                    None => pending().await,
+                },
+                () = planned => if let Some((_, event)) = self.plan.take() {
+                    return event;
+                },
+            }
+        }
+    }
+}
+
+impl VmProcess for FakeProcess {
+    fn address(&self) -> SocketAddr {
+        self.script.address
+    }
+
+    fn next_event(&mut self) -> BoxFuture<'_, VmEvent> {
+        async {
+            let event = self.next().await;
+            if matches!(event, VmEvent::Exit(_)) {
+                self.vms.lock().alive.remove(&self.id);
+            }
+            event
+        }
+        .boxed()
+    }
+
+    fn stop(&self) {
+        let _ = self.own_commands.send(Command::Stop);
+    }
+
+    fn kill(&self) {
+        let _ = self
+            .own_commands
+            .send(Command::Say(VmEvent::Exit(ExitReason::Died("signal 9 (SIGKILL)".into()))));
+    }
+}
+
+impl Drop for FakeProcess {
+    fn drop(&mut self) {
+        self.vms.lock().alive.remove(&self.id);
+    }
+}
+
+/// A pool called `name`: up to 4 VMs, none kept, soft limit 2, hard limit 4, 8 may wait for 10 s, idle after 30 s.
+pub fn pool(name: &str) -> Pool {
+    Pool {
+        name: name.to_owned(),
+        kind: Kind::Unikernel,
+        image: "hello".to_owned(),
+        port: 8080,
+        vcpus: 1,
+        memory: 16 << 20,
+        env: BTreeMap::new(),
+        args: Vec::new(),
+        soft_limit: 2,
+        hard_limit: 4,
+        start_timeout: Duration::from_secs(5),
+        scale: Scale { min: 0, max: 4, idle_timeout: Duration::from_secs(30) },
+        queue: Queue { max_pending: 8, timeout: Duration::from_secs(10) },
+    }
+}
+
+/// A configuration of these pools on a host with room for many.
+pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
+    let network = "10.88.0.0/16".parse().expect("a valid network");
+    Config {
+        listeners: Vec::new(),
+        admin: None,
+        host: Host { memory: 8 << 30, max_vms: 512, network },
+        pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
+        routes: Vec::new(),
+    }
+}

@@ -1,0 +1,60 @@
+//! The seam between a pool's logic and what really starts VMs.
+//!
+//! The logic is tested against the scripted `fake`; the real thing talks to the launcher process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use weir_vmm::{VmEvent, VmId};
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct StartOrder {
+    /// The new VM's identity.
+    pub id: VmId,
+    /// The pool it is for: image, memory, environment, port.
+    pub pool: Arc<weir_config::model::Pool>,
+}
+
+/// Why no VM came into being.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A part of the VM could not be had: its network link, its image, a descriptor.
+    #[error("{what}")]
+    Prepare {
+        /// Which part, and what was tried.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The launcher could not make the process.
+    #[error("launcher: {0}")]
+    Refused(String),
+    /// The launcher went away before it answered.
+    #[error("launcher died")]
+    LauncherDied,
+}
+
+/// Starts VMs.
+pub trait Launcher: Send + Sync {
+    /// Starts the VM's process; it need not be READY when this resolves. Dropping the future gives the VM up:
+    /// what has come into being of it is killed.
+    fn start(&self, order: StartOrder) -> BoxFuture<'static, Result<Box<dyn VmProcess>, StartError>>;
+}
+
+/// A VM's process. Dropping it kills it.
+pub trait VmProcess: Send {
+    /// Where its application will listen.
+    fn address(&self) -> SocketAddr;
+
+    /// The next thing that the VM says. The last one is [`VmEvent::Exit`], after which the process is gone; after
+    /// that it is not called again. Cancel-safe.
+    fn next_event(&mut self) -> BoxFuture<'_, VmEvent>;
+
+    /// Asks it to end.
+    fn stop(&self);
+
+    /// Ends it whether it agrees or not.
+    fn kill(&self);
+}

@@ -1,0 +1,110 @@
+//! The right to send one request to one VM.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_vmm::VmId;
+
+use crate::shared::Shared;
+use crate::vm::Vm;
+
+/// Held while a request is with a VM, its response's last byte included; a tunnelled stream (WebSocket) holds it as
+/// long as it lives. While it is held the VM is neither stopped for being idle nor given to more than `hard_limit`
+/// requests. Dropping it gives the place to the next request that waits.
+#[derive(Debug)]
+pub struct Lease {
+    shared: Arc<Shared>,
+    vm: Arc<Vm>,
+    start: Start,
+    queued: Duration,
+}
+
+/// How the VM of a lease came to be, seen from the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It was there already.
+    Warm,
+    /// The request waited for it to boot.
+    Cold,
+}
+
+/// Why a request got no VM. Every `retry_after` is in whole seconds, at least one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// `queue.max_pending` requests wait already.
+    #[error("wait queue full")]
+    QueueFull {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// No VM had room within `queue.timeout`.
+    #[error("no vm had room in time")]
+    TimedOut {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The pool has no VM, and those that it tried to start failed.
+    #[error("vm start failed: {reason}")]
+    StartFailed {
+        /// What the last attempt died of.
+        reason: String,
+        /// When the pool will try again.
+        retry_after: Duration,
+    },
+    /// weir is going down.
+    #[error("shutting down")]
+    ShuttingDown,
+}
+
+impl Lease {
+    /// A lease of a place in `vm`'s gate that the caller has entered.
+    pub(crate) fn entered(shared: Arc<Shared>, vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
+        Self { shared, vm, start, queued }
+    }
+
+    /// Where the VM's application listens.
+    pub fn address(&self) -> SocketAddr {
+        self.vm.address
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> VmId {
+        self.vm.id
+    }
+
+    /// Whether the request had to wait for the VM to boot.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// How long the request waited for the lease.
+    pub fn queued(&self) -> Duration {
+        self.queued
+    }
+
+    /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
+    /// it has ended it is stopped, and demand brings another in its place.
+    pub fn suspect(&self) {
+        self.shared.suspect(&self.vm);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.leave(&self.vm, Instant::now());
+    }
+}
+
+impl LeaseError {
+    /// Stable word for the `reason` label of `weir_requests_shed_total`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::QueueFull { .. } => "queue_full",
+            Self::TimedOut { .. } => "queue_timeout",
+            Self::StartFailed { .. } => "start_failed",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}

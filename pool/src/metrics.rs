@@ -1,0 +1,117 @@
+//! What pools tell Prometheus.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use crate::pool::Instances;
+
+/// From a tenth of a millisecond (a hand-over) to the longest timeouts.
+const SECONDS: &[f64] =
+    &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The metric families of all pools.
+#[derive(Clone, Debug)]
+pub struct PoolMetrics {
+    queue_depth: IntGaugeVec,
+    queue_wait: HistogramVec,
+    shed: IntCounterVec,
+    instances: IntGaugeVec,
+    desired: IntGaugeVec,
+    start_duration: HistogramVec,
+    exits: IntCounterVec,
+}
+
+/// One pool's time series.
+#[derive(Debug)]
+pub(crate) struct PoolSeries {
+    pool: String,
+    pub(crate) queue_depth: IntGauge,
+    pub(crate) queue_wait: Histogram,
+    pub(crate) desired: IntGauge,
+    /// From the order to READY.
+    pub(crate) cold_start: Histogram,
+    starting: IntGauge,
+    ready: IntGauge,
+    draining: IntGauge,
+    stopping: IntGauge,
+    exits: IntCounterVec,
+    shed: IntCounterVec,
+}
+
+impl PoolMetrics {
+    /// Makes the families and registers them.
+    ///
+    /// # Errors
+    /// If `registry` has one of them already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name, help, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let counter = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let histogram = |name, help, labels: &[&str]| {
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
+        };
+        let metrics = Self {
+            queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool"])?,
+            queue_wait: histogram(
+                "weir_queue_wait_seconds",
+                "How long requests waited for a VM.",
+                &["pool"],
+            )?,
+            shed: counter("weir_requests_shed_total", "Requests that got no VM.", &["reason"])?,
+            instances: gauge("weir_vm_instances", "VMs that exist.", &["pool", "state"])?,
+            desired: gauge("weir_autoscaler_desired_instances", "VMs that the pool wants.", &["pool"])?,
+            start_duration: histogram(
+                "weir_vm_start_duration_seconds",
+                "From the order to start a VM to its READY.",
+                &["pool", "kind"],
+            )?,
+            exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
+        };
+        metrics.register_with(registry)?;
+        Ok(metrics)
+    }
+
+    fn register_with(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(Box::new(self.queue_depth.clone()))?;
+        registry.register(Box::new(self.queue_wait.clone()))?;
+        registry.register(Box::new(self.shed.clone()))?;
+        registry.register(Box::new(self.instances.clone()))?;
+        registry.register(Box::new(self.desired.clone()))?;
+        registry.register(Box::new(self.start_duration.clone()))?;
+        registry.register(Box::new(self.exits.clone()))
+    }
+
+    pub(crate) fn series(&self, pool: &str) -> PoolSeries {
+        let instances = |state| self.instances.with_label_values(&[pool, state]);
+        PoolSeries {
+            pool: pool.to_owned(),
+            queue_depth: self.queue_depth.with_label_values(&[pool]),
+            queue_wait: self.queue_wait.with_label_values(&[pool]),
+            desired: self.desired.with_label_values(&[pool]),
+            cold_start: self.start_duration.with_label_values(&[pool, "cold"]),
+            starting: instances("starting"),
+            ready: instances("ready"),
+            draining: instances("draining"),
+            stopping: instances("stopping"),
+            exits: self.exits.clone(),
+            shed: self.shed.clone(),
+        }
+    }
+}
+
+impl PoolSeries {
+    pub(crate) fn exited(&self, reason: &str) {
+        self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    pub(crate) fn shed(&self, reason: &str) {
+        self.shed.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn set_instances(&self, now: Instances) {
+        self.starting.set(now.starting.into());
+        self.ready.set(now.ready.into());
+        self.draining.set(now.draining.into());
+        self.stopping.set(now.stopping.into());
+    }
+}

@@ -1,0 +1,63 @@
+//! One pool as its users see it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::lease::{Lease, LeaseError};
+use crate::shared::Shared;
+
+/// A pool of interchangeable VMs.
+#[derive(Debug)]
+pub struct Pool {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// How many VMs a pool has, by where they are in their lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instances {
+    /// Not READY yet.
+    pub starting: u32,
+    /// Take requests.
+    pub ready: u32,
+    /// Take no new requests, still have some.
+    pub draining: u32,
+    /// Are being ended.
+    pub stopping: u32,
+}
+
+impl Pool {
+    /// The right to send one request to one VM. Starts a VM if there is none, and waits for it or for room in
+    /// another one, at most `queue.timeout`.
+    ///
+    /// Dropping the future leaves the queue at once.
+    ///
+    /// # Errors
+    /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
+    pub async fn lease(&self) -> Result<Lease, LeaseError> {
+        self.shared.lease(Instant::now()).await
+    }
+
+    /// The pool's configuration.
+    pub fn config(&self) -> &Arc<weir_config::model::Pool> {
+        &self.shared.config
+    }
+
+    /// Its VMs, now and whenever their number changes.
+    pub fn instances(&self) -> watch::Receiver<Instances> {
+        self.shared.instances.subscribe()
+    }
+
+    /// Requests that wait for a lease.
+    pub fn queued(&self) -> usize {
+        self.shared.waiting()
+    }
+}
+
+impl Instances {
+    /// All processes that are not gone.
+    pub fn total(&self) -> u32 {
+        self.starting + self.ready + self.draining + self.stopping
+    }
+}

@@ -1,0 +1,80 @@
+//! All pools of one configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use weir_config::model::Config;
+
+use crate::budget::{HostBudget, MinExceedsHost};
+use crate::launcher::Launcher;
+use crate::metrics::PoolMetrics;
+use crate::owner::{Event, Owner};
+use crate::pool::Pool;
+use crate::shared::Shared;
+
+/// Every pool by name. Clones are the same pools.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    by_name: Arc<BTreeMap<String, Arc<Pool>>>,
+}
+
+/// Why no pool was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartPoolsError {
+    /// The host is too small for what the pools always keep.
+    #[error(transparent)]
+    MinExceedsHost(#[from] MinExceedsHost),
+}
+
+impl Pools {
+    /// Starts the owner task of each of `config`'s pools, and with it the VMs that the pool always keeps. Inside a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// If the pools' `min` together exceed the host's budget.
+    pub fn start(
+        config: &Config,
+        launcher: Arc<dyn Launcher>,
+        metrics: PoolMetrics,
+    ) -> Result<Self, StartPoolsError> {
+        let budget = HostBudget::new(config)?;
+        let ids = Arc::new(AtomicU64::new(1));
+        let start = |config: &Arc<weir_config::model::Pool>| {
+            let (events, inbox) = mpsc::unbounded_channel();
+            let shared = Shared::new(config.clone(), metrics.series(&config.name), events);
+            let owner =
+                Owner::new(shared.clone(), launcher.clone(), budget.share(config), ids.clone(), inbox);
+            tokio::spawn(owner.run());
+            Arc::new(Pool { shared })
+        };
+        let by_name = config.pools.iter().map(|(name, pool)| (name.clone(), start(pool))).collect();
+        Ok(Self { by_name: Arc::new(by_name) })
+    }
+
+    /// The pool called `name`.
+    pub fn get(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.by_name.get(name)
+    }
+
+    /// All pools, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Pool>)> {
+        self.by_name.iter().map(|(name, pool)| (name.as_str(), pool))
+    }
+
+    /// Ends all pools: from now on nobody gets into a queue; those that wait are still served, and leases still run,
+    /// until `deadline` has passed. Returns when every VM's process is gone.
+    pub async fn drain(&self, deadline: Duration) {
+        let until = Instant::now() + deadline;
+        join_all(self.by_name.values().map(|pool| async {
+            // The owner's inbox closes when it has ended, which may have been before.
+            drop(pool.shared.events.send(Event::Shutdown { until }));
+            pool.shared.events.closed().await;
+        }))
+        .await;
+    }
+}

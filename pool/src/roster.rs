@@ -1,0 +1,167 @@
+//! A pool's VMs as its owner knows them.
+//!
+//! ```text
+//!  Starting --READY--> Ready --retired or suspect--> Draining --last lease ends--> Stopping
+//!     |                  |                               |                            |
+//!     | failed, or       | exit                          | exit                       | exit
+//!     v late: killed     v                               v                            v
+//!   (gone) <-------------+-------------------------------+----------------------------+
+//! ```
+//!
+//! An entry lives exactly as long as the VM's process, and so does its room in the host's budget.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use weir_vmm::VmId;
+
+use crate::budget::Reservation;
+use crate::decide::{Phase, VmView};
+use crate::pool::Instances;
+use crate::vm::Vm;
+
+/// All VMs whose process is not known to be gone; ids grow, so the oldest comes first.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    entries: BTreeMap<VmId, Entry>,
+    /// The set of ready VMs is not the one that was last asked for.
+    ready_changed: bool,
+}
+
+/// One VM.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) life: Life,
+    pub(crate) started_at: Instant,
+    stop: Option<oneshot::Sender<()>>,
+    _room: Reservation,
+}
+
+/// Where in its life, see the module's documentation.
+#[derive(Debug)]
+pub(crate) enum Life {
+    Starting,
+    Ready(Arc<Vm>),
+    Draining(Arc<Vm>),
+    Stopping,
+}
+
+impl Roster {
+    /// Enters a VM whose task ends it when told by `stop`.
+    pub(crate) fn starting(&mut self, id: VmId, stop: oneshot::Sender<()>, room: Reservation, now: Instant) {
+        let entry = Entry { life: Life::Starting, started_at: now, stop: Some(stop), _room: room };
+        self.entries.insert(id, entry);
+    }
+
+    /// `id` is READY; since when it was starting. `None` if it is being stopped already.
+    pub(crate) fn ready(&mut self, id: VmId, address: SocketAddr, now: Instant) -> Option<Instant> {
+        let entry = self.entries.get_mut(&id).filter(|entry| matches!(entry.life, Life::Starting))?;
+        entry.life = Life::Ready(Arc::new(Vm::new(id, address, now)));
+        self.ready_changed = true;
+        Some(entry.started_at)
+    }
+
+    /// Takes `id` out of choice; it is stopped when its last lease has ended.
+    pub(crate) fn drain(&mut self, id: VmId) -> Option<&Entry> {
+        let entry = self.entries.get_mut(&id)?;
+        let Life::Ready(vm) = &entry.life else { return None };
+        vm.gate.close();
+        entry.life = Life::Draining(vm.clone());
+        self.ready_changed = true;
+        Some(entry)
+    }
+
+    /// Takes `id` out of choice if it has no request.
+    pub(crate) fn drain_if_idle(&mut self, id: VmId) {
+        if let Some(Life::Ready(vm)) = self.entries.get(&id).map(|entry| &entry.life)
+            && vm.gate.close_if_idle()
+        {
+            self.drain(id);
+        }
+    }
+
+    /// Stops those that drain and have no request left.
+    pub(crate) fn stop_drained(&mut self) {
+        self.stop_if(|life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0));
+    }
+
+    /// Takes all out of choice, and stops those that never were in it.
+    pub(crate) fn drain_all(&mut self) {
+        for id in self.entries.keys().copied().collect::<Vec<_>>() {
+            self.drain(id);
+        }
+        self.stop_if(|life| matches!(life, Life::Starting));
+        self.stop_drained();
+    }
+
+    /// Stops all, whatever requests they have.
+    pub(crate) fn stop_all(&mut self) {
+        self.drain_all();
+        self.stop_if(|_| true);
+    }
+
+    fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
+        for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
+            entry.life = Life::Stopping;
+            if let Some(stop) = entry.stop.take() {
+                // A task that has ended has said so, and its message is on its way.
+                let _ = stop.send(());
+            }
+        }
+    }
+
+    /// `id`'s process is gone.
+    pub(crate) fn gone(&mut self, id: VmId) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        if let Life::Ready(vm) = &entry.life {
+            vm.gate.close();
+            self.ready_changed = true;
+        }
+        Some(entry)
+    }
+
+    /// The ready VMs, oldest first, if they are others than at the last call.
+    pub(crate) fn changed_ready(&mut self) -> Option<Vec<Arc<Vm>>> {
+        std::mem::take(&mut self.ready_changed).then(|| self.ready_vms().cloned().collect())
+    }
+
+    pub(crate) fn ready_vms(&self) -> impl Iterator<Item = &Arc<Vm>> {
+        self.entries.values().filter_map(|entry| match &entry.life {
+            Life::Ready(vm) => Some(vm),
+            Life::Starting | Life::Draining(_) | Life::Stopping => None,
+        })
+    }
+
+    pub(crate) fn views(&self) -> Vec<VmView> {
+        self.entries.iter().map(|(id, entry)| entry.view(*id)).collect()
+    }
+
+    pub(crate) fn instances(&self) -> Instances {
+        let mut instances = Instances::default();
+        for entry in self.entries.values() {
+            *match entry.life {
+                Life::Starting => &mut instances.starting,
+                Life::Ready(_) => &mut instances.ready,
+                Life::Draining(_) => &mut instances.draining,
+                Life::Stopping => &mut instances.stopping,
+            } += 1;
+        }
+        instances
+    }
+}
+
+impl Entry {
+    fn view(&self, id: VmId) -> VmView {
+        let (phase, vm) = match &self.life {
+            Life::Starting => (Phase::Starting, None),
+            Life::Ready(vm) => (Phase::Ready, Some(vm)),
+            Life::Draining(vm) => (Phase::Draining, Some(vm)),
+            Life::Stopping => (Phase::Stopping, None),
+        };
+        let in_flight = vm.map_or(0, |vm| vm.gate.in_flight());
+        VmView { id, phase, in_flight, idle_since: vm.map_or(self.started_at, |vm| vm.idle_since()) }
+    }
+}

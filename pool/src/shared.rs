@@ -1,0 +1,231 @@
+//! What requests and the owner task of one pool share: the ready list and the wait queue.
+//!
+//! A request that finds no room and a lease that ends at the same moment must not miss each other. The request first
+//! counts itself as waiting and then tries the gates again; the lease first leaves its gate and then looks whether
+//! anybody waits. All four steps are sequentially consistent, so at least one of the two sees the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+use weir_config::model;
+
+use crate::choice::{self, Entered};
+use crate::lease::{Lease, LeaseError, Start};
+use crate::metrics::PoolSeries;
+use crate::owner::Event;
+use crate::pool::Instances;
+use crate::queue::{NoPlace, Ticket, WaitQueue, Waiter};
+use crate::vm::Vm;
+
+/// One pool's state outside its owner task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<model::Pool>,
+    pub(crate) metrics: PoolSeries,
+    /// VMs that take requests, oldest first. Only the owner stores.
+    ready: ArcSwap<Vec<Arc<Vm>>>,
+    queue: Mutex<WaitQueue>,
+    /// `queue`'s length, for those who do not lock it.
+    waiting: AtomicUsize,
+    /// How far requests from the queue may fill a VM; the owner keeps it between the soft and the hard limit.
+    queued_limit: AtomicU32,
+    /// Whether more demand could start another VM.
+    may_grow: AtomicBool,
+    closed: AtomicBool,
+    /// Tells the owner to look again.
+    pub(crate) wake: Notify,
+    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) instances: watch::Sender<Instances>,
+}
+
+/// A request's place in the queue, left when dropped.
+struct Place<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Arc<model::Pool>,
+        metrics: PoolSeries,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            metrics,
+            ready: ArcSwap::default(),
+            queue: Mutex::new(WaitQueue::new(config.queue.max_pending)),
+            waiting: AtomicUsize::new(0),
+            queued_limit: AtomicU32::new(config.hard_limit),
+            may_grow: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
+            wake: Notify::new(),
+            events,
+            instances: watch::Sender::new(Instances::default()),
+            config,
+        })
+    }
+
+    /// A lease of a warm VM, or a place in the queue until there is one.
+    pub(crate) async fn lease(self: &Arc<Self>, now: Instant) -> Result<Lease, LeaseError> {
+        let lease = match self.lease_warm() {
+            Some(lease) => Ok(lease),
+            None => self.wait(now).await,
+        };
+        lease.inspect_err(|error| self.metrics.shed(error.label()))
+    }
+
+    /// Only when nobody waits: who came first goes first.
+    fn lease_warm(self: &Arc<Self>) -> Option<Lease> {
+        if self.closed.load(SeqCst) || self.waiting.load(SeqCst) > 0 {
+            return None;
+        }
+        let ready = self.ready.load();
+        let Entered { vm, above_soft } = self.enter(&ready, self.config.hard_limit)?;
+        if above_soft && self.may_grow.load(SeqCst) {
+            self.wake.notify_one();
+        }
+        Some(Lease::entered(self.clone(), vm.clone(), Start::Warm, Duration::ZERO))
+    }
+
+    async fn wait(self: &Arc<Self>, now: Instant) -> Result<Lease, LeaseError> {
+        let (reply, answer) = oneshot::channel();
+        let place = self.enqueue(Waiter { reply, since: now })?;
+        self.dispatch(now);
+        self.wake.notify_one();
+        let answer = timeout_at(now + self.config.queue.timeout, answer).await;
+        drop(place);
+        match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(LeaseError::ShuttingDown),
+            Err(_) => Err(LeaseError::TimedOut { retry_after: self.queue_retry_after() }),
+        }
+    }
+
+    fn enqueue(&self, waiter: Waiter) -> Result<Place<'_>, LeaseError> {
+        let mut queue = self.queue.lock();
+        let ticket = queue.push(waiter).map_err(|no_place| match no_place {
+            NoPlace::Full => LeaseError::QueueFull { retry_after: self.queue_retry_after() },
+            NoPlace::Closed => LeaseError::ShuttingDown,
+        })?;
+        self.queue_changed(&queue);
+        Ok(Place { shared: self, ticket })
+    }
+
+    /// Gives room to those who wait, in their order, as far as there is any.
+    pub(crate) fn dispatch(self: &Arc<Self>, now: Instant) {
+        while let Some((waiter, vm)) = self.next_match() {
+            let queued = now.saturating_duration_since(waiter.since);
+            let start = if vm.ready_at > waiter.since { Start::Cold } else { Start::Warm };
+            let lease = Lease::entered(self.clone(), vm, start, queued);
+            self.metrics.queue_wait.observe(queued.as_secs_f64());
+            // A waiter that has just gone away gives its lease back by dropping it; nobody's turn is lost, since
+            // that looks at the queue again.
+            drop(waiter.reply.send(Ok(lease)));
+        }
+    }
+
+    fn next_match(&self) -> Option<(Waiter, Arc<Vm>)> {
+        let ready = self.ready.load();
+        let mut queue = self.queue.lock();
+        if queue.len() == 0 {
+            return None;
+        }
+        let vm = self.enter(&ready, self.queued_limit.load(SeqCst))?.vm.clone();
+        let waiter = queue.pop();
+        self.queue_changed(&queue);
+        waiter.map(|waiter| (waiter, vm))
+    }
+
+    fn enter<'a>(&self, ready: &'a [Arc<Vm>], limit: u32) -> Option<Entered<'a>> {
+        choice::enter(ready, self.config.soft_limit, limit, |n| rand::random_range(0..n))
+    }
+
+    /// A lease of `vm` has ended.
+    pub(crate) fn leave(self: &Arc<Self>, vm: &Vm, now: Instant) {
+        if vm.leave(now) {
+            self.wake.notify_one();
+        }
+        if self.waiting.load(SeqCst) > 0 {
+            self.dispatch(now);
+        }
+    }
+
+    /// `vm` is not to be chosen again.
+    pub(crate) fn suspect(&self, vm: &Vm) {
+        if vm.gate.close().first {
+            // Fails only when the owner is gone, and then so are its VMs.
+            drop(self.events.send(Event::Suspect(vm.id)));
+        }
+    }
+
+    /// Requests that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    /// The owner's: these VMs take requests.
+    pub(crate) fn set_ready(&self, ready: Vec<Arc<Vm>>) {
+        self.ready.store(Arc::new(ready));
+    }
+
+    /// The owner's: how far requests from the queue may fill a VM.
+    pub(crate) fn set_queued_limit(&self, limit: u32) {
+        self.queued_limit.store(limit, SeqCst);
+    }
+
+    /// The owner's: whether it wants to know of demand above the soft limit.
+    pub(crate) fn set_may_grow(&self, may_grow: bool) {
+        self.may_grow.store(may_grow, SeqCst);
+    }
+
+    /// The owner's: no request comes in any more; those that wait still may be served.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, SeqCst);
+        self.queue.lock().close();
+    }
+
+    /// The owner's: answers everybody who waits with `error`.
+    pub(crate) fn fail_waiting(&self, error: &LeaseError, now: Instant) {
+        let waiters = {
+            let mut queue = self.queue.lock();
+            let waiters = queue.take_all();
+            self.queue_changed(&queue);
+            waiters
+        };
+        for waiter in waiters {
+            self.metrics.queue_wait.observe(now.saturating_duration_since(waiter.since).as_secs_f64());
+            // Whoever has gone away needs no answer.
+            drop(waiter.reply.send(Err(error.clone())));
+        }
+    }
+
+    fn queue_changed(&self, queue: &MutexGuard<'_, WaitQueue>) {
+        self.waiting.store(queue.len(), SeqCst);
+        self.metrics.queue_depth.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Within its timeout every place in a full queue becomes free, on average in half of it.
+    fn queue_retry_after(&self) -> Duration {
+        whole_seconds(self.config.queue.timeout / 2)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue.lock();
+        queue.leave(self.ticket);
+        self.shared.queue_changed(&queue);
+    }
+}
+
+/// Rounded up, at least one, as Retry-After wants it.
+pub(crate) fn whole_seconds(duration: Duration) -> Duration {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    Duration::from_secs(duration.as_secs().saturating_add(up).max(1))
+}

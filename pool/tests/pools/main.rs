@@ -1,0 +1,9 @@
+//! Pools on scripted VMs, in paused time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod drain;
+mod failure;
+mod queue;
+mod scale;
+mod simulation;
+mod support;

@@ -1,0 +1,151 @@
+//! How many VMs there are.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::{Instant, advance, sleep};
+use weir_pool::Start;
+use weir_pool::fake;
+
+use crate::support::{BOOT, World, ms, ready, settle};
+
+const IDLE: Duration = Duration::from_secs(30);
+
+#[tokio::test(start_paused = true)]
+async fn first_request_starts_a_vm_and_waits_for_its_ready() {
+    let world = World::one(ready(), |_| {});
+    assert_eq!(world.alive(), 0);
+    let cold = world.lease().await;
+    assert_eq!((cold.start(), cold.queued()), (Start::Cold, BOOT));
+    let warm = world.lease().await;
+    assert_eq!((warm.start(), warm.queued(), warm.vm()), (Start::Warm, Duration::ZERO, cold.vm()));
+    assert_eq!(world.launcher.started().len(), 1);
+    assert_eq!(world.metric(r#"weir_vm_instances{pool="p",state="ready"}"#), 1.0);
+    assert_eq!(world.metric(r#"weir_vm_start_duration_seconds_count{kind="cold",pool="p"}"#), 1.0);
+    assert_eq!(world.metric(r#"weir_queue_wait_seconds_count{pool="p"}"#), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn burst_from_zero_is_spread_over_the_vms_it_starts() {
+    let world = World::one(ready(), |_| {});
+    let leases: Vec<_> = join_all(world.requests(6)).await.into_iter().map(|l| l.unwrap().unwrap()).collect();
+    assert_eq!(world.launcher.started().len(), 3, "soft limit 2");
+    let vms: BTreeSet<_> = leases.iter().map(|lease| lease.vm()).collect();
+    assert_eq!(vms.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_do_not_wait_for_a_vm_that_is_slow_to_come_up() {
+    let world = World::one(ready(), |_| {});
+    world.launcher.script_next(ready());
+    world.launcher.script_next(fake::Script::boot(fake::Boot::Ready(ms(4000))));
+    let begin = Instant::now();
+    let leases = join_all(world.requests(4)).await;
+    assert_eq!(world.launcher.started().len(), 2);
+    let vms: BTreeSet<_> =
+        leases.iter().map(|lease| lease.as_ref().unwrap().as_ref().unwrap().vm()).collect();
+    assert_eq!(vms.len(), 1, "all four on the one that is up, at the hard limit");
+    assert_eq!(
+        begin.elapsed_until_now(),
+        BOOT + ms(50),
+        "after they were held back for the other for a while"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn demand_above_the_soft_limit_starts_another_vm_up_to_max() {
+    let world = World::one(ready(), |pool| pool.scale.max = 2);
+    let mut leases = vec![world.lease().await, world.lease().await];
+    assert_eq!(world.alive(), 1);
+    leases.push(world.lease().await);
+    world.until(|now| now.ready == 2).await;
+    for _ in 3..8 {
+        leases.push(world.lease().await);
+    }
+    sleep(ms(1000)).await;
+    assert_eq!((world.launcher.started().len(), world.alive()), (2, 2));
+    assert_eq!(world.metric(r#"weir_autoscaler_desired_instances{pool="p"}"#), 2.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_vm_goes_exactly_at_the_timeout() {
+    let world = World::one(ready(), |_| {});
+    drop(world.lease().await);
+    settle().await;
+    advance(IDLE - ms(1)).await;
+    settle().await;
+    assert_eq!(world.alive(), 1);
+    advance(ms(1)).await;
+    settle().await;
+    assert_eq!(world.alive(), 0);
+    assert_eq!(world.metric(r#"weir_vm_exits_total{pool="p",reason="stopped"}"#), 1.0);
+    assert_eq!(world.metric(r#"weir_vm_instances{pool="p",state="ready"}"#), 0.0);
+    assert_eq!(world.lease().await.start(), Start::Cold);
+}
+
+#[tokio::test(start_paused = true)]
+async fn vm_with_a_live_lease_is_never_idle_and_the_timeout_counts_from_its_end() {
+    let world = World::one(ready(), |_| {});
+    let lease = world.lease().await;
+    sleep(IDLE * 10 + ms(17)).await;
+    assert_eq!(world.alive(), 1);
+    drop(lease);
+    let end = Instant::now();
+    world.until(|now| now.total() == 0).await;
+    assert_eq!(end.elapsed_until_now(), IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn min_is_started_without_demand_kept_when_idle_and_replaced() {
+    let world = World::one(ready(), |pool| pool.scale.min = 2);
+    world.until(|now| now.ready == 2).await;
+    let leases = join_all(world.requests(6)).await;
+    world.until(|now| now.ready == 3).await;
+    drop(leases);
+    world.until(|now| now.total() == 2).await;
+    sleep(IDLE * 10).await;
+    assert_eq!(world.alive(), 2);
+    let victim = world.launcher.alive("p")[0];
+    world.launcher.crash(victim, weir_vmm::ExitReason::Died("signal 9".into()));
+    world.until(|now| now.ready == 1).await;
+    world.until(|now| now.ready == 2).await;
+    assert!(!world.launcher.alive("p").contains(&victim));
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_budget_is_shared_and_min_is_set_aside() {
+    let (mut first, mut second) = (fake::pool("p"), fake::pool("q"));
+    (first.soft_limit, first.hard_limit) = (1, 1);
+    first.scale.idle_timeout = ms(5000);
+    second.scale.min = 1;
+    let mut config = fake::config([first, second]);
+    config.host.max_vms = 3;
+    let world = World::new(&config, ready());
+    let leases = [world.lease().await, world.lease().await];
+    let waiting = world.request();
+    sleep(ms(500)).await;
+    assert_eq!((world.alive(), world.launcher.alive("q").len()), (2, 1));
+    assert!(!waiting.is_finished());
+
+    // Another pool's need waits for what this one gives back.
+    drop(leases);
+    assert_eq!(waiting.await.unwrap().unwrap().start(), Start::Warm);
+    let other = world.pools.get("q").unwrap().clone();
+    let begin = Instant::now();
+    let held = join_all((0..4).map(|_| other.lease())).await;
+    let fifth = tokio::spawn(async move { other.lease().await });
+    assert!(held.iter().all(Result::is_ok), "the hard limit of its one vm");
+    assert_eq!(fifth.await.unwrap().unwrap().start(), Start::Cold);
+    assert_eq!(begin.elapsed_until_now(), ms(5000) + BOOT);
+}
+
+trait ElapsedUntilNow {
+    fn elapsed_until_now(&self) -> Duration;
+}
+
+impl ElapsedUntilNow for Instant {
+    fn elapsed_until_now(&self) -> Duration {
+        Instant::now() - *self
+    }
+}

@@ -1,0 +1,142 @@
+//! Random traffic on random VMs, checked against what must always hold.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::task::JoinHandle;
+use tokio::time::{advance, sleep};
+use weir_pool::fake::{Boot, Script};
+use weir_pool::{Lease, LeaseError};
+use weir_vmm::{ExitReason, VmId};
+
+use crate::support::{World, ms, settle};
+
+struct Simulation {
+    world: World,
+    rng: StdRng,
+    waiting: Vec<JoinHandle<Result<Lease, LeaseError>>>,
+    leases: Vec<Lease>,
+    /// VMs that must get no more requests.
+    out: Vec<VmId>,
+}
+
+impl Simulation {
+    fn new(seed: u64, min: u32) -> Self {
+        let world = World::one(Script::boot(Boot::Ready(ms(10))), |pool| {
+            pool.scale.min = min;
+            pool.scale.idle_timeout = ms(300);
+            pool.queue.timeout = ms(400);
+            pool.start_timeout = ms(200);
+        });
+        Self { world, rng: StdRng::seed_from_u64(seed), waiting: vec![], leases: vec![], out: vec![] }
+    }
+
+    fn any_script(&mut self) -> Script {
+        let after = ms(self.rng.random_range(0..120));
+        let boot = match self.rng.random_range(0..12) {
+            0 => Boot::Silent,
+            1 => Boot::Hangs,
+            2 => Boot::Refused("no".into()),
+            3 => Boot::Exits(after, ExitReason::Exited(3)),
+            _ => Boot::Ready(after),
+        };
+        let stop = self.rng.random_bool(0.8).then_some(after);
+        Script { stop, ..Script::boot(boot) }
+    }
+
+    async fn step(&mut self) {
+        match self.rng.random_range(0..10) {
+            0..4 => self.waiting.push(self.world.request()),
+            4..6 if !self.leases.is_empty() => {
+                let nth = self.rng.random_range(0..self.leases.len());
+                self.leases.swap_remove(nth);
+            }
+            6 if !self.waiting.is_empty() => {
+                let nth = self.rng.random_range(0..self.waiting.len());
+                self.waiting.swap_remove(nth).abort();
+            }
+            7 => {
+                let script = self.any_script();
+                self.world.launcher.script_next(script);
+            }
+            8 => self.spoil(),
+            _ => advance(ms(self.rng.random_range(0..80))).await,
+        }
+        settle().await;
+        self.collect().await;
+        self.check();
+    }
+
+    /// A VM crashes, or one is suspect.
+    fn spoil(&mut self) {
+        let alive = self.world.launcher.alive("p");
+        if self.rng.random_bool(0.5) && !alive.is_empty() {
+            let id = alive[self.rng.random_range(0..alive.len())];
+            self.world.launcher.crash(id, ExitReason::Panicked("x".into()));
+            self.out.push(id);
+        } else if let Some(lease) = self.leases.last() {
+            lease.suspect();
+            self.out.push(lease.vm());
+        }
+    }
+
+    async fn collect(&mut self) {
+        let (done, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(JoinHandle::is_finished);
+        self.waiting = waiting;
+        for request in done {
+            if let Ok(lease) = request.await.unwrap() {
+                self.leases.push(lease);
+            }
+        }
+    }
+
+    fn check(&self) {
+        let config = self.world.pool().config();
+        let mut in_flight = BTreeMap::new();
+        for lease in &self.leases {
+            *in_flight.entry(lease.vm()).or_insert(0) += 1;
+        }
+        assert!(in_flight.values().all(|count| *count <= config.hard_limit), "above the hard limit");
+        assert!(self.world.alive() <= config.scale.max as usize, "more VMs than max");
+        assert!(self.world.pool().queued() <= config.queue.max_pending, "more wait than may");
+        let instances = *self.world.pool().instances().borrow();
+        assert!(instances.total() <= config.scale.max);
+        let alive = self.world.launcher.alive("p");
+        let gone = self.leases.iter().filter(|lease| !alive.contains(&lease.vm()));
+        assert!(gone.map(Lease::vm).all(|id| self.out.contains(&id)), "a VM was stopped under its lease");
+    }
+
+    /// When all is quiet and VMs behave, the pool is as it was at first.
+    async fn wind_down(mut self, min: u32) {
+        self.leases.clear();
+        for request in self.waiting.drain(..) {
+            drop(request.await.unwrap());
+        }
+        self.world.launcher.forget_scripts();
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(self.world.pool().queued(), 0);
+        assert_eq!(self.world.alive(), min as usize);
+        assert_eq!(self.world.pool().instances().borrow().total(), min);
+        self.world.lease().await;
+        self.world.pools.drain(Duration::from_secs(5)).await;
+        assert_eq!(self.world.alive(), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn invariants_hold_whatever_happens(seed: u64, min in 0..3u32) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut simulation = Simulation::new(seed, min);
+            for _ in 0..150 {
+                simulation.step().await;
+            }
+            simulation.wind_down(min).await;
+        });
+    }
+}

@@ -1,0 +1,240 @@
+//! The access log: one JSON object per line and request.
+//!
+//! A request hands its line to a bounded channel and goes on; a thread writes. When what reads the log is too slow the
+//! channel fills, and lines are dropped and counted: a full pipe must never hold up requests.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use prometheus::IntCounter;
+use serde::Serialize;
+
+/// Lines that may wait for the writer.
+const CHANNEL_LINES: usize = 8192;
+
+/// Where requests leave their lines. Clones write to the same log.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    lines: Option<SyncSender<Vec<u8>>>,
+    dropped: IntCounter,
+}
+
+/// The writing thread. It ends when every [`AccessLog`] of it is gone.
+#[derive(Debug)]
+pub struct AccessLogWriter(JoinHandle<io::Result<()>>);
+
+/// One line; `None` where the request did not come that far.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record<'a> {
+    /// When the request's header was read, seconds since 1970, to the millisecond.
+    pub(crate) ts: f64,
+    pub(crate) client: Option<std::net::IpAddr>,
+    pub(crate) method: &'a str,
+    pub(crate) host: &'a str,
+    /// Path and query as the client sent them.
+    pub(crate) path: &'a str,
+    /// What the client got; 499: it went away before.
+    pub(crate) status: u16,
+    pub(crate) route: Option<&'a str>,
+    pub(crate) pool: Option<&'a str>,
+    /// The VM that was asked last.
+    pub(crate) vm: Option<u64>,
+    /// `warm` or `cold`.
+    pub(crate) start: Option<&'static str>,
+    /// How long the request waited for leases, all tries together.
+    pub(crate) queue_ms: Option<f64>,
+    /// From the request's header to the response's.
+    pub(crate) ttfb_ms: Option<f64>,
+    pub(crate) duration_ms: f64,
+    /// Body bytes from the client.
+    pub(crate) bytes_in: usize,
+    /// Body bytes to the client.
+    pub(crate) bytes_out: usize,
+    pub(crate) trace_id: Option<&'a str>,
+    /// A word of the `weir-error` header, `client_gone`, or `truncated`.
+    pub(crate) error: Option<&'static str>,
+}
+
+impl AccessLog {
+    /// Starts the thread that writes to `out`. `dropped` counts the lines that it was too slow for.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be made.
+    pub fn start(
+        out: impl Write + Send + 'static,
+        dropped: IntCounter,
+    ) -> io::Result<(Self, AccessLogWriter)> {
+        let (lines, inbox) = sync_channel(CHANNEL_LINES);
+        let thread =
+            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&inbox, out))?;
+        Ok((Self { lines: Some(lines), dropped }, AccessLogWriter(thread)))
+    }
+
+    /// A log that keeps nothing.
+    pub fn disabled() -> Self {
+        let dropped =
+            IntCounter::new("unused", "unused").expect("the name of a metric that is never registered");
+        Self { lines: None, dropped }
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    pub(crate) fn write(&self, record: &Record<'_>) {
+        let Some(lines) = &self.lines else { return };
+        let mut line = Vec::with_capacity(512);
+        let written = serde_json::to_writer(&mut line, record).is_ok();
+        line.push(b'\n');
+        if !written || lines.try_send(line).is_err() {
+            self.dropped.inc();
+        }
+    }
+}
+
+impl AccessLogWriter {
+    /// Waits until every line is written. Only after the last [`AccessLog`] is gone does this return.
+    ///
+    /// # Errors
+    ///
+    /// What writing failed with; the lines from there on are lost.
+    pub fn join(self) -> io::Result<()> {
+        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the access log's thread panicked")))
+    }
+}
+
+/// Writes lines until no sender is left. What is there is written in one go, and nothing is held back while waiting.
+fn write(inbox: &Receiver<Vec<u8>>, mut out: impl Write) -> io::Result<()> {
+    const BATCH_BYTES: usize = 64 * 1024;
+    let mut batch = Vec::with_capacity(BATCH_BYTES);
+    while let Ok(line) = inbox.recv() {
+        batch.extend_from_slice(&line);
+        while batch.len() < BATCH_BYTES {
+            match inbox.try_recv() {
+                Ok(line) => batch.extend_from_slice(&line),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        out.write_all(&batch)?;
+        out.flush()?;
+        batch.clear();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A log to look into.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Page(pub(crate) Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn counter() -> IntCounter {
+        IntCounter::new("c", "c").unwrap()
+    }
+
+    fn record(path: &str) -> Record<'_> {
+        Record {
+            ts: 0.5,
+            client: None,
+            method: "GET",
+            host: "h",
+            path,
+            status: 200,
+            route: None,
+            pool: None,
+            vm: None,
+            start: None,
+            queue_ms: None,
+            ttfb_ms: None,
+            duration_ms: 0.0,
+            bytes_in: 0,
+            bytes_out: 0,
+            trace_id: None,
+            error: None,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_line_is_one_object_whatever_the_path(path in any::<String>()) {
+            let page = Page::default();
+            let (log, writer) = AccessLog::start(page.clone(), counter()).unwrap();
+            log.write(&record(&path));
+            log.write(&record("/"));
+            drop(log);
+            writer.join().unwrap();
+            let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+            let lines: Vec<serde_json::Value> =
+                text.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect();
+            prop_assert_eq!(lines.len(), 2);
+            prop_assert_eq!(lines[0]["path"].as_str(), Some(path.as_str()));
+        }
+    }
+
+    /// Holds the writer until the test lets it go.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // An error means that the test is over.
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_costs_lines_and_no_time() {
+        let (release, stuck) = mpsc::channel();
+        let dropped = counter();
+        let (log, writer) = AccessLog::start(Stuck(stuck), dropped.clone()).unwrap();
+        // One batch is in the writer's hands, the rest fill the channel; the surplus must be dropped, not waited for.
+        let batch_lines = 64 * 1024 / 100;
+        for _ in 0..CHANNEL_LINES + batch_lines + 1000 {
+            log.write(&record("/"));
+        }
+        assert!(dropped.get() > 0);
+        drop((log, release));
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_failing_writer_is_reported_and_harms_no_request() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let dropped = counter();
+        let (log, writer) = AccessLog::start(Broken, dropped.clone()).unwrap();
+        log.write(&record("/"));
+        assert_eq!(writer.join().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        log.write(&record("/"));
+        assert_eq!(dropped.get(), 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! What weir itself answers where no VM does: a status, one line of text, and the reason as a word for programs in the
+//! `weir-error` header.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::Session;
+use weir_pool::LeaseError;
+
+/// How much of a refused request's body is read and thrown away, bytes, so that the answer reaches a client that is
+/// still sending: a socket closed with unread data resets the connection.
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long that may take.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Why weir answers in a VM's stead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The request makes no sense.
+    BadRequest,
+    /// No route matches.
+    NoRoute,
+    /// VMs refused, reset or died, and retries were used up or not allowed.
+    VmFailed,
+    /// The pool's wait queue is full.
+    QueueFull(Duration),
+    /// No VM had room in time.
+    QueueTimeout(Duration),
+    /// The pool cannot start VMs.
+    StartFailed(Duration),
+    /// weir is going down.
+    Draining,
+    /// The VM did not begin to answer in time.
+    UpstreamTimeout,
+    /// A bug of weir's.
+    Internal,
+}
+
+impl Refusal {
+    /// Value of the `weir-error` header, and of the access log's `error`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NoRoute => "no_route",
+            Self::VmFailed => "vm_failed",
+            Self::QueueFull(_) => "queue_full",
+            Self::QueueTimeout(_) => "queue_timeout",
+            Self::StartFailed(_) => "start_failed",
+            Self::Draining => "draining",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::VmFailed => StatusCode::BAD_GATEWAY,
+            Self::QueueFull(_) | Self::QueueTimeout(_) | Self::StartFailed(_) | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad request\n",
+            Self::NoRoute => "no route for this host and path\n",
+            Self::VmFailed => "the microVM failed\n",
+            Self::QueueFull(_) => "too many requests wait for a microVM\n",
+            Self::QueueTimeout(_) => "no microVM had room in time\n",
+            Self::StartFailed(_) => "the microVM could not be started\n",
+            Self::Draining => "shutting down\n",
+            Self::UpstreamTimeout => "the microVM did not answer in time\n",
+            Self::Internal => "internal error\n",
+        }
+    }
+
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::QueueFull(after) | Self::QueueTimeout(after) | Self::StartFailed(after) => Some(after),
+            // Another instance, or the next one, will take it.
+            Self::Draining => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    fn header(self) -> pingora::Result<ResponseHeader> {
+        let mut answer = ResponseHeader::build(self.status(), Some(8))?;
+        answer.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+        answer.insert_header(header::CONTENT_LENGTH, self.text().len())?;
+        answer.insert_header(header::CACHE_CONTROL, "no-store")?;
+        answer.insert_header("weir-error", self.word())?;
+        if let Some(after) = self.retry_after() {
+            answer.insert_header(header::RETRY_AFTER, after.as_secs().max(1))?;
+        }
+        Ok(answer)
+    }
+
+    /// Sends the answer. The connection stays open where the client and the state of the request allow it.
+    pub(crate) async fn send(self, session: &mut Session) -> pingora::Result<()> {
+        let is_head = session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(self.header()?), is_head).await?;
+        let body = if is_head { Bytes::new() } else { Bytes::from_static(self.text().as_bytes()) };
+        session.write_response_body(Some(body), true).await?;
+        linger(session.as_downstream_mut()).await;
+        Ok(())
+    }
+}
+
+impl From<&LeaseError> for Refusal {
+    fn from(error: &LeaseError) -> Self {
+        match error {
+            LeaseError::QueueFull { retry_after } => Self::QueueFull(*retry_after),
+            LeaseError::TimedOut { retry_after } => Self::QueueTimeout(*retry_after),
+            LeaseError::StartFailed { retry_after, .. } => Self::StartFailed(*retry_after),
+            LeaseError::ShuttingDown => Self::Draining,
+        }
+    }
+}
+
+async fn linger(session: &mut ServerSession) {
+    if session.is_body_done() {
+        return;
+    }
+    let read = async {
+        let mut left = LINGER_BYTES;
+        while let Ok(Some(chunk)) = session.read_request_body().await {
+            let Some(rest) = left.checked_sub(chunk.len()) else { return };
+            left = rest;
+        }
+    };
+    // Whether it was read to its end or not, there is no more to be done.
+    let _ = tokio::time::timeout(LINGER_TIME, read).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_complete_answer() {
+        let after = Duration::from_millis(1500);
+        for (refusal, status, retry_after) in [
+            (Refusal::BadRequest, 400, None),
+            (Refusal::NoRoute, 404, None),
+            (Refusal::VmFailed, 502, None),
+            (Refusal::QueueFull(after), 503, Some("1")),
+            (Refusal::QueueTimeout(Duration::ZERO), 503, Some("1")),
+            (Refusal::StartFailed(Duration::from_secs(7)), 503, Some("7")),
+            (Refusal::Draining, 503, Some("1")),
+            (Refusal::UpstreamTimeout, 504, None),
+            (Refusal::Internal, 500, None),
+        ] {
+            let header = refusal.header().unwrap();
+            let field = |name: &str| header.headers.get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header.status.as_u16(), status);
+            assert_eq!(field("retry-after"), retry_after);
+            assert_eq!(field("weir-error"), Some(refusal.word()));
+            assert_eq!(field("content-length"), Some(refusal.text().len().to_string().as_str()));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What is remembered of one request from hook to hook.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
+use weir_config::model;
+use weir_pool::{Lease, Pool, Start};
+
+use crate::answer::Refusal;
+use crate::in_flight::InFlightGuard;
+use crate::metrics::RouteSeries;
+use crate::trace::{TRACEPARENT, TraceId};
+
+/// A route, ready for use.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) config: Arc<model::Route>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) series: RouteSeries,
+}
+
+/// One request's state. Whatever ends the request, a panic included, drops it, and with it the lease and the request's
+/// place in the count.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) began: Instant,
+    pub(crate) began_at: SystemTime,
+    pub(crate) route: Option<Arc<Route>>,
+    /// Held from the choice of a VM to the last byte of its response.
+    pub(crate) lease: Option<Lease>,
+    /// Times that a VM was asked, or was to be.
+    pub(crate) tries: usize,
+    pub(crate) vm: Option<u64>,
+    pub(crate) start: Option<Start>,
+    pub(crate) queued: Duration,
+    /// From the beginning to the response's header.
+    pub(crate) first_byte: Option<Duration>,
+    /// Why weir answers itself, once that is decided.
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) end: End,
+    pub(crate) trace: Option<TraceId>,
+    /// Set if the request belongs to a trace that began here.
+    pub(crate) new_traceparent: Option<HeaderValue>,
+    _in_flight: InFlightGuard,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a whole response, a VM's or weir's.
+    Whole,
+    /// The client went away before.
+    ClientGone,
+    /// The response broke off: its VM died or broke the protocol.
+    Truncated,
+}
+
+impl Context {
+    pub(crate) fn new(in_flight: InFlightGuard, now: Instant, at: SystemTime) -> Self {
+        Self {
+            began: now,
+            began_at: at,
+            route: None,
+            lease: None,
+            tries: 0,
+            vm: None,
+            start: None,
+            queued: Duration::ZERO,
+            first_byte: None,
+            refusal: None,
+            end: End::Whole,
+            trace: None,
+            new_traceparent: None,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// Takes part in the trace that the request belongs to, or begins one.
+    pub(crate) fn join_trace(&mut self, headers: &http::HeaderMap) {
+        self.trace = headers.get(TRACEPARENT).and_then(|value| TraceId::parse(value.as_bytes()));
+        if self.trace.is_none() {
+            let (trace, header) = TraceId::begin();
+            self.trace = Some(trace);
+            self.new_traceparent = Some(header);
+        }
+    }
+
+    pub(crate) fn hold(&mut self, lease: Lease) {
+        self.vm = Some(lease.vm().0);
+        self.queued += lease.queued();
+        // One wait for a boot makes the request a cold one, whatever a retry finds.
+        if self.start != Some(Start::Cold) {
+            self.start = Some(lease.start());
+        }
+        self.lease = Some(lease);
+    }
+
+    /// The word for the access log.
+    pub(crate) fn error(&self) -> Option<&'static str> {
+        match self.end {
+            End::ClientGone => Some("client_gone"),
+            End::Truncated => Some("truncated"),
+            End::Whole => self.refusal.map(Refusal::word),
+        }
+    }
+}

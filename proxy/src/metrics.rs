@@ -1,0 +1,136 @@
+//! What the proxy tells Prometheus.
+//!
+//! A route's series are looked up once and kept with the route, so that a request costs a few atomic additions.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// From what a warm VM needs to the longest timeouts.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Status codes that have a series of their own.
+const CODES: std::ops::Range<u16> = 100..600;
+
+/// The status that the metrics and the access log give a request whose client went away before an answer (nginx's).
+pub(crate) const CLIENT_GONE: u16 = 499;
+
+/// The proxy's metric families.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) retries: IntCounter,
+    pub(crate) truncated: IntCounter,
+    pub(crate) log_dropped: IntCounter,
+}
+
+/// One route's time series.
+#[derive(Debug)]
+pub(crate) struct RouteSeries {
+    route: String,
+    pool: String,
+    requests: IntCounterVec,
+    duration: Histogram,
+    by_code: Box<[OnceLock<IntCounter>]>,
+}
+
+impl Metrics {
+    /// Makes the families and registers them.
+    ///
+    /// # Errors
+    ///
+    /// If `registry` has one of them already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let duration = HistogramOpts::new(
+            "weir_http_request_duration_seconds",
+            "From a request's header to its response's last byte.",
+        );
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new("weir_http_requests_total", "Requests, by the status that the client got."),
+                &["route", "pool", "code"],
+            )?,
+            duration: HistogramVec::new(duration.buckets(SECONDS.to_vec()), &["route", "pool"])?,
+            in_flight: IntGauge::new("weir_http_requests_in_flight", "Requests under way.")?,
+            retries: IntCounter::new("weir_http_retries_total", "Requests sent to a VM once more.")?,
+            truncated: IntCounter::new(
+                "weir_http_responses_truncated_total",
+                "Responses that broke off because their VM did.",
+            )?,
+            log_dropped: IntCounter::new(
+                "weir_access_log_dropped_total",
+                "Lines of the access log that were dropped because its reader is too slow.",
+            )?,
+        };
+        metrics.register_with(registry)?;
+        Ok(metrics)
+    }
+
+    fn register_with(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(Box::new(self.requests.clone()))?;
+        registry.register(Box::new(self.duration.clone()))?;
+        registry.register(Box::new(self.in_flight.clone()))?;
+        registry.register(Box::new(self.retries.clone()))?;
+        registry.register(Box::new(self.truncated.clone()))?;
+        registry.register(Box::new(self.log_dropped.clone()))?;
+        let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
+        let info = IntGaugeVec::new(info, &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(info))
+    }
+
+    pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {
+        RouteSeries {
+            route: route.to_owned(),
+            pool: pool.to_owned(),
+            requests: self.requests.clone(),
+            duration: self.duration.with_label_values(&[route, pool]),
+            by_code: CODES.map(|_| OnceLock::new()).collect(),
+        }
+    }
+}
+
+impl RouteSeries {
+    /// A request has ended.
+    pub(crate) fn ended(&self, code: u16, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+        let label =
+            |code: &str| self.requests.with_label_values(&[self.route.as_str(), self.pool.as_str(), code]);
+        match code.checked_sub(CODES.start).and_then(|index| self.by_code.get(usize::from(index))) {
+            Some(counter) => counter.get_or_init(|| label(&code.to_string())).inc(),
+            // A VM may send any three digits; they must not become series without end.
+            None => label("other").inc(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_counts_by_code_and_strange_codes_share_a_series() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let series = metrics.route("r", "p");
+        for code in [200, 200, 599, 600, 999, 99] {
+            series.ended(code, Duration::from_millis(3));
+        }
+        let count = |code: &str| metrics.requests.with_label_values(&["r", "p", code]).get();
+        assert_eq!([count("200"), count("599"), count("other")], [2, 1, 3]);
+        assert_eq!(series.duration.get_sample_count(), 6);
+    }
+
+    #[test]
+    fn registering_twice_is_an_error() {
+        let registry = Registry::new();
+        Metrics::register(&registry).unwrap();
+        assert!(Metrics::register(&registry).is_err());
+    }
+}

@@ -1,0 +1,57 @@
+//! What remains of a request: one count, one duration, one line.
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use pingora::proxy::Session;
+use weir_pool::Start;
+
+use crate::access_log::Record;
+use crate::context::{Context, Route};
+use crate::metrics::CLIENT_GONE;
+use crate::service::{Proxy, authority_and_target};
+
+impl Proxy {
+    /// Counts and writes down a request that has ended.
+    pub(crate) fn record(&self, session: &mut Session, ctx: &Context) {
+        let took = Instant::now().saturating_duration_since(ctx.began);
+        let status = session.response_written().map_or(CLIENT_GONE, |response| response.status.as_u16());
+        ctx.route.as_ref().map_or(&self.unrouted, |route| &route.series).ended(status, took);
+        if self.access_log.is_enabled() {
+            self.write_line(session, ctx, status, took);
+        }
+    }
+
+    fn write_line(&self, session: &Session, ctx: &Context, status: u16, took: Duration) {
+        let request = session.req_header();
+        let (authority, _) = authority_and_target(request);
+        let route: Option<&Route> = ctx.route.as_deref();
+        let since_1970 = ctx.began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.access_log.write(&Record {
+            ts: milliseconds(since_1970).round() / 1e3,
+            client: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
+            method: request.method.as_str(),
+            host: &String::from_utf8_lossy(authority.unwrap_or_default()),
+            path: &String::from_utf8_lossy(request.raw_path()),
+            status,
+            route: route.map(|route| route.config.name.as_str()),
+            pool: route.map(|route| route.config.pool.as_str()),
+            vm: ctx.vm,
+            start: ctx.start.map(|start| match start {
+                Start::Warm => "warm",
+                Start::Cold => "cold",
+            }),
+            queue_ms: ctx.vm.map(|_| milliseconds(ctx.queued)),
+            ttfb_ms: ctx.first_byte.map(milliseconds),
+            duration_ms: milliseconds(took),
+            bytes_in: session.as_downstream().body_bytes_read(),
+            bytes_out: session.as_downstream().body_bytes_sent(),
+            trace_id: ctx.trace.as_ref().map(|trace| trace.as_str()),
+            error: ctx.error(),
+        });
+    }
+}
+
+/// To the microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

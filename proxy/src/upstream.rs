@@ -1,0 +1,232 @@
+//! Connections to VMs, and their end when the VM ends.
+//!
+//! A guest's TCP is part of the guest. When a VM's process is killed nothing says so on its connections: no FIN, no
+//! reset, only silence, and a request would wait for its timeout. weir knows better, because it waits for the process.
+//! So every connection is known here by a second descriptor of its socket, and when the VM is gone all of them are shut
+//! down: whoever reads gets an end of file at once, and the request can go to another VM. pingora owns the connection
+//! and tells its end through the stream's tracer, which gives up the second descriptor.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora::protocols::l4::stream::Stream;
+use pingora::upstreams::peer::{HttpPeer, Tracer, Tracing};
+use pingora::{Error, ErrorType};
+use tokio::sync::watch;
+use weir_pool::Lease;
+
+use crate::serve::Timeouts;
+
+/// The VMs that requests were sent to and that are not gone yet.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    by_vm: ArcSwap<HashMap<u64, Arc<HttpPeer>>>,
+    timeouts: Timeouts,
+}
+
+/// All connections to one VM; pingora makes them through this.
+#[derive(Debug)]
+struct Links {
+    /// `None` when the VM is gone.
+    open: Mutex<Option<OpenLinks>>,
+    gone: watch::Sender<bool>,
+    timeouts: Timeouts,
+}
+
+#[derive(Debug, Default)]
+struct OpenLinks {
+    next: u64,
+    sockets: HashMap<u64, TcpStream>,
+}
+
+#[derive(Debug)]
+struct Connector(Arc<Links>);
+
+/// One connection's entry in its VM's [`Links`].
+#[derive(Clone, Debug)]
+struct Link {
+    links: Arc<Links>,
+    number: u64,
+}
+
+impl Upstreams {
+    pub(crate) fn new(timeouts: Timeouts) -> Arc<Self> {
+        Arc::new(Self { by_vm: ArcSwap::default(), timeouts })
+    }
+
+    /// How to reach the VM of a lease.
+    pub(crate) fn peer(self: &Arc<Self>, lease: &Lease) -> Box<HttpPeer> {
+        let vm = lease.vm().0;
+        if let Some(peer) = self.by_vm.load().get(&vm) {
+            return Box::new(HttpPeer::clone(peer));
+        }
+        Box::new(HttpPeer::clone(&self.add(vm, lease)))
+    }
+
+    fn add(self: &Arc<Self>, vm: u64, lease: &Lease) -> Arc<HttpPeer> {
+        let links = Arc::new(Links::new(self.timeouts));
+        let added = Arc::new(self.new_peer(vm, lease.address(), Arc::clone(&links)));
+        let before = self.by_vm.rcu(|by_vm| {
+            let mut by_vm = HashMap::clone(by_vm);
+            by_vm.entry(vm).or_insert_with(|| Arc::clone(&added));
+            by_vm
+        });
+        if let Some(earlier) = before.get(&vm) {
+            return Arc::clone(earlier);
+        }
+        let (upstreams, gone) = (Arc::clone(self), lease.gone());
+        tokio::spawn(async move {
+            gone.await;
+            upstreams.remove(vm);
+            links.cut();
+        });
+        added
+    }
+
+    fn remove(&self, vm: u64) {
+        self.by_vm.rcu(|by_vm| {
+            let mut by_vm = HashMap::clone(by_vm);
+            by_vm.remove(&vm);
+            by_vm
+        });
+    }
+
+    fn new_peer(&self, vm: u64, address: SocketAddr, links: Arc<Links>) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, false, String::new());
+        // An address is used by one VM after another; a connection must not be.
+        peer.group_key = vm;
+        peer.options.custom_l4 = Some(Arc::new(Connector(links)));
+        peer.options.read_timeout = Some(self.timeouts.read);
+        peer.options.write_timeout = Some(self.timeouts.write);
+        peer.options.idle_timeout = Some(self.timeouts.idle);
+        peer
+    }
+}
+
+impl Links {
+    fn new(timeouts: Timeouts) -> Self {
+        Self { open: Mutex::new(Some(OpenLinks::default())), gone: watch::Sender::new(false), timeouts }
+    }
+
+    async fn connect(self: &Arc<Self>, address: SocketAddr) -> pingora::Result<Stream> {
+        let mut gone = self.gone.subscribe();
+        let connect = tokio::time::timeout(self.timeouts.connect, tokio::net::TcpStream::connect(address));
+        let socket = tokio::select! {
+            connected = connect => match connected {
+                Ok(Ok(socket)) => socket,
+                Ok(Err(error)) => return Err(connect_error(address, error)),
+                Err(_) => return Error::e_explain(ErrorType::ConnectTimedout, format!("connect {address}")),
+            },
+            // An error would mean that the sender is gone, which `self` owns.
+            _ = gone.wait_for(|gone| *gone) => return Err(vm_is_gone()),
+        };
+        let link = self.enter(&socket)?;
+        let mut stream = Stream::from(socket);
+        stream.tracer = Some(Tracer(Box::new(link)));
+        Ok(stream)
+    }
+
+    fn enter(self: &Arc<Self>, socket: &tokio::net::TcpStream) -> pingora::Result<Link> {
+        let second = socket
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| Error::because(ErrorType::InternalError, "duplicate socket", error))?;
+        let mut open = self.open.lock();
+        let open = open.as_mut().ok_or_else(vm_is_gone)?;
+        let number = open.next;
+        open.next += 1;
+        open.sockets.insert(number, TcpStream::from(second));
+        Ok(Link { links: Arc::clone(self), number })
+    }
+
+    /// The VM is gone: ends its connections, and lets no new one come into being.
+    fn cut(&self) {
+        self.gone.send_replace(true);
+        let open = self.open.lock().take();
+        for socket in open.into_iter().flat_map(|open| open.sockets.into_values()) {
+            // Fails where the connection has ended already.
+            drop(socket.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+#[async_trait]
+impl Connect for Connector {
+    async fn connect(&self, address: &PeerAddress) -> pingora::Result<Stream> {
+        match address.as_inet() {
+            Some(address) => self.0.connect(*address).await,
+            None => Error::e_explain(ErrorType::InternalError, "vm address is no inet address"),
+        }
+    }
+}
+
+impl Tracing for Link {
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self) {
+        if let Some(open) = self.links.open.lock().as_mut() {
+            open.sockets.remove(&self.number);
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(self.clone())
+    }
+}
+
+fn connect_error(address: SocketAddr, error: io::Error) -> Box<Error> {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        _ => ErrorType::ConnectError,
+    };
+    Error::because(kind, format!("connect {address}"), error)
+}
+
+fn vm_is_gone() -> Box<Error> {
+    Error::explain(ErrorType::ConnectError, "vm is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Arc<Links>, Stream, tokio::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let links = Arc::new(Links::new(Timeouts::default()));
+        let stream = links.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().await.unwrap();
+        (links, stream, peer)
+    }
+
+    #[tokio::test]
+    async fn a_silent_vm_s_end_ends_its_connections() {
+        let (links, mut stream, _silent) = pair().await;
+        let reading = tokio::spawn(async move { stream.read(&mut [0; 16]).await });
+        tokio::task::yield_now().await;
+        assert!(!reading.is_finished());
+        links.cut();
+        assert_eq!(reading.await.unwrap().unwrap(), 0);
+        let error = links.connect("127.0.0.1:9".parse().unwrap()).await.unwrap_err();
+        assert!(matches!(error.etype(), ErrorType::ConnectError | ErrorType::ConnectRefused), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_closed_for_good() {
+        let (links, stream, mut peer) = pair().await;
+        drop(stream);
+        assert_eq!(peer.read(&mut [0; 16]).await.unwrap(), 0);
+        assert!(links.open.lock().as_ref().unwrap().sockets.is_empty());
+    }
+}

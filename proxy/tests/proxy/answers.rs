@@ -1,0 +1,109 @@
+//! Route choice, and what weir answers itself.
+
+use weir_config::model::HostPattern;
+use weir_pool::fake;
+
+use crate::backend::Backend;
+use crate::client::{Client, ask, get};
+use crate::site::{Site, config, ready, route};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_and_path_choose_the_pool() {
+    let (one, two) = (Backend::echo("one").await, Backend::echo("two").await);
+    let mut config = fake::config([fake::pool("one"), fake::pool("two")]);
+    config.routes = vec![
+        route("exact", HostPattern::Exact("a.example".into()), "/", "one"),
+        route("wild", HostPattern::Suffix("example".into()), "/name", "two"),
+    ];
+    // The order in which the first requests come is the order in which the VMs start.
+    let site = Site::start(config, ready(two.address)).await;
+    site.launcher.script_next(ready(one.address));
+    let name = async |host: &str, target: &str| {
+        ask(site.address, &format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
+            .await
+    };
+    assert_eq!(name("A.example:80", "/name").await.text(), "one");
+    assert_eq!(name("b.example", "/name").await.text(), "two");
+    assert_eq!(name("a.example", "http://a.example/name").await.text(), "one");
+
+    let response = name("b.example", "/other").await;
+    assert_eq!((response.status(), response.header("weir-error")), (404, Some("no_route")));
+    assert_eq!(name("example", "/name").await.status(), 404);
+    let (_, log) = site.end().await;
+    assert_eq!(log[0]["route"], "exact");
+    assert_eq!(log[0]["host"], "A.example:80");
+    assert_eq!(log[3]["error"], "no_route");
+    assert_eq!(log[3]["route"], serde_json::Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_sense_are_refused() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    for request in [
+        "GET /a/../b HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /a/%2e%2E%2fb HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let response = ask(site.address, request).await;
+        assert_eq!(
+            (response.status(), response.header("weir-error")),
+            (400, Some("bad_request")),
+            "{request}"
+        );
+    }
+    // These pingora refuses before weir sees them.
+    for request in [
+        "GET http://a.example/ HTTP/1.1\r\nhost: b.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n",
+    ] {
+        assert_eq!(ask(site.address, request).await.status(), 400, "{request}");
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_keep_the_connection_and_head_has_no_body() {
+    let mut config = config();
+    config.routes.clear();
+    let site = Site::start(config, fake::Script::boot(fake::Boot::Silent)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(client.head().await.contains("weir-error: no_route"));
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!((response.status(), response.text()), (404, "no route for this host and path\n"));
+    assert_eq!(site.metric("weir_http_requests_total{code=\"404\",pool=\"\",route=\"\"}"), Some(2.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_reaches_a_client_that_still_sends() {
+    let mut config = config();
+    config.routes.clear();
+    let site = Site::start(config, fake::Script::boot(fake::Boot::Silent)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n").await;
+    for _ in 0..10 {
+        client.send(&"x".repeat(10_000)).await;
+    }
+    let response = client.response().await;
+    assert_eq!(response.status(), 404);
+    assert_eq!(response.header("connection"), Some("close"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_bytes_make_well_formed_log_lines() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    for path in ["/\"},{\"status\":1", "/\\u0000\\n%0a", "/\u{1F600}", "/<script>"] {
+        get(site.address, path).await;
+    }
+    let (_, log) = site.end().await;
+    assert_eq!(log.len(), 4);
+    assert!(log.iter().all(|line| line["method"] == "GET" && line["trace_id"].as_str().unwrap().len() == 32));
+    assert_eq!(log[0]["path"], "/\"},{\"status\":1");
+}

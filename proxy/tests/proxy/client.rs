@@ -1,0 +1,139 @@
+//! A raw HTTP/1 client.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::site::within;
+
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub head: String,
+    pub body: Vec<u8>,
+    /// The body ended as its framing says.
+    pub whole: bool,
+}
+
+impl Response {
+    pub fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+/// One GET on a connection of its own.
+pub async fn get(address: SocketAddr, path: &str) -> Response {
+    let mut client = Client::connect(address).await;
+    client.send(&format!("GET {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")).await;
+    client.response().await
+}
+
+/// One request, as given, on a connection of its own.
+pub async fn ask(address: SocketAddr, request: &str) -> Response {
+    let mut client = Client::connect(address).await;
+    client.send(request).await;
+    client.response().await
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self { stream: within(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() }
+    }
+
+    pub async fn send(&mut self, request: &str) {
+        within(self.stream.write_all(request.as_bytes())).await.unwrap();
+    }
+
+    /// The next response. To a HEAD request its body is what the server wrongly sends.
+    pub async fn response(&mut self) -> Response {
+        let head = self.head().await;
+        let (body, whole) = if let Some(length) = header(&head, "content-length") {
+            self.exactly(length.parse().unwrap()).await
+        } else if header(&head, "transfer-encoding") == Some("chunked") {
+            self.chunks().await
+        } else if head.starts_with("HTTP/1.1 101") {
+            (Vec::new(), true)
+        } else {
+            while self.more().await {}
+            (std::mem::take(&mut self.buffer), true)
+        };
+        Response { head, body, whole }
+    }
+
+    pub async fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
+                return String::from_utf8(head).unwrap();
+            }
+            assert!(
+                self.more().await,
+                "connection ended in a head: {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
+        }
+    }
+
+    /// This many bytes, or fewer if the connection ends.
+    pub async fn exactly(&mut self, length: usize) -> (Vec<u8>, bool) {
+        while self.buffer.len() < length && self.more().await {}
+        let whole = self.buffer.len() >= length;
+        (self.buffer.drain(..length.min(self.buffer.len())).collect(), whole)
+    }
+
+    async fn chunks(&mut self) -> (Vec<u8>, bool) {
+        let mut body = Vec::new();
+        loop {
+            let Some(end) = find(&self.buffer, b"\r\n") else {
+                if self.more().await {
+                    continue;
+                }
+                return (body, false);
+            };
+            let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
+            let size = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+            let (chunk, whole) = self.exactly(size + 2).await;
+            body.extend_from_slice(&chunk[..size.min(chunk.len())]);
+            if size == 0 || !whole {
+                return (body, whole);
+            }
+        }
+    }
+
+    /// Whether the connection has ended without another byte.
+    pub async fn is_at_end(&mut self) -> bool {
+        self.buffer.is_empty() && !self.more().await
+    }
+
+    async fn more(&mut self) -> bool {
+        let mut chunk = vec![0; 64 * 1024];
+        // A reset is an end.
+        let read = within(self.stream.read(&mut chunk)).await.unwrap_or(0);
+        self.buffer.extend_from_slice(&chunk[..read]);
+        read > 0
+    }
+}
+
+pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

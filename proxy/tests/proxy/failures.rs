@@ -1,0 +1,190 @@
+//! VMs that fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use weir_proxy::Timeouts;
+use weir_vmm::{ExitReason, VmEvent};
+
+use crate::backend::Backend;
+use crate::client::{Client, ask, get};
+use crate::site::{Site, config, ready, until, within};
+
+fn killed() -> ExitReason {
+    ExitReason::Died("signal 9 (SIGKILL)".into())
+}
+
+/// Takes requests and never answers; tells when it has one.
+async fn black_hole() -> (Backend, Arc<Notify>) {
+    let taken = Arc::new(Notify::new());
+    let tell = taken.clone();
+    let backend = Backend::start(move |mut connection| {
+        let tell = tell.clone();
+        async move {
+            while connection.head().await.is_some() {
+                tell.notify_one();
+            }
+        }
+    })
+    .await;
+    (backend, taken)
+}
+
+/// Takes a request and closes the connection.
+async fn hangs_up() -> Backend {
+    Backend::start(|mut connection| async move { drop(connection.request().await) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotent_request_goes_to_another_vm() {
+    let (bad, good) = (hangs_up().await, Backend::echo("good").await);
+    let site = Site::start(config(), ready(good.address)).await;
+    site.launcher.script_next(ready(bad.address));
+    assert_eq!(get(site.address, "/name").await.text(), "good");
+    assert_eq!((bad.connections(), good.connections()), (1, 1));
+    assert_eq!(site.metric("weir_http_retries_total"), Some(1.0));
+    // Whoever hung up is not asked again.
+    assert_eq!(get(site.address, "/name").await.text(), "good");
+    let (_, log) = site.end().await;
+    assert_eq!(log[0]["vm"], 2);
+    assert_eq!(log[0]["error"], serde_json::Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_body_is_sent_again() {
+    let (bad, good) = (hangs_up().await, Backend::echo("good").await);
+    let site = Site::start(config(), ready(good.address)).await;
+    site.launcher.script_next(ready(bad.address));
+    let request = "PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+    let response = ask(site.address, request).await;
+    assert!(response.text().ends_with("\r\n\r\nhello"), "{}", response.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_not_sent_twice() {
+    let (bad, good) = (hangs_up().await, Backend::echo("good").await);
+    let site = Site::start(config(), ready(good.address)).await;
+    site.launcher.script_next(ready(bad.address));
+    let response = ask(site.address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await;
+    assert_eq!((response.status(), response.header("weir-error")), (502, Some("vm_failed")));
+    assert_eq!(good.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_tries_and_no_more() {
+    let bad = hangs_up().await;
+    let site = Site::start(config(), ready(bad.address)).await;
+    let response = get(site.address, "/").await;
+    assert!([502, 503].contains(&response.status()), "{}", response.head);
+    assert!(bad.connections() <= 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_nobody_listens_in_is_replaced_even_for_a_post() {
+    let good = Backend::echo("good").await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let site = Site::start(config(), ready(good.address)).await;
+    site.launcher.script_next(ready(nobody));
+    let response = ask(site.address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await;
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_death_is_noticed_and_the_request_succeeds_elsewhere() {
+    let (hole, taken) = black_hole().await;
+    let good = Backend::echo("good").await;
+    let site = Site::start(config(), ready(good.address)).await;
+    site.launcher.script_next(ready(hole.address));
+    let asking = tokio::spawn(get(site.address, "/name"));
+    within(taken.notified()).await;
+    site.launcher.crash(site.launcher.started()[0].id, killed());
+    assert_eq!(within(asking).await.unwrap().text(), "good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_in_a_response_breaks_it_off() {
+    for head in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n",
+    ] {
+        let backend = Backend::start(move |mut connection| async move {
+            connection.request().await;
+            connection.send(format!("{head}hello")).await;
+            // Until the proxy ends it.
+            connection.some().await;
+        })
+        .await;
+        let site = Site::start(config(), ready(backend.address)).await;
+        let mut client = Client::connect(site.address).await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        site.launcher.crash(site.launcher.started()[0].id, killed());
+        // Neither the length that was announced nor a last chunk.
+        while !client.is_at_end().await {
+            let (body, _) = client.exactly(1 << 20).await;
+            assert!(!String::from_utf8_lossy(&body).contains("\r\n0\r\n"));
+            assert!(body.len() < 15);
+        }
+        until(|| site.metric("weir_http_responses_truncated_total") == Some(1.0)).await;
+        let (_, log) = site.end().await;
+        assert_eq!((&log[0]["status"], &log[0]["error"]), (&200.into(), &"truncated".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_does_not_begin_to_answer_times_out() {
+    let (hole, _taken) = black_hole().await;
+    let timeouts = Timeouts { read: Duration::from_millis(50), ..Timeouts::default() };
+    let site = Site::start_with(config(), ready(hole.address), timeouts).await;
+    let response = get(site.address, "/").await;
+    assert_eq!((response.status(), response.header("weir-error")), (504, Some("upstream_timeout")));
+    assert_eq!(hole.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_do_not_outlive_their_vm() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    for _ in 0..3 {
+        get(site.address, "/").await;
+    }
+    assert_eq!(backend.connections(), 1);
+    let first = site.launcher.started()[0].id;
+    site.launcher.crash(first, killed());
+    within(site.pool().instances().wait_for(|instances| instances.ready == 0)).await.unwrap();
+    // The next VM has the same address; it must not get the dead one's connection.
+    get(site.address, "/").await;
+    assert_ne!(site.launcher.started()[1].id, first);
+    assert_eq!(backend.connections(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_from_a_vm_is_a_failed_vm() {
+    let backend = Backend::start(|mut connection| async move {
+        connection.request().await;
+        connection.send("\x16\x03\x01 this is not http\r\n\r\n").await;
+        connection.some().await;
+    })
+    .await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let response = ask(site.address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!((response.status(), response.header("weir-error")), (502, Some("vm_failed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_gives_its_place_back() {
+    let (hole, taken) = black_hole().await;
+    let site = Site::start(config(), ready(hole.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    within(taken.notified()).await;
+    drop(client);
+    until(|| site.metric("weir_http_requests_in_flight") == Some(0.0)).await;
+    // It was the client's doing: the VM stays.
+    assert_eq!(site.pool().instances().borrow().ready, 1);
+    site.launcher.say(site.launcher.started()[0].id, VmEvent::Log("still here".into()));
+    let (_, log) = site.end().await;
+    assert_eq!((&log[0]["status"], &log[0]["error"]), (&499.into(), &"client_gone".into()));
+}

@@ -1,0 +1,114 @@
+//! What a VM and a client see of each other.
+
+use crate::backend::Backend;
+use crate::client::{Client, ask, header};
+use crate::site::{Site, config, ready};
+
+/// The head that the VM got for a request with these header lines.
+async fn seen(site: &Site, target: &str, lines: &str) -> String {
+    let request = format!("GET {target} HTTP/1.1\r\nhost: a.example:81\r\n{lines}\r\n");
+    ask(site.address, &request).await.text().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_sees_who_asks_and_nothing_of_the_hop() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let lines = "connection: close, x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nproxy-authorization: Basic\r\n\
+                 te: trailers, gzip\r\nupgrade: h2c\r\nhttp2-settings: x\r\nx-kept: 1\r\n\
+                 x-forwarded-for: 6.6.6.6\r\nx-forwarded-proto: https\r\nvia: 1.1 other\r\n";
+    let head = seen(&site, "/a//b?q=%2F", lines).await;
+    assert!(head.starts_with("GET /a//b?q=%2F HTTP/1.1\r\n"), "{head}");
+    for (name, value) in [
+        ("host", Some("a.example:81")),
+        ("x-forwarded-for", Some("6.6.6.6, 127.0.0.1")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-host", Some("a.example:81")),
+        ("via", Some("1.1 other, 1.1 weir")),
+        ("x-kept", Some("1")),
+        ("x-hop", None),
+        ("keep-alive", None),
+        ("proxy-authorization", None),
+        ("te", None),
+        ("upgrade", None),
+        ("http2-settings", None),
+        ("connection", None),
+    ] {
+        assert_eq!(header(&head, name), value, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarding_headers_cannot_be_taken_out_by_connection() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, x-forwarded-for\r\n\r\n";
+    let response = ask(site.address, request).await;
+    assert_eq!((response.status(), response.header("weir-error")), (400, Some("bad_request")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_are_continued_or_begun() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let head = seen(&site, "/", &format!("connection: close\r\ntraceparent: {given}\r\n")).await;
+    assert_eq!(header(&head, "traceparent"), Some(given));
+    let head = seen(&site, "/", "connection: close\r\ntraceparent: nonsense\r\n").await;
+    let begun = header(&head, "traceparent").unwrap().to_owned();
+    let (_, log) = site.end().await;
+    assert_eq!(log[0]["trace_id"], given[3..35]);
+    assert_eq!(log[1]["trace_id"], begun[3..35]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absolute_target_reaches_the_vm_in_origin_form() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let request = "GET http://b.example/x?y HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n";
+    let head = ask(site.address, request).await.text().to_owned();
+    assert!(head.starts_with("GET /x?y HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "host"), Some("b.example"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_sees_nothing_of_the_hop() {
+    let backend = Backend::start(|mut connection| async move {
+        connection.request().await;
+        let lines = "connection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nproxy-authenticate: Basic\r\n\
+                     server: hello\r\nx-kept: 1\r\ncontent-length: 2\r\n";
+        connection.send(format!("HTTP/1.1 203 Sure\r\n{lines}\r\nok")).await;
+        connection.some().await;
+    })
+    .await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!((response.status(), response.text()), (203, "ok"));
+    for (name, value) in [
+        ("via", Some("1.1 weir")),
+        ("server", Some("hello")),
+        ("x-kept", Some("1")),
+        ("connection", Some("keep-alive")),
+        ("x-hop", None),
+        ("keep-alive", None),
+        ("proxy-authenticate", None),
+    ] {
+        assert_eq!(response.header(name), value, "{name}: {}", response.head);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_1_0_clients_get_no_chunks() {
+    let backend = Backend::start(|mut connection| async move {
+        connection.request().await;
+        connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
+        connection.some().await;
+    })
+    .await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let response = ask(site.address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(response.header("transfer-encoding"), None, "{}", response.head);
+    assert_eq!(response.text(), "ok");
+}

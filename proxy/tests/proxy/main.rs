@@ -1,0 +1,13 @@
+//! The proxy over real sockets: raw TCP clients, pingora, and small servers on loopback that stand in for VMs, started
+//! and ended by the pool's scripted launcher.
+
+mod backend;
+mod client;
+mod site;
+
+mod answers;
+mod drain;
+mod failures;
+mod forwarding;
+mod streams;
+mod waiting;

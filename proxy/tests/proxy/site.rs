@@ -1,0 +1,143 @@
+//! A running proxy.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use prometheus::{Registry, TextEncoder};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use weir_config::model::{Config, HostPattern, Listener, Route};
+use weir_pool::fake::{self, Boot, FakeLauncher, Script};
+use weir_pool::{Pool, PoolMetrics, Pools};
+use weir_proxy::{AccessLog, AccessLogWriter, Drained, Metrics, ServeError, Server, Timeouts, bind, serve};
+
+/// A hang is a failure, in time for the other tests.
+pub async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(9), what).await.expect("the test hangs")
+}
+
+/// Looks until it is so.
+pub async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// What was written, for the test to read.
+#[derive(Clone, Debug, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub struct Site {
+    pub address: SocketAddr,
+    pub launcher: Arc<FakeLauncher>,
+    pub pools: Pools,
+    registry: Registry,
+    page: Page,
+    writer: Option<AccessLogWriter>,
+    shutdown: watch::Sender<bool>,
+    pub serving: JoinHandle<Result<Drained, ServeError>>,
+}
+
+pub fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
+    Arc::new(Route { name: name.into(), host, path: path.into(), pool: pool.into() })
+}
+
+/// One pool `p` with a route for everything.
+pub fn config() -> Config {
+    config_with(|_| {})
+}
+
+/// As [`config`], with changes to the pool.
+pub fn config_with(change: impl FnOnce(&mut weir_config::model::Pool)) -> Config {
+    let mut pool = fake::pool("p");
+    change(&mut pool);
+    let mut config = fake::config([pool]);
+    config.routes = vec![route("all", HostPattern::Any, "/", "p")];
+    config
+}
+
+pub fn ready(address: SocketAddr) -> Script {
+    Script::ready_after(Duration::ZERO, address)
+}
+
+pub fn silent(address: SocketAddr) -> Script {
+    Script { address, boot: Boot::Silent, stop: Some(Duration::ZERO) }
+}
+
+impl Site {
+    pub async fn start(config: Config, usual: Script) -> Self {
+        Self::start_with(config, usual, Timeouts::default()).await
+    }
+
+    pub async fn start_with(mut config: Config, usual: Script, timeouts: Timeouts) -> Self {
+        config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
+        let listeners = bind(&config).unwrap();
+        let address = listeners.addresses().unwrap()[0];
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let launcher = FakeLauncher::new(usual);
+        let pools =
+            Pools::start(&config, launcher.clone(), PoolMetrics::register(&registry).unwrap()).unwrap();
+        let page = Page::default();
+        let dropped = prometheus::IntCounter::new("dropped", "dropped").unwrap();
+        let (access_log, writer) = AccessLog::start(page.clone(), dropped).unwrap();
+        let (shutdown, watched) = watch::channel(false);
+        let server = Server {
+            config: Arc::new(config),
+            listeners,
+            pools: pools.clone(),
+            metrics,
+            access_log,
+            timeouts,
+        };
+        let serving = tokio::spawn(serve(server, watched));
+        Self { address, launcher, pools, registry, page, writer: Some(writer), shutdown, serving }
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.pools.get("p").unwrap()
+    }
+
+    /// Waits until a VM of `p` is starting, which it does because a request waits.
+    pub async fn starting(&self) {
+        within(self.pool().instances().wait_for(|instances| instances.starting > 0)).await.unwrap();
+    }
+
+    /// The first line of the metrics that begins with `series`, its value.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        let line = text.lines().find(|line| line.starts_with(series))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    pub fn shut_down(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Shuts down; how it ended, and the access log.
+    pub async fn end(mut self) -> (Drained, Vec<serde_json::Value>) {
+        self.shut_down();
+        let drained = within(&mut self.serving).await.unwrap().unwrap();
+        // The connections' tasks hold the log until they have ended.
+        let writer = self.writer.take().unwrap();
+        within(tokio::task::spawn_blocking(move || writer.join())).await.unwrap().unwrap();
+        let text = String::from_utf8(self.page.0.lock().unwrap().clone()).unwrap();
+        (drained, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+}

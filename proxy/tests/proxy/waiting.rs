@@ -1,0 +1,102 @@
+//! Requests that wait for a VM.
+
+use std::time::Duration;
+
+use weir_pool::fake::{Boot, Script};
+use weir_vmm::VmEvent;
+
+use crate::backend::Backend;
+use crate::client::{Client, ask, get};
+use crate::site::{Site, config, config_with, ready, silent, until};
+
+const GET: &str = "GET /name HTTP/1.1\r\nhost: a\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_releases_the_request() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), silent(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send(GET).await;
+    site.starting().await;
+    assert_eq!(backend.connections(), 0);
+    let vm = site.launcher.started()[0].id;
+    site.launcher.say(vm, VmEvent::Ready);
+    assert_eq!(client.response().await.text(), "vm");
+    client.send(GET).await;
+    assert_eq!(client.response().await.text(), "vm");
+    drop(client);
+
+    let (_, log) = site.end().await;
+    let field = |name: &str| log.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+    assert_eq!(field("start"), ["cold", "warm"]);
+    assert_eq!(field("vm"), [vm.0, vm.0]);
+    assert!(log[0]["queue_ms"].as_f64() > Some(0.0));
+    assert_eq!(log[1]["queue_ms"].as_f64(), Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_s_end_ends_its_wait() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), silent(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send(GET).await;
+    site.starting().await;
+    assert_eq!(site.pool().queued(), 1);
+    drop(client);
+    until(|| site.pool().queued() == 0).await;
+    until(|| site.metric("weir_http_requests_in_flight") == Some(0.0)).await;
+    let (_, log) = site.end().await;
+    assert_eq!(log[0]["status"], 499);
+    assert_eq!(log[0]["error"], "client_gone");
+    assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_answers_at_once_and_the_connection_stays() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config_with(|pool| pool.queue.max_pending = 1), silent(backend.address)).await;
+    let mut waiting = Client::connect(site.address).await;
+    waiting.send(GET).await;
+    site.starting().await;
+    let mut refused = Client::connect(site.address).await;
+    for _ in 0..2 {
+        refused.send(GET).await;
+        let response = refused.response().await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.header("weir-error"), Some("queue_full"));
+        assert!(response.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    }
+    site.launcher.say(site.launcher.started()[0].id, VmEvent::Ready);
+    assert_eq!(waiting.response().await.text(), "vm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_has_an_end() {
+    let change = |pool: &mut weir_config::model::Pool| pool.queue.timeout = Duration::from_millis(20);
+    let site = Site::start(config_with(change), Script::boot(Boot::Silent)).await;
+    let response = get(site.address, "/").await;
+    assert_eq!((response.status(), response.header("weir-error")), (503, Some("queue_timeout")));
+    // A body that has not been read is no hindrance.
+    let response = ask(site.address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await;
+    assert_eq!((response.status(), response.header("weir-error")), (503, Some("queue_timeout")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_cannot_start_is_the_answer() {
+    let site = Site::start(config(), Script::boot(Boot::Refused("no memory".into()))).await;
+    let response = get(site.address, "/").await;
+    assert_eq!((response.status(), response.header("weir-error")), (503, Some("start_failed")));
+    assert!(response.header("retry-after").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_requests_are_answered_in_turn() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\nGET /3 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    for path in ["/1", "/2", "/3"] {
+        let response = client.response().await;
+        assert!(response.text().starts_with(&format!("GET {path} ")), "{}", response.text());
+    }
+}

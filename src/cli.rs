@@ -1,0 +1,110 @@
+//! The command line, and how its commands end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A reverse proxy that runs its own microVMs.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a configuration until SIGTERM, which drains requests and then stops the VMs
+    Serve(ServeOptions),
+    /// Check a configuration and report every error with its key path
+    Check {
+        /// The configuration file
+        #[arg(default_value = "weir.toml")]
+        file: PathBuf,
+    },
+    /// Run one VM in the foreground, its log on stdout
+    Run(RunOptions),
+    /// Examine this host: what weir needs, what is missing, how to fix it
+    Doctor,
+    /// The process that forks VMs; weir starts it by itself
+    #[command(hide = true)]
+    Launcher,
+}
+
+/// Options of `weir serve`.
+#[derive(Args, Debug)]
+pub(crate) struct ServeOptions {
+    /// The configuration file
+    #[arg(short, long, default_value = "weir.toml")]
+    pub(crate) config: PathBuf,
+    /// Format of weir's own log on stderr (the access log on stdout is always JSON)
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Format of the log on stderr.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Options of `weir run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunOptions {
+    /// The name of an embedded image, or a path
+    pub(crate) image: String,
+    /// Memory of the VM
+    #[arg(long, default_value = "16MiB", value_parser = memory)]
+    pub(crate) memory: u64,
+    /// An environment variable of the application, NAME=value; may be repeated
+    #[arg(long = "env", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// An argument of the application; may be repeated
+    #[arg(long = "arg", allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    weir_config::units::parse_size(text).map_err(|error| error.to_string())
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form NAME=value"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// How a command failed; decides the exit code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line or the configuration is wrong: exit code 2. One error a line.
+    Configuration(String),
+    /// Something went wrong while at it: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    /// Says on stderr what went wrong.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Self::Configuration(text) => {
+                eprintln!("{}", text.trim_end());
+                ExitCode::from(2)
+            }
+            Self::Failed(error) => {
+                eprintln!("weir: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}

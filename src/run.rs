@@ -1,0 +1,90 @@
+//! `weir run`: one VM in the foreground, its log on stdout.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use ipnetwork::Ipv4Network;
+use tokio::signal::unix::{SignalKind, signal};
+use weir_config::{Kind, Pool, Queue, Scale};
+use weir_net::namespace::{self, PrivateNamespace};
+use weir_net::tap::TapPool;
+use weir_pool::{Launcher, StartOrder, VmLauncher, seal};
+use weir_vmm::{ExitReason, VmEvent, VmId};
+
+use crate::cli::{Failure, LogFormat, RunOptions};
+use crate::images;
+use crate::serve::{MTU, spawn_launcher};
+
+/// The one link of the one VM.
+const NETWORK: (std::net::Ipv4Addr, u8) = (std::net::Ipv4Addr::new(10, 88, 0, 0), 24);
+
+/// Runs the image until it ends, or until SIGINT or SIGTERM.
+///
+/// # Errors
+/// An image that is none; a VM that ends other than by exit code 0 or a signal to weir.
+pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
+    let bytes = images::load(&options.image).map_err(|error| Failure::Configuration(format!("weir: {error}")))?;
+    let image = seal(&options.image, &bytes).context("keep the image in memory")?;
+    namespace::become_user_root().context("become root of a user namespace")?;
+    let namespace = namespace::enter_private().context("enter a private network namespace")?;
+    crate::logging::start(LogFormat::Text);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start the runtime")?;
+    match runtime.block_on(foreground(options, image, &namespace))? {
+        ExitReason::Stopped | ExitReason::Exited(0) => Ok(()),
+        reason => Err(anyhow::anyhow!("{}: {reason}", options.image).into()),
+    }
+}
+
+async fn foreground(
+    options: &RunOptions,
+    image: std::os::fd::OwnedFd,
+    namespace: &PrivateNamespace,
+) -> anyhow::Result<ExitReason> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+    let (address, prefix) = NETWORK;
+    let network = Ipv4Network::new(address, prefix).context("describe the link")?;
+    let taps = TapPool::new(namespace, network, MTU).context("prepare a TAP link")?;
+    let pool = Arc::new(pool(options));
+    let images = BTreeMap::from([(pool.name.clone(), image)]);
+    let launcher = VmLauncher::new(spawn_launcher, taps, MTU, images).context("start the launcher")?;
+    let mut vm = launcher.start(StartOrder { id: VmId(1), pool }).await.context("start the VM")?;
+    loop {
+        tokio::select! {
+            event = vm.next_event() => match event {
+                VmEvent::Log(line) => println!("{line}"),
+                VmEvent::Ready => eprintln!("weir: ready at {} inside weir's own network", vm.address()),
+                VmEvent::Exit(reason) => return Ok(reason),
+            },
+            _ = interrupt.recv() => vm.stop(),
+            _ = terminate.recv() => vm.stop(),
+        }
+    }
+}
+
+/// A pool of just this VM. Nothing scales it; the limits only have to be something.
+fn pool(options: &RunOptions) -> Pool {
+    let name = Path::new(&options.image).file_name().map_or_else(
+        || "run".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Pool {
+        name,
+        kind: Kind::Unikernel,
+        image: options.image.clone(),
+        port: 8080,
+        vcpus: 1,
+        memory: options.memory,
+        env: options.env.iter().cloned().collect(),
+        args: options.args.clone(),
+        soft_limit: 1,
+        hard_limit: 1,
+        start_timeout: Duration::from_secs(5),
+        scale: Scale { min: 1, max: 1, idle_timeout: Duration::from_secs(1) },
+        queue: Queue { max_pending: 1, timeout: Duration::from_secs(1) },
+    }
+}

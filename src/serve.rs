@@ -1,0 +1,134 @@
+//! `weir serve`: from the configuration to the last response.
+//!
+//! The order matters: sockets are bound while this process has one thread and is in the host's network namespace; then
+//! it moves into its own; only then do threads start, and the launcher, and with it VMs.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use weir_config::Config;
+use weir_net::namespace::{self, PrivateNamespace};
+use weir_net::tap::TapPool;
+use weir_pool::{PoolMetrics, Pools, VmLauncher, seal};
+use weir_proxy::admin::{self, Readiness};
+use weir_proxy::{AccessLog, Listeners, Metrics, Server, Timeouts};
+
+use crate::cli::{Failure, ServeOptions};
+use crate::{check, images, logging};
+
+/// Largest IP packet on a TAP link, bytes.
+pub(crate) const MTU: u16 = 1500;
+
+/// How long VMs may take to end once all requests have.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// A wrong configuration, or what could not be set up.
+pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
+    let config = check::load(&options.config)?;
+    namespace::become_user_root().context("become root of a user namespace")?;
+    let listeners = weir_proxy::bind(&config).context("listen")?;
+    let namespace = namespace::enter_private().context("enter a private network namespace")?;
+    logging::start(options.log_format);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(run(Arc::new(config), listeners, &namespace))?;
+    Ok(())
+}
+
+async fn run(
+    config: Arc<Config>,
+    mut listeners: Listeners,
+    namespace: &PrivateNamespace,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+    let registry = Registry::new();
+    let pools = start_pools(&config, namespace, &registry)?;
+    let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
+    let (access_log, writer) =
+        AccessLog::start(std::io::stdout(), metrics.access_log_dropped.clone()).context("start the access log")?;
+
+    log_addresses(&listeners)?;
+    let (readiness, ready) = watch::channel(Readiness::Starting);
+    let admin = listeners.take_admin().map(|socket| start_admin(socket, registry, ready)).transpose()?;
+    let (shutdown, stopped) = watch::channel(false);
+    let timeouts = Timeouts::default();
+    let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
+    let mut serving = tokio::spawn(weir_proxy::serve(server, stopped));
+    readiness.send_replace(Readiness::Ready);
+    tracing::info!("ready");
+
+    let signal = tokio::select! {
+        ended = &mut serving => {
+            ended.context("serve")?.context("serve")?;
+            anyhow::bail!("serving ended by itself");
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal, "draining");
+    readiness.send_replace(Readiness::Draining);
+    shutdown.send_replace(true);
+    let drained = serving.await.context("drain")?.context("drain")?;
+    pools.drain(STOP_TIMEOUT).await;
+    if let Some(admin) = admin {
+        admin.abort();
+    }
+    drop(writer);
+    tracing::info!(unfinished = drained.unfinished, "stopped");
+    Ok(())
+}
+
+/// Everything below the proxy: TAPs, images, the launcher, the pools.
+fn start_pools(config: &Config, namespace: &PrivateNamespace, registry: &Registry) -> anyhow::Result<Pools> {
+    let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
+    let mut sealed = BTreeMap::new();
+    for (name, pool) in &config.pools {
+        let bytes = images::load(&pool.image).map_err(anyhow::Error::msg)?;
+        sealed.insert(name.clone(), seal(name, &bytes).context("keep an image in memory")?);
+    }
+    let launcher = VmLauncher::new(spawn_launcher, taps, MTU, sealed).context("start the launcher")?;
+    let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
+    Pools::start(config, Arc::new(launcher), metrics).context("start the pools")
+}
+
+/// Starts this very program as a launcher, be its file replaced meanwhile or not.
+pub(crate) fn spawn_launcher()
+-> Result<weir_vmm::launcher::LauncherHandle, weir_vmm::launcher::SpawnError> {
+    weir_vmm::launcher::spawn(Path::new("/proc/self/exe"))
+}
+
+fn start_admin(
+    socket: TcpListener,
+    registry: Registry,
+    readiness: watch::Receiver<Readiness>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    log_address("admin.address", socket.local_addr()?);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = admin::serve(socket, registry, readiness, std::future::pending()).await {
+            tracing::error!(%error, "admin endpoint ended");
+        }
+    }))
+}
+
+fn log_addresses(listeners: &Listeners) -> anyhow::Result<()> {
+    for (index, address) in listeners.addresses().context("ask for a listener's address")?.iter().enumerate() {
+        log_address(&format!("listener[{index}].address"), *address);
+    }
+    Ok(())
+}
+
+/// Says where a socket listens; with port 0 in the configuration this is where to learn the port.
+fn log_address(key: &str, address: SocketAddr) {
+    tracing::info!(key, %address, "listening");
+}

@@ -1,0 +1,75 @@
+//! The command line where no VM is needed: errors and exit codes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn weir(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments).output().expect("run weir")
+}
+
+fn check(text: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let path = directory.path().join("weir.toml");
+    std::fs::write(&path, text).expect("write the configuration");
+    let output = weir(&["check", path.to_str().expect("UTF-8")]);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn check_reports_every_error_at_once_with_its_key_path() {
+    let (code, text) = check(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[host]\nmemory = \"8GB of it\"\nmax_vm = 3\n\
+         [pool.hello]\nimage = \"no-such-image\"\nport = 70000\n[[route]]\npath = \"/\"\npool = \"helo\"\n",
+    );
+    assert_eq!(code, Some(2), "{text}");
+    for key in ["host.memory", "host.max_vm", "pool.hello.image", "pool.hello.port", "route[0].pool"] {
+        assert!(text.contains(key), "{key} is named:\n{text}");
+    }
+}
+
+#[test]
+fn check_names_an_address_in_use() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = taken.local_addr().expect("an address");
+    let (code, text) = check(&format!(
+        "[[listener]]\naddress = \"{address}\"\n[pool.hello]\nimage = \"hello\"\n[[route]]\npool = \"hello\"\n"
+    ));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("listener[0].address") && text.contains("in use"), "{text}");
+}
+
+#[test]
+fn check_accepts_the_examples() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut examined = 0;
+    for entry in std::fs::read_dir(directory).expect("list the examples").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("read an example");
+        // The ports of an example may be taken on this machine.
+        let text = text.replace(":8080\"", ":0\"").replace(":9180\"", ":0\"");
+        let (code, errors) = check(&text);
+        assert_eq!(code, Some(0), "{}: {errors}", entry.path().display());
+        examined += 1;
+    }
+    assert!(examined > 0, "there is an example");
+}
+
+#[test]
+fn an_image_that_is_none_is_refused_before_anything_starts() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let path = directory.path().join("image");
+    std::fs::write(&path, "#!/bin/sh\n").expect("write");
+    let (code, text) = check(&format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[pool.x]\nimage = \"{}\"\n[[route]]\npool = \"x\"\n",
+        path.display()
+    ));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("pool.x.image") && text.contains("ELF"), "{text}");
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    assert_eq!(weir(&["fly"]).status.code(), Some(2));
+    let output = weir(&["serve", "-c", "/nonexistent/weir.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/weir.toml"));
+}

@@ -1,0 +1,11 @@
+//! End to end: the real binary, real microVMs, real clients. Needs /dev/kvm and /dev/net/tun.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cleanup;
+mod commands;
+mod devices;
+mod failure;
+mod requests;
+mod unprivileged;

@@ -1,0 +1,43 @@
+//! weir without root: a user namespace is enough, given access to /dev/kvm and /dev/net/tun.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::{Weir, get, one_pool};
+
+/// Runs its arguments as nobody, with device nodes that nobody may open (on this machine only root might).
+const AS_NOBODY: &str = r#"
+set -e
+mount -t tmpfs none "$1/dev"
+mknod -m 666 "$1/dev/kvm" c "$((0x$(stat -c %t /dev/kvm)))" "$((0x$(stat -c %T /dev/kvm)))"
+mknod -m 666 "$1/dev/tun" c 10 200
+mount --bind "$1/dev/kvm" /dev/kvm
+mount --bind "$1/dev/tun" /dev/net/tun
+shift
+exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+"#;
+
+#[test]
+fn serves_without_root() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let everyone = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), everyone).expect("open the directory");
+    std::fs::create_dir(directory.path().join("dev")).expect("make dev");
+    let binary = directory.path().join("weir");
+    std::fs::copy(env!("CARGO_BIN_EXE_weir"), &binary).expect("copy the binary");
+
+    let config = one_pool("hello", "", "min = 0\nmax = 1\nidle_timeout = \"60s\"");
+    let root = directory.path().display().to_string();
+    let prefix = ["unshare", "--mount", "sh", "-c", AS_NOBODY, "sh", &root];
+    let weir = Weir::start_by(&prefix, &binary, &config);
+    let answer = get(weir.http, "/");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(user_of(weir.pid()), "65534", "weir is not root");
+}
+
+/// Real user id of a process, as the host sees it.
+fn user_of(pid: u32) -> String {
+    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).expect("read status");
+    let line = status.lines().find(|line| line.starts_with("Uid:")).expect("a Uid line");
+    line.split_whitespace().nth(1).expect("a uid").to_owned()
+}

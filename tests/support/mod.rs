@@ -1,0 +1,278 @@
+//! A real `weir serve` as a child process, for end-to-end tests and benches.
+//!
+//! Listeners use port 0; the bound addresses, and everything else that happens, come from weir's log (JSON lines on
+//! stderr), so nothing here polls with sleeps: a wait is a wait for a log line, bounded by [`PATIENCE`].
+#![allow(dead_code, reason = "each test and bench uses its own part")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longest wait for anything that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+/// A configuration with one pool and one route for everything; `pool` and `scale` are lines of those tables.
+pub fn one_pool(image: &str, pool: &str, scale: &str) -> String {
+    format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n\
+         [admin]\naddress = \"127.0.0.1:0\"\n\
+         [pool.p]\nimage = \"{image}\"\n{pool}\n\
+         [pool.p.scale]\n{scale}\n\
+         [[route]]\nname = \"all\"\npath = \"/\"\npool = \"p\"\n"
+    )
+}
+
+/// A running weir; killed when dropped.
+pub struct Weir {
+    child: Child,
+    /// Where clients connect.
+    pub http: SocketAddr,
+    /// Where the admin endpoint is.
+    pub admin: SocketAddr,
+    log: Receiver<Value>,
+    access: Option<BufReader<ChildStdout>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Weir {
+    /// Starts weir with this configuration text and waits until it listens.
+    pub fn start(config: &str) -> Self {
+        Self::start_by(&[], Path::new(env!("CARGO_BIN_EXE_weir")), config)
+    }
+
+    /// Starts `binary` by the command `prefix` (which ends in an exec of its arguments, so that the process is weir).
+    pub fn start_by(prefix: &[&str], binary: &Path, config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("make a temporary directory");
+        let readable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), readable).expect("open the directory");
+        let path = directory.path().join("weir.toml");
+        std::fs::write(&path, config).expect("write the configuration");
+        let binary = binary.as_os_str();
+        let words: Vec<&OsStr> = prefix.iter().map(OsStr::new).chain([binary]).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .args(["serve", "--log-format", "json", "-c"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start weir");
+        let log = follow(child.stderr.take().expect("stderr is piped"));
+        let access = child.stdout.take().map(BufReader::new);
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut weir = Self { child, http: unknown, admin: unknown, log, access, _directory: directory };
+        weir.http = weir.bound("listener[0].address");
+        weir.admin = weir.bound("admin.address");
+        weir
+    }
+
+    fn bound(&mut self, key: &str) -> SocketAddr {
+        let line = self.wait_for(&format!("listening on {key}"), |line| {
+            line["fields"]["message"] == "listening" && line["fields"]["key"] == key
+        });
+        line["fields"]["address"].as_str().expect("an address").parse().expect("a socket address")
+    }
+
+    /// weir's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next log line that `wanted` accepts; lines before it are consumed.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => seen.push_str(&format!("{line}\n")),
+                Err(error) => panic!("no log line for {what}: {error}; seen:\n{seen}"),
+            }
+        }
+    }
+
+    /// Waits for the log message `message`, and returns its line.
+    pub fn logged(&self, message: &str) -> Value {
+        self.wait_for(message, |line| line["fields"]["message"] == message)
+    }
+
+    /// Runs curl with these arguments; the last one is a path, to which the listener's address is added.
+    pub fn curl(&self, arguments: &[&str]) -> Answer {
+        let (path, options) = arguments.split_last().expect("a path");
+        let output = Command::new("curl")
+            .args(["-sS", "-i", "--max-time", "8"])
+            .args(options)
+            .arg(format!("http://{}{path}", self.http))
+            .output()
+            .expect("run curl");
+        Answer::new(output.status.code(), &output.stdout)
+    }
+
+    /// The next line of the access log.
+    pub fn access_line(&mut self) -> Value {
+        let mut line = String::new();
+        let reader = self.access.as_mut().expect("stdout is piped");
+        reader.read_line(&mut line).expect("read the access log");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("access log line {line:?}: {error}"))
+    }
+
+    /// Answer of the admin endpoint: status and body.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        let answer = get(self.admin, path);
+        (answer.status, answer.body_text())
+    }
+
+    /// Sum of all samples of the metric `name` whose labels contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (_, text) = self.admin("/metrics");
+        let samples = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+        });
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Sends a signal to weir.
+    pub fn signal(&self, name: &str) {
+        kill(name, self.pid());
+    }
+
+    /// Waits until weir has ended, and returns its status.
+    pub fn wait(&mut self) -> ExitStatus {
+        // The log ends when the process does: that is the event to wait for.
+        let deadline = Instant::now() + PATIENCE;
+        while self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        match self.child.try_wait().expect("wait for weir") {
+            Some(status) => status,
+            None if Instant::now() < deadline => self.child.wait().expect("wait for weir"),
+            None => panic!("weir still runs"),
+        }
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        // Nothing to do for a weir that has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends the signal `name` to the process `pid`.
+pub fn kill(name: &str, pid: u32) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("run kill");
+    assert!(status.success(), "kill -s {name} {pid}");
+}
+
+fn follow(stderr: impl Read + Send + 'static) -> Receiver<Value> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+            if sender.send(value).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// An HTTP response as a client saw it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The client's exit code, where there was one.
+    pub exit: Option<i32>,
+    /// HTTP status; zero: none.
+    pub status: u16,
+    /// Status line and header lines, lower case.
+    pub head: String,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    fn new(exit: Option<i32>, raw: &[u8]) -> Self {
+        let mut rest = raw;
+        loop {
+            let end = rest.windows(4).position(|window| window == b"\r\n\r\n");
+            let Some(end) = end else {
+                return Self { exit, status: 0, head: String::new(), body: rest.to_vec() };
+            };
+            let head = String::from_utf8_lossy(&rest[..end]).to_lowercase();
+            let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+            rest = &rest[end + 4..];
+            if status != 100 {
+                return Self { exit, status, head, body: rest.to_vec() };
+            }
+        }
+    }
+
+    /// Value of the header `name` (lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// The body as text.
+    pub fn body_text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// One GET on a connection of its own.
+pub fn get(address: SocketAddr, path: &str) -> Answer {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("send");
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).expect("read the answer");
+    Answer::new(None, &raw)
+}
+
+/// Process ids of the direct children of `pid`, by /proc/*/stat.
+pub fn children(pid: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("list /proc").flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| parent(*id) == Some(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // "pid (name) state ppid …"; the name may hold spaces and parentheses.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// The launcher of this weir, and the processes of its VMs.
+pub fn launcher_and_vms(weir: u32) -> (u32, Vec<u32>) {
+    let launchers = children(weir);
+    assert_eq!(launchers.len(), 1, "weir has one child, its launcher");
+    (launchers[0], children(launchers[0]))
+}
+
+/// Prints minimum, median, p90, p99 and maximum of a measurement.
+pub fn print_percentiles(what: &str, unit: &str, values: &mut [f64]) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "{what}: n={} min={:.2} p50={:.2} p90={:.2} p99={:.2} max={:.2} {unit}",
+        values.len(),
+        at(0.0),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+/// Prints the median of a measurement.
+pub fn print_median(what: &str, values: &mut [f64]) {
+    values.sort_by(f64::total_cmp);
+    println!("{what}: {:.3}", values[values.len() / 2]);
+}

@@ -1,0 +1,102 @@
+//! The system calls that a running VM needs. Any other ends its process at once.
+//!
+//! The filter is compiled once by the launcher; a child only installs it. Whatever can be limited by its arguments
+//! is: `ioctl` to [`super::ioctls`], `fcntl` to the set-up of the control socket, memory to what is not executable.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use libc::c_long;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use super::{JailError, ioctls, layer};
+
+/// Allowed whatever their arguments.
+const ALWAYS: &[c_long] = &[
+    // Packets, control socket, ioeventfd.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    libc::SYS_close,
+    // Memory; mmap and mprotect are limited.
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    // Size of the image; with an empty path it takes a descriptor, and there are no other paths.
+    libc::SYS_statx,
+    // Time, where the vDSO has no clock, and randomness.
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    // The signal that interrupts a running vCPU, and abort().
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    // The end.
+    libc::SYS_exit_group,
+];
+
+/// The control socket: non-blocking, and a signal to this thread for every message. The image: is it sealed? The
+/// standard library: is a descriptor that it closes open?
+const FCNTLS: &[i32] =
+    &[libc::F_GETFD, libc::F_GETFL, libc::F_SETFL, F_SETSIG, F_SETOWN_EX, libc::F_GET_SEALS];
+/// include/uapi/asm-generic/fcntl.h
+const F_SETSIG: i32 = 10;
+/// include/uapi/asm-generic/fcntl.h
+const F_SETOWN_EX: i32 = 15;
+
+/// Compiles the allow-list.
+///
+/// # Errors
+/// A bug in the list.
+pub fn compile() -> Result<BpfProgram, BackendError> {
+    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
+        ALWAYS.iter().map(|&call| (call, Vec::new())).collect();
+    let ioctls = ioctls::ALLOWED.iter().map(|&request| argument(1, SeccompCmpOp::Eq, u64::from(request)));
+    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    let fcntls =
+        FCNTLS.iter().map(|&command| argument(1, SeccompCmpOp::Eq, u64::from(command.unsigned_abs())));
+    rules.insert(libc::SYS_fcntl, fcntls.collect::<Result<_, _>>()?);
+    let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![argument(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
+    }
+    // abort() raises this at itself; it is no way to reach anything else, for the process is alone in its namespace.
+    rules.insert(
+        libc::SYS_tgkill,
+        vec![argument(2, SeccompCmpOp::Eq, u64::from(libc::SIGABRT.unsigned_abs()))?],
+    );
+    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?
+        .try_into()
+}
+
+/// Matches one 32-bit argument.
+fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)?])
+}
+
+/// Installs `filter`, for good; sets no_new_privs too.
+pub(super) fn apply(filter: &BpfProgram) -> Result<(), JailError> {
+    seccompiler::apply_filter(filter)
+        .map_err(|error| layer("install the system call filter")(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_allow_list_compiles_to_what_the_kernel_takes() {
+        // linux/filter.h: BPF_MAXINSNS
+        assert!(super::compile().unwrap().len() <= 4096);
+    }
+}
