@@ -100,8 +100,9 @@ pub fn info() -> BootInfo {
 
 /// The whole boot-info region.
 pub(crate) fn page() -> &'static [u8] {
+    let length = usize::try_from(layout::BOOT_INFO_SIZE).unwrap_or(0);
     // SAFETY: the ABI guarantees this region to be readable; strings in it do not change while the guest lives.
-    unsafe { core::slice::from_raw_parts(layout::BOOT_INFO as *const u8, layout::BOOT_INFO_SIZE as usize) }
+    unsafe { core::slice::from_raw_parts(layout::BOOT_INFO as *const u8, length) }
 }
 
 #[cfg(test)]

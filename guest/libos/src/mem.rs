@@ -11,12 +11,14 @@ use core::ptr::{read_unaligned as load, write_unaligned as store};
 macro_rules! move_by {
     ($type:ty, $dest:expr, $src:expr, $n:expr) => {{
         let tail = $n - size_of::<$type>();
-        // SAFETY: `head` and `tail` both lie inside the `n` bytes that the caller vouches for.
-        unsafe {
-            let (a, b) = (load($src.cast::<$type>()), load($src.add(tail).cast::<$type>()));
-            store($dest.cast::<$type>(), a);
-            store($dest.add(tail).cast::<$type>(), b);
-        }
+        // SAFETY: the head lies inside the `n` readable bytes that the caller vouches for.
+        let head_value = unsafe { load($src.cast::<$type>()) };
+        // SAFETY: so does the tail.
+        let tail_value = unsafe { load($src.wrapping_add(tail).cast::<$type>()) };
+        // SAFETY: the same bounds, of the `n` writable bytes.
+        unsafe { store($dest.cast::<$type>(), head_value) };
+        // SAFETY: as above.
+        unsafe { store($dest.wrapping_add(tail).cast::<$type>(), tail_value) };
     }};
 }
 
@@ -28,8 +30,7 @@ macro_rules! move_by {
 unsafe fn move_short(dest: *mut u8, src: *const u8, n: usize) -> bool {
     match n {
         0 => {}
-        // SAFETY: the caller vouches for one byte.
-        1 => unsafe { store(dest, load(src)) },
+        1 => move_by!(u8, dest, src, n),
         2..4 => move_by!(u16, dest, src, n),
         4..8 => move_by!(u32, dest, src, n),
         8..16 => move_by!(u64, dest, src, n),
@@ -77,7 +78,7 @@ pub unsafe extern "C" fn memmove(dest: *mut u8, src: *const u8, n: usize) -> *mu
         // cleared again before anything else runs.
         unsafe {
             asm!("std", "rep movsb", "cld", inout("rcx") n => _,
-                 inout("rdi") dest.add(n - 1) => _, inout("rsi") src.add(n - 1) => _, options(nostack));
+                 inout("rdi") dest.wrapping_add(n - 1) => _, inout("rsi") src.wrapping_add(n - 1) => _, options(nostack));
         }
     }
     dest
@@ -105,16 +106,20 @@ pub unsafe extern "C" fn memset(dest: *mut u8, byte: i32, n: usize) -> *mut u8 {
 pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
     let mut at = 0;
     while at + 8 <= n {
-        // SAFETY: `at + 8 <= n`, within both blocks.
-        let (x, y) = unsafe { (load(a.add(at).cast::<u64>()), load(b.add(at).cast::<u64>())) };
+        // SAFETY: `at + 8 <= n`, within the block.
+        let x = unsafe { load(a.wrapping_add(at).cast::<u64>()) };
+        // SAFETY: as above.
+        let y = unsafe { load(b.wrapping_add(at).cast::<u64>()) };
         if x != y {
             return if x.swap_bytes() < y.swap_bytes() { -1 } else { 1 };
         }
         at += 8;
     }
     while at < n {
-        // SAFETY: `at < n`, within both blocks.
-        let (x, y) = unsafe { (load(a.add(at)), load(b.add(at))) };
+        // SAFETY: `at < n`, within the block.
+        let x = unsafe { load(a.wrapping_add(at)) };
+        // SAFETY: as above.
+        let y = unsafe { load(b.wrapping_add(at)) };
         if x != y {
             return i32::from(x) - i32::from(y);
         }
@@ -141,7 +146,7 @@ pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
 pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut length = 0;
     // SAFETY: the caller vouches for all bytes up to the first zero, and the loop stops there.
-    while unsafe { load(text.add(length)) } != 0 {
+    while unsafe { load(text.wrapping_add(length)) } != 0 {
         length += 1;
     }
     length
@@ -161,7 +166,7 @@ mod tests {
             expected.copy_within(from..from + n, to);
             let base = bytes.as_mut_ptr();
             // SAFETY: both ranges end below 200.
-            unsafe { memmove(base.add(to), base.add(from), n) };
+            unsafe { memmove(base.wrapping_add(to), base.wrapping_add(from), n) };
             prop_assert_eq!(&bytes, &expected);
 
             let mut copy = vec![0u8; 100];
@@ -176,7 +181,9 @@ mod tests {
             mut a in proptest::collection::vec(0u8..3, 40), b in proptest::collection::vec(0u8..3, 40), n in 0usize..40, fill: u8,
         ) {
             // SAFETY: both are 40 long.
-            let (order, equal) = unsafe { (memcmp(a.as_ptr(), b.as_ptr(), n), bcmp(a.as_ptr(), b.as_ptr(), n)) };
+            let order = unsafe { memcmp(a.as_ptr(), b.as_ptr(), n) };
+            // SAFETY: as above.
+            let equal = unsafe { bcmp(a.as_ptr(), b.as_ptr(), n) };
             prop_assert_eq!(order.cmp(&0), a[..n].cmp(&b[..n]));
             prop_assert_eq!(equal == 0, a[..n] == b[..n]);
             let mut expected = a.clone();

@@ -77,14 +77,16 @@ impl RawQueue {
         let buffer = page();
         let length = HEADER + frame.len().min(2048);
         // SAFETY: the page is fresh and longer than `length`.
-        unsafe { core::ptr::copy_nonoverlapping(frame.as_ptr(), buffer.add(HEADER), length - HEADER) };
+        unsafe {
+            core::ptr::copy_nonoverlapping(frame.as_ptr(), buffer.wrapping_add(HEADER), length - HEADER)
+        };
         self.describe(index, buffer as u64, u32::try_from(length).unwrap_or(0), 0, 0);
         self.offer(index);
     }
 
     fn put<T>(&mut self, offset: usize, value: T) {
         // SAFETY: all offsets lie in the page, aligned for their types; the device reads it during PARK only.
-        unsafe { core::ptr::write_volatile(self.page.add(offset).cast::<T>(), value) };
+        unsafe { core::ptr::write_volatile(self.page.wrapping_add(offset).cast::<T>(), value) };
     }
 }
 

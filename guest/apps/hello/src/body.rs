@@ -136,8 +136,11 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
-    /// The body in `input`, given to the decoder in parts of `step` bytes, and what follows it.
-    fn decode(framing: Framing, input: &[u8], step: usize) -> Result<Option<(Vec<u8>, &[u8])>, BadChunk> {
+    /// A body, and what follows it; `None`: it has not ended.
+    type Decoded<'a> = Option<(Vec<u8>, &'a [u8])>;
+
+    /// Gives `input` to the decoder in parts of `step` bytes.
+    fn decode(framing: Framing, input: &[u8], step: usize) -> Result<Decoded<'_>, BadChunk> {
         let mut decoder = Decoder::new(framing);
         let (mut body, mut at) = (Vec::new(), 0);
         while at < input.len() && !decoder.is_done() {

@@ -1,4 +1,5 @@
 //! The server over an in-memory connection: answers, framing, hostile input.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
 use std::future::Future;

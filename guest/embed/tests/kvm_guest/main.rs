@@ -3,6 +3,8 @@
 //! A process must be single-threaded when it enters a namespace, and a namespace is entered once. So each case runs
 //! in a process of its own: this binary again, with [`CASE`] in front of the case's name.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod client;
 mod hello;
 mod probe;

@@ -104,7 +104,7 @@ fn zeroed_memory_that_was_never_used_is_not_touched() {
     let again = Layout::from_size_align(128 * 1024, 8).unwrap();
     let offset = 640 * 1024;
     // SAFETY: inside the region, not handed out yet.
-    unsafe { region.base.add(offset).write(9) };
+    unsafe { region.base.wrapping_add(offset).write(9) };
     let fresh = heap.allocate_zeroed(again);
     assert!((fresh as usize..fresh as usize + again.size()).contains(&(region.base as usize + offset)));
     assert_eq!(region.bytes()[offset], 9);

@@ -86,9 +86,9 @@ impl Buffers {
         reason = "the buffers lie behind a pointer; the contract makes it exclusive"
     )]
     unsafe fn get(&self, index: u8) -> &mut [u8] {
-        let index = usize::from(index) % QUEUE_SIZE;
-        // SAFETY: below QUEUE_SIZE, so inside the block of `new`; exclusive by the caller's promise.
-        unsafe { core::slice::from_raw_parts_mut(self.base.as_ptr().add(index * self.size), self.size) }
+        let start = self.base.as_ptr().wrapping_add(usize::from(index) % QUEUE_SIZE * self.size);
+        // SAFETY: one of QUEUE_SIZE buffers, so inside the block of `new`; exclusive by the caller's promise.
+        unsafe { core::slice::from_raw_parts_mut(start, self.size) }
     }
 
     fn owner(&self, token: u16) -> u8 {
