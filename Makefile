@@ -30,6 +30,8 @@ lint: deps ## rustfmt and clippy, warnings are errors
 	cargo fmt --all --check
 	cd guest && cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd guest && cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd guest && RUSTFLAGS="$$(tr '\n' ' ' <image-flags.txt)" cargo clippy --release --locked --target x86_64-unknown-linux-gnu -p weir-libos -p hello -p probe -- -D warnings
 
 test-unit: deps-test
 ifeq ($(NEXTEST),)

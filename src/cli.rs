@@ -74,7 +74,8 @@ fn memory(text: &str) -> Result<u64, String> {
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form NAME=value"))?;
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form NAME=value"))?;
     Ok((name.to_owned(), value.to_owned()))
 }
 

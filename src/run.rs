@@ -27,13 +27,17 @@ const NETWORK: (std::net::Ipv4Addr, u8) = (std::net::Ipv4Addr::new(10, 88, 0, 0)
 /// # Errors
 /// An image that is none; a VM that ends other than by exit code 0 or a signal to weir.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
-    let bytes = images::load(&options.image).map_err(|error| Failure::Configuration(format!("weir: {error}")))?;
+    let bytes =
+        images::load(&options.image).map_err(|error| Failure::Configuration(format!("weir: {error}")))?;
     let image = seal(&options.image, &bytes).context("keep the image in memory")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
     crate::logging::start(LogFormat::Text);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
     match runtime.block_on(foreground(options, image, &namespace))? {
         ExitReason::Stopped | ExitReason::Exited(0) => Ok(()),
         reason => Err(anyhow::anyhow!("{}: {reason}", options.image).into()),
@@ -69,10 +73,9 @@ async fn foreground(
 
 /// A pool of just this VM. Nothing scales it; the limits only have to be something.
 fn pool(options: &RunOptions) -> Pool {
-    let name = Path::new(&options.image).file_name().map_or_else(
-        || "run".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    );
+    let name = Path::new(&options.image)
+        .file_name()
+        .map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
     Pool {
         name,
         kind: Kind::Unikernel,

@@ -104,8 +104,7 @@ fn start_pools(config: &Config, namespace: &PrivateNamespace, registry: &Registr
 }
 
 /// Starts this very program as a launcher, be its file replaced meanwhile or not.
-pub(crate) fn spawn_launcher()
--> Result<weir_vmm::launcher::LauncherHandle, weir_vmm::launcher::SpawnError> {
+pub(crate) fn spawn_launcher() -> Result<weir_vmm::launcher::LauncherHandle, weir_vmm::launcher::SpawnError> {
     weir_vmm::launcher::spawn(Path::new("/proc/self/exe"))
 }
 
@@ -123,7 +122,8 @@ fn start_admin(
 }
 
 fn log_addresses(listeners: &Listeners) -> anyhow::Result<()> {
-    for (index, address) in listeners.addresses().context("ask for a listener's address")?.iter().enumerate() {
+    for (index, address) in listeners.addresses().context("ask for a listener's address")?.iter().enumerate()
+    {
         log_address(&format!("listener[{index}].address"), *address);
     }
     Ok(())

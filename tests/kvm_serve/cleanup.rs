@@ -48,8 +48,13 @@ fn sigkill_of_weir_leaves_no_process_and_no_tap() {
     let (launcher, mut processes) = launcher_and_vms(weir.pid());
     assert_eq!(processes.len(), 3);
     processes.push(launcher);
-    let namespace = std::fs::read_link(format!("/proc/{}/ns/net", weir.pid())).expect("read weir's namespace");
-    assert_ne!(namespace, std::fs::read_link("/proc/self/ns/net").expect("read our own"), "TAPs live elsewhere");
+    let namespace =
+        std::fs::read_link(format!("/proc/{}/ns/net", weir.pid())).expect("read weir's namespace");
+    assert_ne!(
+        namespace,
+        std::fs::read_link("/proc/self/ns/net").expect("read our own"),
+        "TAPs live elsewhere"
+    );
     weir.signal("KILL");
     weir.wait();
     all_gone(&processes);

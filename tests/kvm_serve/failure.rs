@@ -11,7 +11,8 @@ const ONE: &str = "min = 0\nmax = 1\nidle_timeout = \"60s\"";
 fn probe(arguments: &str, more: &str, scale: &str) -> (tempfile::NamedTempFile, String) {
     let mut file = tempfile::NamedTempFile::new().expect("make a file");
     file.write_all(weir_guest::PROBE).expect("write the image");
-    let config = one_pool(&file.path().display().to_string(), &format!("args = [{arguments}]\n{more}"), scale);
+    let config =
+        one_pool(&file.path().display().to_string(), &format!("args = [{arguments}]\n{more}"), scale);
     (file, config)
 }
 
@@ -53,7 +54,9 @@ fn a_guest_that_dies_in_the_middle_of_a_response_cuts_it_visibly() {
 /// A ring violation ends the VM that made it; its neighbour goes on.
 fn only_the_violator_dies(behaviour: &str) {
     let (_file, config) = probe(&format!("\"{behaviour}\""), "", ONE);
-    let config = format!("{config}[pool.good]\nimage = \"hello\"\n[[route]]\nname = \"good\"\npath = \"/good\"\npool = \"good\"\n");
+    let config = format!(
+        "{config}[pool.good]\nimage = \"hello\"\n[[route]]\nname = \"good\"\npath = \"/good\"\npool = \"good\"\n"
+    );
     let weir = Weir::start(&config);
     let before = weir.curl(&["/good"]);
     let answer = weir.curl(&["/"]);
@@ -85,7 +88,11 @@ fn panic_fault_and_halt_are_told_apart() {
     for (how, reason) in [("panic", "panic"), ("fault", "fault"), ("halt", "fault")] {
         // A POST is not retried, so that one request ends one VM.
         let answer = weir.curl(&["-X", "POST", &format!("/crash?how={how}")]);
-        assert_eq!((answer.status, answer.header("weir-error")), (502, Some("vm_failed")), "{how}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("weir-error")),
+            (502, Some("vm_failed")),
+            "{how}: {answer:?}"
+        );
         weir.wait_for(how, |line| line["fields"]["end"] == reason);
         assert_eq!(weir.curl(&["/"]).status, 200, "a clean VM answers after {how}");
     }

@@ -67,7 +67,11 @@ fn pipelined_requests_are_answered_in_order_on_one_connection() {
 
 #[test]
 fn many_clients_share_few_vms_and_none_is_lost() {
-    let weir = Weir::start(&one_pool("hello", "soft_limit = 4\nhard_limit = 8", "min = 0\nmax = 3\nidle_timeout = \"60s\""));
+    let weir = Weir::start(&one_pool(
+        "hello",
+        "soft_limit = 4\nhard_limit = 8",
+        "min = 0\nmax = 3\nidle_timeout = \"60s\"",
+    ));
     let clients: Vec<_> = (0..40)
         .map(|_| {
             let address = weir.http;

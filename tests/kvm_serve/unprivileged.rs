@@ -37,7 +37,8 @@ fn serves_without_root() {
 
 /// Real user id of a process, as the host sees it.
 fn user_of(pid: u32) -> String {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).expect("read status");
+    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))
+        .expect("read status");
     let line = status.lines().find(|line| line.starts_with("Uid:")).expect("a Uid line");
     line.split_whitespace().nth(1).expect("a uid").to_owned()
 }

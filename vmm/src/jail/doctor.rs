@@ -108,7 +108,10 @@ mod tests {
         let root = host(&[]);
         let root = root.path();
         for found in [namespaces(root), user_namespaces(root, false), seccomp(root), cgroup(root)] {
-            assert!(found.state != State::Good && !found.fix.is_empty() && !found.detail.is_empty(), "{found:?}");
+            assert!(
+                found.state != State::Good && !found.fix.is_empty() && !found.detail.is_empty(),
+                "{found:?}"
+            );
         }
     }
 

@@ -42,11 +42,12 @@ impl Platform for Guest {
 
 async fn run() {
     let port = weir_libos::env("PORT").map_or(Ok(DEFAULT_PORT), str::parse);
-    let listener = match port.map(weir_libos::listen) {
+    let listener = match port.clone().map(weir_libos::listen) {
         Ok(Ok(listener)) => listener,
         Ok(Err(error)) => panic!("listen: {error}"),
         Err(error) => panic!("PORT: {error}"),
     };
+    weir_libos::log::info!("listening on port {}", port.unwrap_or(DEFAULT_PORT));
     let greeting = weir_libos::env("GREETING").unwrap_or("hello");
     let app = Rc::new(App::new(greeting, &format!("{}", weir_libos::vm_id())));
     loop {
