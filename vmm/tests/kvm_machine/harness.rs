@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use weir_abi::layout;
 use weir_vmm::{ExitReason, VmEvent, VmId, VmSpec, channel as socket, event, kvm, machine};
 
@@ -75,6 +76,7 @@ impl Vm {
     ) -> Self {
         let kvm = kvm::open().unwrap_or_else(|error| panic!("{error}"));
         let (control, weir) = socket::pair().expect("make control socket");
+        set_socket_timeout(&weir, Timeout::Recv, Some(PATIENCE)).expect("bound the wait for events");
         before(&weir);
         let (sender, reason) = channel();
         // Not scoped: a machine that does not stop must fail its test, not hang it.
