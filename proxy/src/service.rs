@@ -216,7 +216,7 @@ impl ProxyHttp for Proxy {
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
         let mut peer = self.upstreams.peer(lease);
-        if session.req_header().headers.contains_key(header::UPGRADE) {
+        if asks_for_websocket(session.req_header()) {
             peer.options.read_timeout = Some(TUNNEL_SILENCE);
         }
         Ok(peer)
@@ -271,7 +271,12 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(lease) = &ctx.lease {
+        // Anything else (no descriptors left, say) is weir's own trouble, or means that the VM is gone already.
+        let vms_fault = matches!(
+            error.etype(),
+            ErrorType::ConnectRefused | ErrorType::ConnectTimedout | ErrorType::ConnectNoRoute
+        );
+        if vms_fault && let Some(lease) = &ctx.lease {
             lease.suspect();
         }
         // Nothing of the request has been sent, whatever its method.
@@ -301,7 +306,7 @@ impl ProxyHttp for Proxy {
         }
         let replayable =
             session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        let safe = replayable && !timed_out && !response_begun(session);
+        let safe = replayable && !timed_out && status_sent(session).is_none();
         error.set_retry(self.decide_retry(ctx, safe));
         error
     }
@@ -312,7 +317,7 @@ impl ProxyHttp for Proxy {
             ctx.end = End::ClientGone;
             return gone;
         }
-        if response_begun(session) {
+        if status_sent(session).is_some() {
             ctx.end = End::Truncated;
             self.metrics.truncated.inc();
             return gone;
@@ -379,10 +384,18 @@ fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
     Ok(())
 }
 
-fn response_begun(session: &Session) -> bool {
+fn asks_for_websocket(request: &RequestHeader) -> bool {
+    request
+        .headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The status that the client got, if it got a final one.
+pub(crate) fn status_sent(session: &Session) -> Option<StatusCode> {
     let is_final =
-        |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
-    session.response_written().is_some_and(|response| is_final(response.status))
+        |status: &StatusCode| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().map(|response| response.status).filter(is_final)
 }
 
 fn refusal_for(error: &Error) -> Refusal {

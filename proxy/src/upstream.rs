@@ -184,7 +184,7 @@ impl Tracing for Link {
 
 fn connect_error(address: SocketAddr, error: io::Error) -> Box<Error> {
     let kind = match error.kind() {
-        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => ErrorType::ConnectRefused,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
         _ => ErrorType::ConnectError,
     };

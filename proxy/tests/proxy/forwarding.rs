@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::client::{Client, ask, header};
-use crate::site::{Site, config, ready};
+use crate::site::{Site, config, line, ready};
 
 /// The head that the VM got for a request with these header lines.
 async fn seen(site: &Site, target: &str, lines: &str) -> String {
@@ -52,13 +52,13 @@ async fn traces_are_continued_or_begun() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let head = seen(&site, "/", &format!("connection: close\r\ntraceparent: {given}\r\n")).await;
+    let head = seen(&site, "/1", &format!("connection: close\r\ntraceparent: {given}\r\n")).await;
     assert_eq!(header(&head, "traceparent"), Some(given));
-    let head = seen(&site, "/", "connection: close\r\ntraceparent: nonsense\r\n").await;
+    let head = seen(&site, "/2", "connection: close\r\ntraceparent: nonsense\r\n").await;
     let begun = header(&head, "traceparent").unwrap().to_owned();
     let (_, log) = site.end().await;
-    assert_eq!(log[0]["trace_id"], given[3..35]);
-    assert_eq!(log[1]["trace_id"], begun[3..35]);
+    assert_eq!(line(&log, "/1")["trace_id"], given[3..35]);
+    assert_eq!(line(&log, "/2")["trace_id"], begun[3..35]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
