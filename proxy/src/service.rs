@@ -11,14 +11,17 @@
 //!  logging                lease given back, metrics, access log
 //! ```
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -37,10 +40,10 @@ use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
 use crate::target;
 use crate::trace::TRACEPARENT;
-use crate::upstream::Upstreams;
+use crate::upstream::{Traffic, Upstreams};
 
-/// How long a tunnelled stream may be silent.
-const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
+/// Bodies up to this, bytes, are written to a VM in one go or fit into its connection's buffers.
+const SMALL_BODY: u64 = 64 * 1024;
 
 /// The proxy as pingora drives it.
 #[derive(Debug)]
@@ -215,11 +218,36 @@ impl ProxyHttp for Proxy {
             }
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
-        let mut peer = self.upstreams.peer(lease);
-        if asks_for_websocket(session.req_header()) {
-            peer.options.read_timeout = Some(TUNNEL_SILENCE);
+        Ok(self.upstreams.peer(lease, traffic(session.req_header())))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        session: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        fd: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        ctx.pace = match traffic(session.req_header()) {
+            Traffic::Exchange => None,
+            Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
+        };
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(pace) = &mut ctx.pace {
+            pace.wait().await;
         }
-        Ok(peer)
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -384,11 +412,16 @@ fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
     Ok(())
 }
 
-fn asks_for_websocket(request: &RequestHeader) -> bool {
-    request
-        .headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+fn traffic(request: &RequestHeader) -> Traffic {
+    let headers = &request.headers;
+    if headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Traffic::Tunnel;
+    }
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let large = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.contains_key(header::CONTENT_LENGTH) && length.is_none_or(|length| length > SMALL_BODY);
+    if large { Traffic::Duplex } else { Traffic::Exchange }
 }
 
 /// The status that the client got, if it got a final one.

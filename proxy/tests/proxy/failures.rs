@@ -159,15 +159,18 @@ async fn a_vm_that_does_not_begin_to_answer_times_out() {
 async fn connections_do_not_outlive_their_vm() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
     for _ in 0..3 {
-        get(site.address, "/").await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.response().await.status(), 200);
     }
     assert_eq!(backend.connections(), 1);
     let first = site.first_vm().await;
     site.launcher.crash(first, killed());
     within(site.pool().instances().wait_for(|instances| instances.ready == 0)).await.unwrap();
     // The next VM has the same address; it must not get the dead one's connection.
-    get(site.address, "/").await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 200);
     assert_ne!(site.launcher.started()[1].id, first);
     assert_eq!(backend.connections(), 2);
 }
