@@ -8,7 +8,8 @@ use weir_pool::Start;
 use crate::access_log::Record;
 use crate::context::{Context, Route};
 use crate::metrics::CLIENT_GONE;
-use crate::service::{Proxy, authority_and_target, status_sent};
+use crate::proxy::Proxy;
+use crate::request::{authority_and_target, status_sent};
 
 impl Proxy {
     /// Counts and writes down a request that has ended.

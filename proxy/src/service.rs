@@ -12,135 +12,25 @@
 //! ```
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
-use weir_config::model::Config;
-use weir_pool::{Lease, Pools};
 
-use crate::access_log::AccessLog;
 use crate::answer::Refusal;
-use crate::context::{Context, End, Route};
+use crate::context::{Context, End};
 use crate::headers;
-use crate::in_flight::InFlight;
-use crate::metrics::{Metrics, RouteSeries};
-use crate::retry::{RETRIES_MAX, RetryBudget};
-use crate::routes::Router;
-use crate::serve::{ServeError, Timeouts};
-use crate::target;
+use crate::proxy::{NoLease, Proxy};
+use crate::request::{status_sent, to_origin_form, traffic};
 use crate::trace::TRACEPARENT;
-use crate::upstream::{Traffic, Upstreams};
-
-/// Bodies up to this, bytes, are written to a VM in one go or fit into its connection's buffers.
-const SMALL_BODY: u64 = 64 * 1024;
-
-/// The proxy as pingora drives it.
-#[derive(Debug)]
-pub(crate) struct Proxy {
-    router: Router<Arc<Route>>,
-    /// Requests that found no route.
-    pub(crate) unrouted: RouteSeries,
-    pub(crate) metrics: Metrics,
-    pub(crate) access_log: AccessLog,
-    timeouts: Timeouts,
-    in_flight: InFlight,
-    draining: Arc<AtomicBool>,
-    upstreams: Arc<Upstreams>,
-    retries: RetryBudget,
-    made: Instant,
-}
-
-/// Why a wait for a lease ended without one.
-enum NoLease {
-    Refused(Refusal),
-    ClientGone(Box<Error>),
-}
-
-impl Proxy {
-    pub(crate) fn new(
-        config: &Config,
-        pools: &Pools,
-        metrics: Metrics,
-        access_log: AccessLog,
-        timeouts: Timeouts,
-        in_flight: InFlight,
-        draining: Arc<AtomicBool>,
-    ) -> Result<Self, ServeError> {
-        let route = |config: &Arc<weir_config::model::Route>| {
-            let (route, pool) = (config.name.clone(), config.pool.clone());
-            let Some(found) = pools.get(&pool) else { return Err(ServeError::NoPool { route, pool }) };
-            let series = metrics.route(&route, &pool);
-            Ok(Arc::new(Route { config: Arc::clone(config), pool: Arc::clone(found), series }))
-        };
-        let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
-        let entries = config.routes.iter().zip(routes);
-        Ok(Self {
-            router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
-            unrouted: metrics.route("", ""),
-            metrics,
-            access_log,
-            timeouts,
-            in_flight,
-            draining,
-            upstreams: Upstreams::new(timeouts),
-            retries: RetryBudget::default(),
-            made: Instant::now(),
-        })
-    }
-
-    fn since_made(&self) -> Duration {
-        self.made.elapsed()
-    }
-
-    fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
-        let (authority, target) = authority_and_target(request);
-        if authority.is_none() && request.version != Version::HTTP_10 {
-            return Err(Refusal::BadRequest);
-        }
-        let host = target::host(authority.unwrap_or_default()).map_err(|_| Refusal::BadRequest)?;
-        let path = target::path(target).map_err(|_| Refusal::BadRequest)?;
-        self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
-    }
-
-    /// Waits for a lease. pingora does not look at the client while a hook waits; here that is done, for requests
-    /// without a body (a body on its way is left in the socket, and hides the client's end).
-    async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
-        let lease = route.pool.lease();
-        let leased = if session.as_downstream_mut().is_body_done() {
-            tokio::select! {
-                biased;
-                leased = lease => leased,
-                client = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = || Error::explain(ErrorType::ConnectionClosed, "client gone while waiting");
-                    return Err(NoLease::ClientGone(client.err().unwrap_or_else(gone).into_down()));
-                }
-            }
-        } else {
-            lease.await
-        };
-        leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))
-    }
-
-    /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
-    fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
-        let retry = safe && ctx.tries <= RETRIES_MAX && self.retries.try_retry(self.since_made());
-        if retry {
-            self.metrics.retries.inc();
-        }
-        retry
-    }
-}
+use crate::upstream::Traffic;
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -377,58 +267,6 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
-}
-
-impl Proxy {
-    fn close_if_draining(&self, session: &mut Session) {
-        if self.draining.load(Acquire) {
-            session.set_keepalive(None);
-        }
-    }
-}
-
-/// The authority that the request is for, if it names one, and its target without it. pingora has refused requests
-/// whose authorities contradict each other.
-pub(crate) fn authority_and_target(request: &RequestHeader) -> (Option<&[u8]>, &[u8]) {
-    let host = request.headers.get(header::HOST).map(http::HeaderValue::as_bytes);
-    match raw_target_authority(request.raw_path()) {
-        RawTargetAuthority::Absolute { authority, path_and_query, .. } => (Some(authority), path_and_query),
-        RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => {
-            let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
-            (authority.or(host), request.raw_path())
-        }
-    }
-}
-
-/// `GET http://host/path` becomes `GET /path` with `Host: host`, as a server that is no proxy expects it.
-fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
-    if let RawTargetAuthority::Absolute { authority, path_and_query, .. } =
-        raw_target_authority(request.raw_path())
-    {
-        let (authority, target) = (authority.to_vec(), path_and_query.to_vec());
-        request.set_raw_path(&target)?;
-        request.insert_header(header::HOST, authority)?;
-    }
-    Ok(())
-}
-
-fn traffic(request: &RequestHeader) -> Traffic {
-    let headers = &request.headers;
-    if headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Traffic::Tunnel;
-    }
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let large = headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.contains_key(header::CONTENT_LENGTH) && length.is_none_or(|length| length > SMALL_BODY);
-    if large { Traffic::Duplex } else { Traffic::Exchange }
-}
-
-/// The status that the client got, if it got a final one.
-pub(crate) fn status_sent(session: &Session) -> Option<StatusCode> {
-    let is_final =
-        |status: &StatusCode| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS;
-    session.response_written().map(|response| response.status).filter(is_final)
 }
 
 fn refusal_for(error: &Error) -> Refusal {
