@@ -15,7 +15,10 @@ const SMALL_BODY: u64 = 64 * 1024;
 pub(crate) fn authority_and_target(request: &RequestHeader) -> (Option<&[u8]>, &[u8]) {
     let host = request.headers.get(header::HOST).map(http::HeaderValue::as_bytes);
     match raw_target_authority(request.raw_path()) {
-        RawTargetAuthority::Absolute { authority, path_and_query, .. } => (Some(authority), path_and_query),
+        RawTargetAuthority::Absolute { authority, path_and_query, .. } => {
+            // An absolute URI may leave its path out.
+            (Some(authority), if path_and_query.starts_with(b"/") { path_and_query } else { b"/" })
+        }
         RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => {
             let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
             (authority.or(host), request.raw_path())
@@ -28,7 +31,8 @@ pub(crate) fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()>
     if let RawTargetAuthority::Absolute { authority, path_and_query, .. } =
         raw_target_authority(request.raw_path())
     {
-        let (authority, target) = (authority.to_vec(), path_and_query.to_vec());
+        let slash: &[u8] = if path_and_query.starts_with(b"/") { b"" } else { b"/" };
+        let (authority, target) = (authority.to_vec(), [slash, path_and_query].concat());
         request.set_raw_path(&target)?;
         request.insert_header(header::HOST, authority)?;
     }

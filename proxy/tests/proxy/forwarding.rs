@@ -65,10 +65,13 @@ async fn traces_are_continued_or_begun() {
 async fn an_absolute_target_reaches_the_vm_in_origin_form() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
-    let request = "GET http://b.example/x?y HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n";
-    let head = ask(site.address, request).await.text().to_owned();
-    assert!(head.starts_with("GET /x?y HTTP/1.1\r\n"), "{head}");
-    assert_eq!(header(&head, "host"), Some("b.example"));
+    for (given, path) in [("/x?y", "/x?y"), ("", "/"), ("?y", "/?y")] {
+        let request =
+            format!("GET http://b.example{given} HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n");
+        let head = ask(site.address, &request).await.text().to_owned();
+        assert!(head.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{head}");
+        assert_eq!(header(&head, "host"), Some("b.example"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
