@@ -11,6 +11,7 @@ use crate::answer::Refusal;
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::trace::{TRACEPARENT, TraceId};
+use crate::upstream::Pace;
 
 /// A route, ready for use.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     /// Times that a VM was asked, or was to be.
     pub(crate) tries: usize,
     pub(crate) vm: Option<u64>,
+    /// How fast the VM's connection takes the body.
+    pub(crate) pace: Option<Pace>,
     pub(crate) start: Option<Start>,
     pub(crate) queued: Duration,
     /// From the beginning to the response's header.
@@ -65,6 +68,7 @@ impl Context {
             lease: None,
             tries: 0,
             vm: None,
+            pace: None,
             start: None,
             queued: Duration::ZERO,
             first_byte: None,

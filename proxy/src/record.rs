@@ -8,13 +8,14 @@ use weir_pool::Start;
 use crate::access_log::Record;
 use crate::context::{Context, Route};
 use crate::metrics::CLIENT_GONE;
-use crate::service::{Proxy, authority_and_target};
+use crate::proxy::Proxy;
+use crate::request::{authority_and_target, status_sent};
 
 impl Proxy {
     /// Counts and writes down a request that has ended.
-    pub(crate) fn record(&self, session: &mut Session, ctx: &Context) {
+    pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
-        let status = session.response_written().map_or(CLIENT_GONE, |response| response.status.as_u16());
+        let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
         ctx.route.as_ref().map_or(&self.unrouted, |route| &route.series).ended(status, took);
         if self.access_log.is_enabled() {
             self.write_line(session, ctx, status, took);

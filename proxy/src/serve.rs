@@ -28,8 +28,8 @@ use crate::access_log::AccessLog;
 use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::retry::RETRIES_MAX;
-use crate::service::Proxy;
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;

@@ -11,133 +11,26 @@
 //!  logging                lease given back, metrics, access log
 //! ```
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire};
-use std::time::{Duration, Instant, SystemTime};
+use std::os::fd::RawFd;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
-use http::{StatusCode, Version, header};
+use bytes::Bytes;
+use http::{Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
-use weir_config::model::Config;
-use weir_pool::{Lease, Pools};
 
-use crate::access_log::AccessLog;
 use crate::answer::Refusal;
-use crate::context::{Context, End, Route};
+use crate::context::{Context, End};
 use crate::headers;
-use crate::in_flight::InFlight;
-use crate::metrics::{Metrics, RouteSeries};
-use crate::retry::{RETRIES_MAX, RetryBudget};
-use crate::routes::Router;
-use crate::serve::{ServeError, Timeouts};
-use crate::target;
+use crate::proxy::{NoLease, Proxy};
+use crate::request::{status_sent, to_origin_form, traffic};
 use crate::trace::TRACEPARENT;
-use crate::upstream::Upstreams;
-
-/// How long a tunnelled stream may be silent.
-const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
-
-/// The proxy as pingora drives it.
-#[derive(Debug)]
-pub(crate) struct Proxy {
-    router: Router<Arc<Route>>,
-    /// Requests that found no route.
-    pub(crate) unrouted: RouteSeries,
-    pub(crate) metrics: Metrics,
-    pub(crate) access_log: AccessLog,
-    timeouts: Timeouts,
-    in_flight: InFlight,
-    draining: Arc<AtomicBool>,
-    upstreams: Arc<Upstreams>,
-    retries: RetryBudget,
-    made: Instant,
-}
-
-/// Why a wait for a lease ended without one.
-enum NoLease {
-    Refused(Refusal),
-    ClientGone(Box<Error>),
-}
-
-impl Proxy {
-    pub(crate) fn new(
-        config: &Config,
-        pools: &Pools,
-        metrics: Metrics,
-        access_log: AccessLog,
-        timeouts: Timeouts,
-        in_flight: InFlight,
-        draining: Arc<AtomicBool>,
-    ) -> Result<Self, ServeError> {
-        let route = |config: &Arc<weir_config::model::Route>| {
-            let (route, pool) = (config.name.clone(), config.pool.clone());
-            let Some(found) = pools.get(&pool) else { return Err(ServeError::NoPool { route, pool }) };
-            let series = metrics.route(&route, &pool);
-            Ok(Arc::new(Route { config: Arc::clone(config), pool: Arc::clone(found), series }))
-        };
-        let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
-        let entries = config.routes.iter().zip(routes);
-        Ok(Self {
-            router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
-            unrouted: metrics.route("", ""),
-            metrics,
-            access_log,
-            timeouts,
-            in_flight,
-            draining,
-            upstreams: Upstreams::new(timeouts),
-            retries: RetryBudget::default(),
-            made: Instant::now(),
-        })
-    }
-
-    fn since_made(&self) -> Duration {
-        self.made.elapsed()
-    }
-
-    fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
-        let (authority, target) = authority_and_target(request);
-        if authority.is_none() && request.version != Version::HTTP_10 {
-            return Err(Refusal::BadRequest);
-        }
-        let host = target::host(authority.unwrap_or_default()).map_err(|_| Refusal::BadRequest)?;
-        let path = target::path(target).map_err(|_| Refusal::BadRequest)?;
-        self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
-    }
-
-    /// Waits for a lease. pingora does not look at the client while a hook waits; here that is done, for requests
-    /// without a body (a body on its way is left in the socket, and hides the client's end).
-    async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
-        let lease = route.pool.lease();
-        let leased = if session.as_downstream_mut().is_body_done() {
-            tokio::select! {
-                biased;
-                leased = lease => leased,
-                client = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = || Error::explain(ErrorType::ConnectionClosed, "client gone while waiting");
-                    return Err(NoLease::ClientGone(client.err().unwrap_or_else(gone).into_down()));
-                }
-            }
-        } else {
-            lease.await
-        };
-        leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))
-    }
-
-    /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
-    fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
-        let retry = safe && ctx.tries <= RETRIES_MAX && self.retries.try_retry(self.since_made());
-        if retry {
-            self.metrics.retries.inc();
-        }
-        retry
-    }
-}
+use crate::upstream::Traffic;
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -215,11 +108,36 @@ impl ProxyHttp for Proxy {
             }
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
-        let mut peer = self.upstreams.peer(lease);
-        if session.req_header().headers.contains_key(header::UPGRADE) {
-            peer.options.read_timeout = Some(TUNNEL_SILENCE);
+        Ok(self.upstreams.peer(lease, traffic(session.req_header())))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        session: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        fd: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        ctx.pace = match traffic(session.req_header()) {
+            Traffic::Exchange => None,
+            Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
+        };
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(pace) = &mut ctx.pace {
+            pace.wait().await;
         }
-        Ok(peer)
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -271,7 +189,12 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(lease) = &ctx.lease {
+        // Anything else (no descriptors left, say) is weir's own trouble, or means that the VM is gone already.
+        let vms_fault = matches!(
+            error.etype(),
+            ErrorType::ConnectRefused | ErrorType::ConnectTimedout | ErrorType::ConnectNoRoute
+        );
+        if vms_fault && let Some(lease) = &ctx.lease {
             lease.suspect();
         }
         // Nothing of the request has been sent, whatever its method.
@@ -301,7 +224,7 @@ impl ProxyHttp for Proxy {
         }
         let replayable =
             session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        let safe = replayable && !timed_out && !response_begun(session);
+        let safe = replayable && !timed_out && status_sent(session).is_none();
         error.set_retry(self.decide_retry(ctx, safe));
         error
     }
@@ -312,7 +235,7 @@ impl ProxyHttp for Proxy {
             ctx.end = End::ClientGone;
             return gone;
         }
-        if response_begun(session) {
+        if status_sent(session).is_some() {
             ctx.end = End::Truncated;
             self.metrics.truncated.inc();
             return gone;
@@ -344,45 +267,6 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
-}
-
-impl Proxy {
-    fn close_if_draining(&self, session: &mut Session) {
-        if self.draining.load(Acquire) {
-            session.set_keepalive(None);
-        }
-    }
-}
-
-/// The authority that the request is for, if it names one, and its target without it. pingora has refused requests
-/// whose authorities contradict each other.
-pub(crate) fn authority_and_target(request: &RequestHeader) -> (Option<&[u8]>, &[u8]) {
-    let host = request.headers.get(header::HOST).map(http::HeaderValue::as_bytes);
-    match raw_target_authority(request.raw_path()) {
-        RawTargetAuthority::Absolute { authority, path_and_query, .. } => (Some(authority), path_and_query),
-        RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => {
-            let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
-            (authority.or(host), request.raw_path())
-        }
-    }
-}
-
-/// `GET http://host/path` becomes `GET /path` with `Host: host`, as a server that is no proxy expects it.
-fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
-    if let RawTargetAuthority::Absolute { authority, path_and_query, .. } =
-        raw_target_authority(request.raw_path())
-    {
-        let (authority, target) = (authority.to_vec(), path_and_query.to_vec());
-        request.set_raw_path(&target)?;
-        request.insert_header(header::HOST, authority)?;
-    }
-    Ok(())
-}
-
-fn response_begun(session: &Session) -> bool {
-    let is_final =
-        |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
-    session.response_written().is_some_and(|response| is_final(response.status))
 }
 
 fn refusal_for(error: &Error) -> Refusal {

@@ -6,30 +6,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::client::{find, header};
 
 /// A server on loopback; it ends when dropped.
-pub struct Backend {
-    pub address: SocketAddr,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
 /// One connection to it.
-pub struct Connection {
-    pub stream: TcpStream,
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Backend {
     /// Runs `handle` on every connection.
-    pub async fn start<F: Future<Output = ()> + Send + 'static>(
+    pub(crate) async fn start<F: Future<Output = ()> + Send + 'static>(
         handle: impl Fn(Connection) -> F + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Small buffers, as a guest has.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        socket.set_send_buffer_size(32 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();
@@ -43,7 +48,7 @@ impl Backend {
     }
 
     /// Answers every request with 200 and what it got: the request's head and body, or `name` for `/name`.
-    pub async fn echo(name: &'static str) -> Self {
+    pub(crate) async fn echo(name: &'static str) -> Self {
         Self::start(move |mut connection| async move {
             while let Some((head, body)) = connection.request().await {
                 let echo = match head.starts_with("GET /name ") {
@@ -59,7 +64,7 @@ impl Backend {
     }
 
     /// Connections so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(SeqCst)
     }
 }
@@ -72,7 +77,7 @@ impl Drop for Backend {
 
 impl Connection {
     /// The next request's head, up to the empty line; `None` at the connection's end.
-    pub async fn head(&mut self) -> Option<String> {
+    pub(crate) async fn head(&mut self) -> Option<String> {
         loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
@@ -83,7 +88,7 @@ impl Connection {
     }
 
     /// The next request, with a body if it has a length.
-    pub async fn request(&mut self) -> Option<(String, Vec<u8>)> {
+    pub(crate) async fn request(&mut self) -> Option<(String, Vec<u8>)> {
         let head = self.head().await?;
         let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         while self.buffer.len() < length {
@@ -93,18 +98,18 @@ impl Connection {
     }
 
     /// Whatever is there of a body.
-    pub async fn some(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn some(&mut self) -> Option<Vec<u8>> {
         if self.buffer.is_empty() {
             self.more().await?;
         }
         Some(std::mem::take(&mut self.buffer))
     }
 
-    pub async fn send(&mut self, text: impl AsRef<[u8]>) -> bool {
+    pub(crate) async fn send(&mut self, text: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(text.as_ref()).await.is_ok()
     }
 
-    pub async fn answer(&mut self, body: &[u8]) -> bool {
+    pub(crate) async fn answer(&mut self, body: &[u8]) -> bool {
         self.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len())).await
             && self.send(body).await
     }

@@ -7,34 +7,32 @@ use tokio::net::TcpStream;
 
 use crate::site::within;
 
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub struct Response {
-    pub head: String,
-    pub body: Vec<u8>,
-    /// The body ended as its framing says.
-    pub whole: bool,
+pub(crate) struct Response {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
-pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().skip(1).find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -42,30 +40,30 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// One GET on a connection of its own.
-pub async fn get(address: SocketAddr, path: &str) -> Response {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Response {
     let mut client = Client::connect(address).await;
     client.send(&format!("GET {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")).await;
     client.response().await
 }
 
 /// One request, as given, on a connection of its own.
-pub async fn ask(address: SocketAddr, request: &str) -> Response {
+pub(crate) async fn ask(address: SocketAddr, request: &str) -> Response {
     let mut client = Client::connect(address).await;
     client.send(request).await;
     client.response().await
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self { stream: within(TcpStream::connect(address)).await.unwrap(), buffer: Vec::new() }
     }
 
-    pub async fn send(&mut self, request: &str) {
+    pub(crate) async fn send(&mut self, request: &str) {
         within(self.stream.write_all(request.as_bytes())).await.unwrap();
     }
 
-    /// The next response. To a HEAD request its body is what the server wrongly sends.
-    pub async fn response(&mut self) -> Response {
+    /// The next response, whole.
+    pub(crate) async fn response(&mut self) -> Response {
         let head = self.head().await;
         let (body, whole) = if let Some(length) = header(&head, "content-length") {
             self.exactly(length.parse().unwrap()).await
@@ -77,10 +75,11 @@ impl Client {
             while self.more().await {}
             (std::mem::take(&mut self.buffer), true)
         };
-        Response { head, body, whole }
+        assert!(whole, "response broke off after {} bytes: {head}", body.len());
+        Response { head, body }
     }
 
-    pub async fn head(&mut self) -> String {
+    pub(crate) async fn head(&mut self) -> String {
         loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
@@ -95,7 +94,7 @@ impl Client {
     }
 
     /// This many bytes, or fewer if the connection ends.
-    pub async fn exactly(&mut self, length: usize) -> (Vec<u8>, bool) {
+    pub(crate) async fn exactly(&mut self, length: usize) -> (Vec<u8>, bool) {
         while self.buffer.len() < length && self.more().await {}
         let whole = self.buffer.len() >= length;
         (self.buffer.drain(..length.min(self.buffer.len())).collect(), whole)
@@ -121,7 +120,7 @@ impl Client {
     }
 
     /// Whether the connection has ended without another byte.
-    pub async fn is_at_end(&mut self) -> bool {
+    pub(crate) async fn is_at_end(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await
     }
 
@@ -134,6 +133,6 @@ impl Client {
     }
 }
 
-pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -67,10 +67,10 @@ async fn a_request_that_waits_is_served_in_the_drain() {
     let site = Site::start(config(), crate::site::silent(backend.address)).await;
     let mut client = Client::connect(site.address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    site.starting().await;
+    site.first_vm().await;
     site.shut_down();
     within(async { while TcpStream::connect(site.address).await.is_ok() {} }).await;
-    site.launcher.say(site.launcher.started()[0].id, weir_vmm::VmEvent::Ready);
+    site.launcher.say(site.first_vm().await, weir_vmm::VmEvent::Ready);
     within(taken.notified()).await;
     release.notify_one();
     assert_eq!(client.response().await.text(), "done");

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::client::{Client, ask, header};
-use crate::site::{Site, config, ready};
+use crate::site::{Site, config, line, ready};
 
 /// The head that the VM got for a request with these header lines.
 async fn seen(site: &Site, target: &str, lines: &str) -> String {
@@ -52,23 +52,26 @@ async fn traces_are_continued_or_begun() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let head = seen(&site, "/", &format!("connection: close\r\ntraceparent: {given}\r\n")).await;
+    let head = seen(&site, "/1", &format!("connection: close\r\ntraceparent: {given}\r\n")).await;
     assert_eq!(header(&head, "traceparent"), Some(given));
-    let head = seen(&site, "/", "connection: close\r\ntraceparent: nonsense\r\n").await;
+    let head = seen(&site, "/2", "connection: close\r\ntraceparent: nonsense\r\n").await;
     let begun = header(&head, "traceparent").unwrap().to_owned();
     let (_, log) = site.end().await;
-    assert_eq!(log[0]["trace_id"], given[3..35]);
-    assert_eq!(log[1]["trace_id"], begun[3..35]);
+    assert_eq!(line(&log, "/1")["trace_id"], given[3..35]);
+    assert_eq!(line(&log, "/2")["trace_id"], begun[3..35]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absolute_target_reaches_the_vm_in_origin_form() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
-    let request = "GET http://b.example/x?y HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n";
-    let head = ask(site.address, request).await.text().to_owned();
-    assert!(head.starts_with("GET /x?y HTTP/1.1\r\n"), "{head}");
-    assert_eq!(header(&head, "host"), Some("b.example"));
+    for (given, path) in [("/x?y", "/x?y"), ("", "/"), ("?y", "/?y")] {
+        let request =
+            format!("GET http://b.example{given} HTTP/1.1\r\nhost: b.example\r\nconnection: close\r\n\r\n");
+        let head = ask(site.address, &request).await.text().to_owned();
+        assert!(head.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{head}");
+        assert_eq!(header(&head, "host"), Some("b.example"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,14 +13,15 @@ use weir_config::model::{Config, HostPattern, Listener, Route};
 use weir_pool::fake::{self, Boot, FakeLauncher, Script};
 use weir_pool::{Pool, PoolMetrics, Pools};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Metrics, ServeError, Server, Timeouts, bind, serve};
+use weir_vmm::VmId;
 
 /// A hang is a failure, in time for the other tests.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(9), what).await.expect("the test hangs")
 }
 
 /// Looks until it is so.
-pub async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     within(async {
         while !condition() {
             tokio::task::yield_now().await;
@@ -43,28 +44,28 @@ impl Write for Page {
     }
 }
 
-pub struct Site {
-    pub address: SocketAddr,
-    pub launcher: Arc<FakeLauncher>,
-    pub pools: Pools,
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) launcher: Arc<FakeLauncher>,
+    pub(crate) pools: Pools,
     registry: Registry,
     page: Page,
     writer: Option<AccessLogWriter>,
     shutdown: watch::Sender<bool>,
-    pub serving: JoinHandle<Result<Drained, ServeError>>,
+    pub(crate) serving: JoinHandle<Result<Drained, ServeError>>,
 }
 
-pub fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
+pub(crate) fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
     Arc::new(Route { name: name.into(), host, path: path.into(), pool: pool.into() })
 }
 
 /// One pool `p` with a route for everything.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     config_with(|_| {})
 }
 
 /// As [`config`], with changes to the pool.
-pub fn config_with(change: impl FnOnce(&mut weir_config::model::Pool)) -> Config {
+pub(crate) fn config_with(change: impl FnOnce(&mut weir_config::model::Pool)) -> Config {
     let mut pool = fake::pool("p");
     change(&mut pool);
     let mut config = fake::config([pool]);
@@ -72,20 +73,20 @@ pub fn config_with(change: impl FnOnce(&mut weir_config::model::Pool)) -> Config
     config
 }
 
-pub fn ready(address: SocketAddr) -> Script {
+pub(crate) fn ready(address: SocketAddr) -> Script {
     Script::ready_after(Duration::ZERO, address)
 }
 
-pub fn silent(address: SocketAddr) -> Script {
+pub(crate) fn silent(address: SocketAddr) -> Script {
     Script { address, boot: Boot::Silent, stop: Some(Duration::ZERO) }
 }
 
 impl Site {
-    pub async fn start(config: Config, usual: Script) -> Self {
+    pub(crate) async fn start(config: Config, usual: Script) -> Self {
         Self::start_with(config, usual, Timeouts::default()).await
     }
 
-    pub async fn start_with(mut config: Config, usual: Script, timeouts: Timeouts) -> Self {
+    pub(crate) async fn start_with(mut config: Config, usual: Script, timeouts: Timeouts) -> Self {
         config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
         let listeners = bind(&config).unwrap();
         let address = listeners.addresses().unwrap()[0];
@@ -110,28 +111,30 @@ impl Site {
         Self { address, launcher, pools, registry, page, writer: Some(writer), shutdown, serving }
     }
 
-    pub fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
         self.pools.get("p").unwrap()
     }
 
-    /// Waits until a VM of `p` is starting, which it does because a request waits.
-    pub async fn starting(&self) {
-        within(self.pool().instances().wait_for(|instances| instances.starting > 0)).await.unwrap();
+    /// Waits until the first VM was started, which it is because a request waits.
+    pub(crate) async fn first_vm(&self) -> VmId {
+        until(|| !self.launcher.started().is_empty()).await;
+        self.launcher.started()[0].id
     }
 
     /// The first line of the metrics that begins with `series`, its value.
-    pub fn metric(&self, series: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
         let line = text.lines().find(|line| line.starts_with(series))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    pub fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         self.shutdown.send_replace(true);
     }
 
-    /// Shuts down; how it ended, and the access log.
-    pub async fn end(mut self) -> (Drained, Vec<serde_json::Value>) {
+    /// Shuts down; how it ended, and the access log. A line is written after its response, so that the order of
+    /// requests on different connections is open.
+    pub(crate) async fn end(mut self) -> (Drained, Vec<serde_json::Value>) {
         self.shut_down();
         let drained = within(&mut self.serving).await.unwrap().unwrap();
         // The connections' tasks hold the log until they have ended.
@@ -140,4 +143,9 @@ impl Site {
         let text = String::from_utf8(self.page.0.lock().unwrap().clone()).unwrap();
         (drained, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
+}
+
+/// The line of the request for this path.
+pub(crate) fn line<'a>(log: &'a [serde_json::Value], path: &str) -> &'a serde_json::Value {
+    log.iter().find(|line| line["path"] == path).unwrap()
 }

@@ -13,6 +13,7 @@ const SIZE: usize = 64 << 20;
 /// More than the sockets' and pingora's buffers on the way hold together, much less than [`SIZE`].
 const ON_THE_WAY: usize = 40 << 20;
 
+// A proxy that writes without reading meanwhile would deadlock here, see `bridge`.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_go_through_both_ways() {
     let backend = Backend::start(|mut connection| async move {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use weir_pool::fake::{Boot, Script};
+use weir_proxy::Timeouts;
 use weir_vmm::VmEvent;
 
 use crate::backend::Backend;
@@ -17,9 +18,8 @@ async fn ready_releases_the_request() {
     let site = Site::start(config(), silent(backend.address)).await;
     let mut client = Client::connect(site.address).await;
     client.send(GET).await;
-    site.starting().await;
+    let vm = site.first_vm().await;
     assert_eq!(backend.connections(), 0);
-    let vm = site.launcher.started()[0].id;
     site.launcher.say(vm, VmEvent::Ready);
     assert_eq!(client.response().await.text(), "vm");
     client.send(GET).await;
@@ -40,7 +40,7 @@ async fn a_client_s_end_ends_its_wait() {
     let site = Site::start(config(), silent(backend.address)).await;
     let mut client = Client::connect(site.address).await;
     client.send(GET).await;
-    site.starting().await;
+    site.first_vm().await;
     assert_eq!(site.pool().queued(), 1);
     drop(client);
     until(|| site.pool().queued() == 0).await;
@@ -57,7 +57,7 @@ async fn a_full_queue_answers_at_once_and_the_connection_stays() {
     let site = Site::start(config_with(|pool| pool.queue.max_pending = 1), silent(backend.address)).await;
     let mut waiting = Client::connect(site.address).await;
     waiting.send(GET).await;
-    site.starting().await;
+    site.first_vm().await;
     let mut refused = Client::connect(site.address).await;
     for _ in 0..2 {
         refused.send(GET).await;
@@ -66,7 +66,7 @@ async fn a_full_queue_answers_at_once_and_the_connection_stays() {
         assert_eq!(response.header("weir-error"), Some("queue_full"));
         assert!(response.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     }
-    site.launcher.say(site.launcher.started()[0].id, VmEvent::Ready);
+    site.launcher.say(site.first_vm().await, VmEvent::Ready);
     assert_eq!(waiting.response().await.text(), "vm");
 }
 
@@ -99,4 +99,16 @@ async fn pipelined_requests_are_answered_in_turn() {
         let response = client.response().await;
         assert!(response.text().starts_with(&format!("GET {path} ")), "{}", response.text());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_after_a_while() {
+    let backend = Backend::echo("vm").await;
+    let timeouts = Timeouts { idle: Duration::from_secs(1), ..Timeouts::default() };
+    let site = Site::start_with(config(), ready(backend.address), timeouts).await;
+    let mut client = Client::connect(site.address).await;
+    client.send(GET).await;
+    let response = client.response().await;
+    assert_eq!(response.header("connection"), Some("keep-alive"));
+    assert!(client.is_at_end().await);
 }

@@ -1,0 +1,127 @@
+//! The proxy's parts and the decisions that its hooks ask for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+use std::time::{Duration, Instant};
+
+use http::Version;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+use weir_config::model::Config;
+use weir_pool::{Lease, Pools};
+
+use crate::access_log::AccessLog;
+use crate::answer::Refusal;
+use crate::context::{Context, Route};
+use crate::in_flight::InFlight;
+use crate::metrics::{Metrics, RouteSeries};
+use crate::request::authority_and_target;
+use crate::retry::{RETRIES_MAX, RetryBudget};
+use crate::routes::Router;
+use crate::serve::{ServeError, Timeouts};
+use crate::target;
+use crate::upstream::Upstreams;
+
+/// The proxy as pingora drives it.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    router: Router<Arc<Route>>,
+    /// Requests that found no route.
+    pub(crate) unrouted: RouteSeries,
+    pub(crate) metrics: Metrics,
+    pub(crate) access_log: AccessLog,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) in_flight: InFlight,
+    draining: Arc<AtomicBool>,
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) retries: RetryBudget,
+    made: Instant,
+}
+
+/// Why a wait for a lease ended without one.
+pub(crate) enum NoLease {
+    Refused(Refusal),
+    ClientGone(Box<Error>),
+}
+
+impl Proxy {
+    pub(crate) fn new(
+        config: &Config,
+        pools: &Pools,
+        metrics: Metrics,
+        access_log: AccessLog,
+        timeouts: Timeouts,
+        in_flight: InFlight,
+        draining: Arc<AtomicBool>,
+    ) -> Result<Self, ServeError> {
+        let route = |config: &Arc<weir_config::model::Route>| {
+            let (route, pool) = (config.name.clone(), config.pool.clone());
+            let Some(found) = pools.get(&pool) else { return Err(ServeError::NoPool { route, pool }) };
+            let series = metrics.route(&route, &pool);
+            Ok(Arc::new(Route { config: Arc::clone(config), pool: Arc::clone(found), series }))
+        };
+        let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+        let entries = config.routes.iter().zip(routes);
+        Ok(Self {
+            router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
+            unrouted: metrics.route("", ""),
+            metrics,
+            access_log,
+            timeouts,
+            in_flight,
+            draining,
+            upstreams: Upstreams::new(timeouts),
+            retries: RetryBudget::default(),
+            made: Instant::now(),
+        })
+    }
+
+    pub(crate) fn since_made(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    pub(crate) fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
+        let (authority, target) = authority_and_target(request);
+        if authority.is_none() && request.version != Version::HTTP_10 {
+            return Err(Refusal::BadRequest);
+        }
+        let host = target::host(authority.unwrap_or_default()).map_err(|_| Refusal::BadRequest)?;
+        let path = target::path(target).map_err(|_| Refusal::BadRequest)?;
+        self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
+    }
+
+    /// Waits for a lease. pingora does not look at the client while a hook waits; here that is done, for requests
+    /// without a body (a body on its way is left in the socket, and hides the client's end).
+    pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
+        let lease = route.pool.lease();
+        let leased = if session.as_downstream_mut().is_body_done() {
+            tokio::select! {
+                biased;
+                leased = lease => leased,
+                client = session.as_downstream_mut().read_body_or_idle(true) => {
+                    let gone = || Error::explain(ErrorType::ConnectionClosed, "client gone while waiting");
+                    return Err(NoLease::ClientGone(client.err().unwrap_or_else(gone).into_down()));
+                }
+            }
+        } else {
+            lease.await
+        };
+        leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))
+    }
+
+    /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
+    pub(crate) fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
+        let retry = safe && ctx.tries <= RETRIES_MAX && self.retries.try_retry(self.since_made());
+        if retry {
+            self.metrics.retries.inc();
+        }
+        retry
+    }
+
+    pub(crate) fn close_if_draining(&self, session: &mut Session) {
+        if self.draining.load(Acquire) {
+            session.set_keepalive(None);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Keeps two streams that run against each other from blocking each other.
+//!
+//! pingora reads a response and writes the request's body in one loop, and while it writes it does not read. A VM that
+//! sends the body back (or any answer that grows with it) stops reading when nobody takes its answer, and then each
+//! waits for the other: with a guest's small buffers nearly every large echo ends so. Therefore connections for large
+//! bodies and for tunnels do not go to pingora themselves, but one end of a socket pair does:
+//!
+//! ```text
+//!  pingora --write--> pair --> up   --> TCP --> VM
+//!  pingora <--read--- pair <-- down <-- TCP <-- VM
+//! ```
+//!
+//! Both buffers are limited, with one exception: when `down` is full and pingora does not take from it, pingora may be
+//! in a write, so `up` takes more. When `up` has grown so, [`Pace`] slows the client's body down, so that pingora
+//! reads more than it writes. A VM that answers without end and never reads is cut off at [`UP_MAX`].
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{oneshot, watch};
+
+/// What either buffer normally holds at most, bytes.
+const LIMIT: usize = 256 * 1024;
+/// What `up` never exceeds by more than one read, bytes.
+const UP_MAX: usize = 16 << 20;
+
+/// From how much in `up` on the client is slowed down, bytes.
+const BEHIND: usize = 1 << 20;
+/// How long a piece of the body is held back then. In that time pingora takes what fits into its queue.
+const HOLD: Duration = Duration::from_millis(1);
+
+/// Whether a bridge is behind with the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace(watch::Receiver<bool>);
+
+impl Pace {
+    /// To be awaited before each piece of the body. Never for long: the task that waits is the one that takes the
+    /// response to the client.
+    pub(crate) async fn wait(&mut self) {
+        if *self.0.borrow() {
+            // In time or not, or without a bridge: the piece goes on its way.
+            drop(tokio::time::timeout(HOLD, self.0.wait_for(|behind| !behind)).await);
+        }
+    }
+}
+
+/// pingora's end of a bridge to `tcp`. The bridge ends when one of the two does, or when `closed` resolves.
+pub(super) fn bridge(tcp: TcpStream, closed: oneshot::Receiver<()>) -> io::Result<(UnixStream, Pace)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let (behind, pace) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            result = run(&tcp, &ours, &behind) => if let Err(error) = result {
+                tracing::debug!(%error, "bridge to vm broke");
+            },
+            // Whether by a message or by the sender's end.
+            _ = closed => {}
+        }
+    });
+    Ok((theirs, Pace(pace)))
+}
+
+async fn run(tcp: &TcpStream, pair: &UnixStream, behind: &watch::Sender<bool>) -> io::Result<()> {
+    let (mut up, mut down) = (BytesMut::with_capacity(LIMIT), BytesMut::with_capacity(LIMIT));
+    let mut vm_ended = false;
+    loop {
+        flush(&mut up, |bytes| tcp.try_write(bytes))?;
+        flush(&mut down, |bytes| pair.try_write(bytes))?;
+        if vm_ended && down.is_empty() {
+            return Ok(());
+        }
+        let is_behind = up.len() > BEHIND;
+        behind.send_if_modified(|was| std::mem::replace(was, is_behind) != is_behind);
+        if up.len() > UP_MAX {
+            return Err(io::Error::other("vm answers and does not read"));
+        }
+        // What could not be flushed was not taken.
+        let take_up = up.len() < LIMIT || down.len() >= LIMIT;
+        tokio::select! {
+            ready = pair.readable(), if take_up => {
+                ready?;
+                if fill(&mut up, |buffer| pair.try_read_buf(buffer))? {
+                    return Ok(());
+                }
+            }
+            ready = tcp.readable(), if !vm_ended && down.len() < LIMIT => {
+                ready?;
+                vm_ended = fill(&mut down, |buffer| tcp.try_read_buf(buffer))?;
+            }
+            ready = tcp.writable(), if !up.is_empty() => ready?,
+            ready = pair.writable(), if !down.is_empty() => ready?,
+        }
+    }
+}
+
+/// Writes as much as is taken now.
+fn flush(buffer: &mut BytesMut, mut try_write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match try_write(buffer) {
+            Ok(written) => buffer.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads once; whether the stream has ended.
+fn fill(
+    buffer: &mut BytesMut,
+    try_read: impl FnOnce(&mut BytesMut) -> io::Result<usize>,
+) -> io::Result<bool> {
+    buffer.reserve(64 * 1024);
+    match try_read(buffer) {
+        Ok(read) => Ok(read == 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn bridged() -> (UnixStream, TcpStream, oneshot::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (vm, _) = listener.accept().await.unwrap();
+        let (close, closed) = oneshot::channel();
+        (bridge(tcp, closed).unwrap().0, vm, close)
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_does_not_read_meanwhile_gets_through_to_an_echo() {
+        const SIZE: usize = 12 << 20;
+        let (mut pingora, mut vm, _close) = bridged().await;
+        let echo = tokio::spawn(async move {
+            let (mut from, mut to) = vm.split();
+            tokio::io::copy(&mut from, &mut to).await
+        });
+        pingora.write_all(&vec![7; SIZE]).await.unwrap();
+        let mut back = vec![0; SIZE];
+        pingora.read_exact(&mut back).await.unwrap();
+        assert!(back.iter().all(|byte| *byte == 7));
+        drop(pingora);
+        assert_eq!(echo.await.unwrap().unwrap(), SIZE as u64);
+    }
+
+    #[tokio::test]
+    async fn a_vm_that_answers_and_never_reads_is_cut_off() {
+        let (mut pingora, mut vm, _close) = bridged().await;
+        let flood = tokio::spawn(async move { while vm.write_all(&[0; 65536]).await.is_ok() {} });
+        let mut written = 0;
+        while let Ok(wrote) = pingora.write(&[0; 65536]).await {
+            written += wrote;
+        }
+        assert!(written < 2 * UP_MAX, "{written}");
+        flood.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_the_vm_said_last_arrives_before_its_end() {
+        let (mut pingora, mut vm, _close) = bridged().await;
+        vm.write_all(b"bye").await.unwrap();
+        drop(vm);
+        let mut last = String::new();
+        pingora.read_to_string(&mut last).await.unwrap();
+        assert_eq!(last, "bye");
+    }
+
+    #[tokio::test]
+    async fn closing_ends_a_bridge_that_is_stuck() {
+        let (mut pingora, mut vm, close) = bridged().await;
+        let writing = tokio::spawn(async move { while pingora.write_all(&[0; 65536]).await.is_ok() {} });
+        drop(close);
+        writing.await.unwrap();
+        let mut rest = Vec::new();
+        // The end may be a reset, since what was under way is lost.
+        drop(vm.read_to_end(&mut rest).await);
+    }
+}
