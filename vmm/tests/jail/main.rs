@@ -34,7 +34,8 @@ fn main() -> ExitCode {
             let run = move || {
                 std::panic::catch_unwind(|| (test.run)(privilege)).map_err(|_| Failed::without_message())
             };
-            Trial::test(name, run).with_ignored_flag(!privilege.available())
+            let possible = privilege.available() && (!test.looks_inside || Privilege::Root.available());
+            Trial::test(name, run).with_ignored_flag(!possible)
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
@@ -45,14 +46,20 @@ fn main() -> ExitCode {
 struct Test {
     name: &'static str,
     run: fn(Privilege),
+    /// Reads /proc of a launcher, which is not dumpable: only root may.
+    looks_inside: bool,
 }
 
-/// Names the functions.
+/// Names the functions; behind the semicolon those that look inside.
 #[macro_export]
 macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ident),* $(,)? $(; $($inside:ident),* $(,)?)?) => {
         pub(crate) fn tests() -> Vec<$crate::Test> {
-            vec![$($crate::Test { name: concat!(module_path!(), "::", stringify!($name)), run: $name }),*]
+            let test = |name, run, looks_inside| $crate::Test { name, run, looks_inside };
+            vec![
+                $(test(concat!(module_path!(), "::", stringify!($name)), $name as fn(_), false),)*
+                $($(test(concat!(module_path!(), "::", stringify!($inside)), $inside as fn(_), true)),*)?
+            ]
         }
     };
 }
