@@ -45,6 +45,7 @@ test-guest: deps
 
 test-svm: deps-test ## the VMM's KVM tests once more, on emulated SVM and Debian's kernel
 	scripts/test-svm.sh
+	WEIR_SVM_NPT=0 scripts/test-svm.sh
 
 bench: ## the measures of docs/BENCHMARKS.md
 	@scripts/deps.sh bench
