@@ -259,15 +259,15 @@ pub fn launcher_and_vms(weir: u32) -> (u32, Vec<u32>) {
 /// Prints minimum, median, p90, p99 and maximum of a measurement.
 pub fn print_percentiles(what: &str, unit: &str, values: &mut [f64]) {
     values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    let at = |percent: usize| values[(values.len() - 1) * percent / 100];
     println!(
         "{what}: n={} min={:.2} p50={:.2} p90={:.2} p99={:.2} max={:.2} {unit}",
         values.len(),
-        at(0.0),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
+        at(0),
+        at(50),
+        at(90),
+        at(99),
+        at(100)
     );
 }
 
