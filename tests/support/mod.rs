@@ -38,7 +38,7 @@ pub struct Weir {
     pub admin: SocketAddr,
     log: Receiver<Value>,
     access: Option<BufReader<ChildStdout>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Weir {
@@ -60,6 +60,7 @@ impl Weir {
             .args(&words[1..])
             .args(["serve", "--log-format", "json", "-c"])
             .arg(&path)
+            .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -68,7 +69,7 @@ impl Weir {
         let log = follow(child.stderr.take().expect("stderr is piped"));
         let access = child.stdout.take().map(BufReader::new);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut weir = Self { child, http: unknown, admin: unknown, log, access, _directory: directory };
+        let mut weir = Self { child, http: unknown, admin: unknown, log, access, directory };
         weir.http = weir.bound("listener[0].address");
         weir.admin = weir.bound("admin.address");
         weir
@@ -79,6 +80,12 @@ impl Weir {
             line["fields"]["message"] == "listening" && line["fields"]["key"] == key
         });
         line["fields"]["address"].as_str().expect("an address").parse().expect("a socket address")
+    }
+
+    /// Names of the files in the directory where weir runs.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path()).expect("list weir's directory").flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
     /// weir's process id.
