@@ -14,6 +14,7 @@ mod access_log;
 pub mod admin;
 mod answer;
 mod context;
+mod downstream;
 mod headers;
 mod in_flight;
 mod listeners;

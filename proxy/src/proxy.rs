@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
-use http::Version;
+use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -15,7 +15,8 @@ use crate::access_log::AccessLog;
 use crate::answer::Refusal;
 use crate::context::{Context, Route};
 use crate::in_flight::InFlight;
-use crate::metrics::{Metrics, RouteSeries};
+use crate::metrics::Metrics;
+use crate::record::Unrouted;
 use crate::request::authority_and_target;
 use crate::retry::{RETRIES_MAX, RetryBudget};
 use crate::routes::Router;
@@ -27,10 +28,9 @@ use crate::upstream::Upstreams;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     router: Router<Arc<Route>>,
-    /// Requests that found no route.
-    pub(crate) unrouted: RouteSeries,
+    /// Requests that found no route; and the access log of all.
+    pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
-    pub(crate) access_log: AccessLog,
     pub(crate) timeouts: Timeouts,
     pub(crate) in_flight: InFlight,
     draining: Arc<AtomicBool>,
@@ -65,9 +65,8 @@ impl Proxy {
         let entries = config.routes.iter().zip(routes);
         Ok(Self {
             router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
-            unrouted: metrics.route("", ""),
+            unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
             metrics,
-            access_log,
             timeouts,
             in_flight,
             draining,
@@ -82,6 +81,10 @@ impl Proxy {
     }
 
     pub(crate) fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
+        // A tunnel to somewhere is not what weir is for, and changes what the body is.
+        if request.method == Method::CONNECT {
+            return Err(Refusal::BadRequest);
+        }
         let (authority, target) = authority_and_target(request);
         if authority.is_none() && request.version != Version::HTTP_10 {
             return Err(Refusal::BadRequest);

@@ -1,6 +1,7 @@
 //! The request's way through pingora's hooks.
 //!
 //! ```text
+//!  (before)               what pingora refuses, see `downstream`       400
 //!  early_request_filter   connection settings
 //!  request_filter         host, path -> route                          400, 404
 //!  proxy_upstream_filter  the pool's lease; waits                      503
@@ -26,11 +27,11 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::answer::Refusal;
 use crate::context::{Context, End};
-use crate::headers;
 use crate::proxy::{NoLease, Proxy};
 use crate::request::{status_sent, to_origin_form, traffic};
 use crate::trace::TRACEPARENT;
 use crate::upstream::Traffic;
+use crate::{downstream, headers};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -45,6 +46,7 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
+        downstream::hooks_begin(session);
         let session = session.as_downstream_mut();
         // What the client wants (HTTP/1.0, `Connection: close`) is in there already; only the time limit is missing.
         if session.get_keepalive().is_some() {
@@ -258,6 +260,7 @@ impl ProxyHttp for Proxy {
         // First of all: others may wait for the place.
         ctx.lease = None;
         self.record(session, ctx);
+        downstream::hooks_end(session);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
