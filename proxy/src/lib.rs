@@ -15,6 +15,7 @@ pub mod admin;
 mod answer;
 mod context;
 mod downstream;
+mod hangup;
 mod headers;
 mod in_flight;
 mod listeners;

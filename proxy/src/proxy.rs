@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Version};
 use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use weir_config::model::Config;
@@ -14,6 +15,7 @@ use weir_pool::{Lease, Pools};
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
 use crate::context::{Context, Route};
+use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
@@ -94,21 +96,13 @@ impl Proxy {
         self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
     }
 
-    /// Waits for a lease. pingora does not look at the client while a hook waits; here that is done, for requests
-    /// without a body (a body on its way is left in the socket, and hides the client's end).
+    /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
     pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
-        let lease = route.pool.lease();
-        let leased = if session.as_downstream_mut().is_body_done() {
-            tokio::select! {
-                biased;
-                leased = lease => leased,
-                client = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = || Error::explain(ErrorType::ConnectionClosed, "client gone while waiting");
-                    return Err(NoLease::ClientGone(client.err().unwrap_or_else(gone).into_down()));
-                }
-            }
-        } else {
-            lease.await
+        let session = session.as_downstream_mut();
+        let leased = tokio::select! {
+            biased;
+            leased = route.pool.lease() => leased,
+            gone = gone(session) => return Err(NoLease::ClientGone(gone.into_down())),
         };
         leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))
     }
@@ -127,4 +121,15 @@ impl Proxy {
             session.set_keepalive(None);
         }
     }
+}
+
+/// Resolves when the client has gone away.
+async fn gone(session: &mut ServerSession) -> Box<Error> {
+    let idle = if session.is_body_done() {
+        session.read_body_or_idle(true).await.err()
+    } else {
+        hangup(session).await;
+        None
+    };
+    idle.unwrap_or_else(|| Error::explain(ErrorType::ConnectionClosed, "client gone while waiting"))
 }
