@@ -8,7 +8,7 @@
 //!  upstream_peer          the lease's VM; on a retry another lease     503
 //!  upstream_request_filter, upstream_response_filter, response_filter  headers
 //!  fail_to_connect, error_while_proxy                                  retry?
-//!  fail_to_proxy                                                       502, 504
+//!  fail_to_proxy                                                       500, 502, 504
 //!  logging                lease given back, metrics, access log
 //! ```
 
@@ -191,7 +191,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Anything else (no descriptors left, say) is weir's own trouble, or means that the VM is gone already.
+        // Anything else means that the VM is gone already, or is weir's own trouble, which another VM does not end.
+        let own_trouble = *error.etype() == ErrorType::InternalError;
         let vms_fault = matches!(
             error.etype(),
             ErrorType::ConnectRefused | ErrorType::ConnectTimedout | ErrorType::ConnectNoRoute
@@ -200,7 +201,7 @@ impl ProxyHttp for Proxy {
             lease.suspect();
         }
         // Nothing of the request has been sent, whatever its method.
-        error.set_retry(self.decide_retry(ctx, true));
+        error.set_retry(self.decide_retry(ctx, !own_trouble));
         error
     }
 
@@ -274,6 +275,7 @@ impl ProxyHttp for Proxy {
 
 fn refusal_for(error: &Error) -> Refusal {
     match (error.esource(), error.etype()) {
+        (_, ErrorType::InternalError) => Refusal::Internal,
         (ErrorSource::Upstream, ErrorType::ReadTimedout) => Refusal::UpstreamTimeout,
         (ErrorSource::Upstream, _) => Refusal::VmFailed,
         (ErrorSource::Downstream, _) => Refusal::BadRequest,
