@@ -7,7 +7,7 @@ ifeq ($(WEIR_SKIP_KVM),1)
 NEXTEST_FILTER := -E 'not binary(/^kvm_/)'
 endif
 
-.PHONY: help deps deps-test demo build test lint test-unit test-guest test-svm bench fuzz clean
+.PHONY: help deps deps-test demo build test lint test-unit test-guest test-svm bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

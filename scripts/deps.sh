@@ -5,16 +5,16 @@ set -euo pipefail
 
 case "${1:-build}" in
   build) wanted=(cmake make gcc g++) commands=(cmake make gcc g++) ;;
-  test)  wanted=(cmake make gcc g++ curl qemu-system-x86 busybox-static cpio python3 libc6-dev binutils)
-         commands=(cmake make gcc g++ curl qemu-system-x86_64 busybox cpio python3 strip) ;;
-  bench) wanted=(cmake make gcc g++ curl wrk) commands=(cmake make gcc g++ curl wrk) ;;
+  test)  wanted=(cmake make gcc g++ curl procps util-linux qemu-system-x86 busybox-static cpio python3 libc6-dev binutils)
+         commands=(cmake make gcc g++ curl kill unshare qemu-system-x86_64 busybox cpio python3 strip) ;;
+  bench) wanted=(cmake make gcc g++ wrk) commands=(cmake make gcc g++ wrk) ;;
   *) echo "usage: $0 build|test|bench" >&2; exit 2 ;;
 esac
 
 command -v cargo >/dev/null || { echo "Rust is missing: install a stable toolchain with rustup first" >&2; exit 1; }
 
 missing=0
-for command in "${commands[@]}"; do command -v "$command" >/dev/null || missing=1; done
+for command in "${commands[@]}"; do type -P "$command" >/dev/null || missing=1; done
 # test-svm unpacks the kernel package, so apt's lists must know it.
 if [ "${1:-build}" = test ] && ! apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; then missing=1; fi
 [ "$missing" = 1 ] || exit 0

@@ -1,6 +1,7 @@
 //! `weir run`: one VM in the foreground, its log on stdout.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use weir_config::{Kind, Pool, Queue, Scale};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
-use weir_pool::{Launcher, StartOrder, VmLauncher};
+use weir_pool::{Launcher, StartOrder, VmLauncher, VmProcess, printable};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::cli::{Failure, LogFormat, RunOptions};
@@ -40,7 +41,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         .context("start the runtime")?;
     match runtime.block_on(foreground(options, image, &namespace))? {
         ExitReason::Stopped | ExitReason::Exited(0) => Ok(()),
-        reason => Err(anyhow::anyhow!("{}: {reason}", options.image).into()),
+        reason => Err(anyhow::anyhow!("{}: {}", options.image, printable(&reason.to_string())).into()),
     }
 }
 
@@ -58,17 +59,23 @@ async fn foreground(
     let images = BTreeMap::from([(pool.name.clone(), image)]);
     let launcher = VmLauncher::new(spawn_launcher, taps, MTU, images).context("start the launcher")?;
     let mut vm = launcher.start(StartOrder { id: VmId(1), pool }).await.context("start the VM")?;
+    let mut asked = false;
     loop {
         tokio::select! {
             event = vm.next_event() => match event {
-                VmEvent::Log(line) => println!("{line}"),
-                VmEvent::Ready => eprintln!("weir: ready at {} inside weir's own network", vm.address()),
+                VmEvent::Log(line) => writeln!(std::io::stdout(), "{}", printable(&line)).context("write to stdout")?,
+                VmEvent::Ready => tracing::info!(address = %vm.address(), "ready"),
                 VmEvent::Exit(reason) => return Ok(reason),
             },
-            _ = interrupt.recv() => vm.stop(),
-            _ = terminate.recv() => vm.stop(),
+            _ = interrupt.recv() => end(&*vm, &mut asked),
+            _ = terminate.recv() => end(&*vm, &mut asked),
         }
     }
+}
+
+/// Asks the VM to end; the second time it is not asked.
+fn end(vm: &dyn VmProcess, asked: &mut bool) {
+    if std::mem::replace(asked, true) { vm.kill() } else { vm.stop() }
 }
 
 /// A pool of just this VM. Nothing scales it; the limits only have to be something.

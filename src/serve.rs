@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
 use weir_pool::{PoolMetrics, Pools, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
-use weir_proxy::{AccessLog, Listeners, Metrics, Server, Timeouts};
+use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 
 use crate::cli::{Failure, ServeOptions};
 use crate::{check, images, logging};
@@ -29,6 +30,9 @@ pub(crate) const MTU: u16 = 1500;
 
 /// How long VMs may take to end once all requests have.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the access log's last lines may take to be written.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, then drains.
 ///
@@ -42,8 +46,10 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     logging::start(options.log_format);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(run(Arc::new(config), listeners, &namespace))?;
-    Ok(())
+    let outcome = runtime.block_on(run(Arc::new(config), listeners, &namespace));
+    // A thread that cannot write its last line must not keep weir alive.
+    runtime.shutdown_background();
+    Ok(outcome?)
 }
 
 async fn run(
@@ -51,8 +57,7 @@ async fn run(
     mut listeners: Listeners,
     namespace: &PrivateNamespace,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+    let mut signals = Signals::new()?;
     let registry = Registry::new();
     let pools = start_pools(&config, namespace, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
@@ -74,20 +79,64 @@ async fn run(
             ended.context("serve")?.context("serve")?;
             anyhow::bail!("serving ended by itself");
         }
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        signal = signals.next() => signal,
     };
-    tracing::info!(signal, "draining");
+    tracing::info!(signal, "draining; a second signal ends at once");
     readiness.send_replace(Readiness::Draining);
     shutdown.send_replace(true);
-    let drained = serving.await.context("drain")?.context("drain")?;
-    pools.drain(STOP_TIMEOUT).await;
+    tokio::select! {
+        drained = drain(serving, &pools, writer) => drained?,
+        signal = signals.next() => tracing::warn!(signal, "not waiting any longer"),
+    }
     if let Some(admin) = admin {
         admin.abort();
     }
-    drop(writer);
-    tracing::info!(unfinished = drained.unfinished, "stopped");
+    tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets requests end, then VMs, then the access log.
+async fn drain(
+    serving: JoinHandle<Result<Drained, ServeError>>,
+    pools: &Pools,
+    writer: AccessLogWriter,
+) -> anyhow::Result<()> {
+    let drained = serving.await.context("drain")?.context("drain")?;
+    if drained.unfinished > 0 {
+        tracing::warn!(requests = drained.unfinished, "cut off at the drain deadline");
+    }
+    pools.drain(STOP_TIMEOUT).await;
+    let written = tokio::task::spawn_blocking(|| writer.join());
+    match tokio::time::timeout(LOG_TIMEOUT, written).await {
+        Ok(written) => written.context("write the access log")?.context("write the access log"),
+        // Whoever reads stdout is too slow, or a request that was cut off still holds the log.
+        Err(_) => {
+            tracing::warn!("the access log's last lines are lost");
+            Ok(())
+        }
+    }
+}
+
+/// The signals that end weir.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// The next one's name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.

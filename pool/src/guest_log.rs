@@ -54,7 +54,8 @@ impl Drop for GuestLog {
     }
 }
 
-fn printable(text: &str) -> String {
+/// `text`, which a guest wrote, as one line that is safe on a terminal.
+pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.trim_end().chars() {
         match c {

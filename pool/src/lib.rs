@@ -36,6 +36,7 @@ mod shared;
 mod vm;
 
 pub use decide::decide;
+pub use guest_log::printable;
 pub use launch::VmLauncher;
 pub use launcher::{Launcher, StartError, StartOrder, VmProcess};
 pub use lease::{Lease, LeaseError, Start};

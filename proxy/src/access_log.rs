@@ -30,10 +30,10 @@ pub(crate) struct Record<'a> {
     /// When the request's header was read, seconds since 1970, to the millisecond.
     pub(crate) ts: f64,
     pub(crate) client: Option<std::net::IpAddr>,
-    pub(crate) method: &'a str,
-    pub(crate) host: &'a str,
+    pub(crate) method: Option<&'a str>,
+    pub(crate) host: Option<&'a str>,
     /// Path and query as the client sent them.
-    pub(crate) path: &'a str,
+    pub(crate) path: Option<&'a str>,
     /// What the client got; 499: it went away before.
     pub(crate) status: u16,
     pub(crate) route: Option<&'a str>,
@@ -154,9 +154,9 @@ pub(crate) mod tests {
         Record {
             ts: 0.5,
             client: None,
-            method: "GET",
-            host: "h",
-            path,
+            method: Some("GET"),
+            host: Some("h"),
+            path: Some(path),
             status: 200,
             route: None,
             pool: None,

@@ -14,6 +14,9 @@ mod access_log;
 pub mod admin;
 mod answer;
 mod context;
+mod descriptors;
+mod downstream;
+mod hangup;
 mod headers;
 mod in_flight;
 mod listeners;
@@ -33,6 +36,7 @@ mod upstream;
 mod testing;
 
 pub use access_log::{AccessLog, AccessLogWriter};
+pub use descriptors::raise_descriptor_limit;
 pub use listeners::{BindError, Listeners, bind};
 pub use metrics::Metrics;
 pub use routes::Router;

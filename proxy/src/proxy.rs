@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
-use http::Version;
+use http::{Method, Version};
 use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use weir_config::model::Config;
@@ -14,8 +15,10 @@ use weir_pool::{Lease, Pools};
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
 use crate::context::{Context, Route};
+use crate::hangup::hangup;
 use crate::in_flight::InFlight;
-use crate::metrics::{Metrics, RouteSeries};
+use crate::metrics::Metrics;
+use crate::record::Unrouted;
 use crate::request::authority_and_target;
 use crate::retry::{RETRIES_MAX, RetryBudget};
 use crate::routes::Router;
@@ -27,10 +30,9 @@ use crate::upstream::Upstreams;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     router: Router<Arc<Route>>,
-    /// Requests that found no route.
-    pub(crate) unrouted: RouteSeries,
+    /// Requests that found no route; and the access log of all.
+    pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
-    pub(crate) access_log: AccessLog,
     pub(crate) timeouts: Timeouts,
     pub(crate) in_flight: InFlight,
     draining: Arc<AtomicBool>,
@@ -65,9 +67,8 @@ impl Proxy {
         let entries = config.routes.iter().zip(routes);
         Ok(Self {
             router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
-            unrouted: metrics.route("", ""),
+            unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
             metrics,
-            access_log,
             timeouts,
             in_flight,
             draining,
@@ -82,6 +83,10 @@ impl Proxy {
     }
 
     pub(crate) fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
+        // A tunnel to somewhere is not what weir is for, and changes what the body is.
+        if request.method == Method::CONNECT {
+            return Err(Refusal::BadRequest);
+        }
         let (authority, target) = authority_and_target(request);
         if authority.is_none() && request.version != Version::HTTP_10 {
             return Err(Refusal::BadRequest);
@@ -91,21 +96,13 @@ impl Proxy {
         self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
     }
 
-    /// Waits for a lease. pingora does not look at the client while a hook waits; here that is done, for requests
-    /// without a body (a body on its way is left in the socket, and hides the client's end).
+    /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
     pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
-        let lease = route.pool.lease();
-        let leased = if session.as_downstream_mut().is_body_done() {
-            tokio::select! {
-                biased;
-                leased = lease => leased,
-                client = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = || Error::explain(ErrorType::ConnectionClosed, "client gone while waiting");
-                    return Err(NoLease::ClientGone(client.err().unwrap_or_else(gone).into_down()));
-                }
-            }
-        } else {
-            lease.await
+        let session = session.as_downstream_mut();
+        let leased = tokio::select! {
+            biased;
+            leased = route.pool.lease() => leased,
+            gone = gone(session) => return Err(NoLease::ClientGone(gone.into_down())),
         };
         leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))
     }
@@ -124,4 +121,15 @@ impl Proxy {
             session.set_keepalive(None);
         }
     }
+}
+
+/// Resolves when the client has gone away.
+async fn gone(session: &mut ServerSession) -> Box<Error> {
+    let idle = if session.is_body_done() {
+        session.read_body_or_idle(true).await.err()
+    } else {
+        hangup(session).await;
+        None
+    };
+    idle.unwrap_or_else(|| Error::explain(ErrorType::ConnectionClosed, "client gone while waiting"))
 }

@@ -1,23 +1,58 @@
 //! What remains of a request: one count, one duration, one line.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pingora::proxy::Session;
 use weir_pool::Start;
 
-use crate::access_log::Record;
+use crate::access_log::{AccessLog, Record};
+use crate::answer::Refusal;
 use crate::context::{Context, Route};
-use crate::metrics::CLIENT_GONE;
+use crate::metrics::{CLIENT_GONE, RouteSeries};
 use crate::proxy::Proxy;
 use crate::request::{authority_and_target, status_sent};
+
+/// Where requests that found no route are counted and written down.
+#[derive(Debug)]
+pub(crate) struct Unrouted {
+    pub(crate) series: RouteSeries,
+    pub(crate) access_log: AccessLog,
+}
+
+impl Unrouted {
+    /// A request of `client` was refused before its header could be read.
+    pub(crate) fn refused_unread(&self, refusal: Refusal, client: Option<IpAddr>) {
+        self.series.ended(refusal.status().as_u16(), Duration::ZERO);
+        self.access_log.write(&Record {
+            ts: timestamp(SystemTime::now()),
+            client,
+            method: None,
+            host: None,
+            path: None,
+            status: refusal.status().as_u16(),
+            route: None,
+            pool: None,
+            vm: None,
+            start: None,
+            queue_ms: None,
+            ttfb_ms: None,
+            duration_ms: 0.0,
+            bytes_in: 0,
+            bytes_out: 0,
+            trace_id: None,
+            error: Some(refusal.word()),
+        });
+    }
+}
 
 impl Proxy {
     /// Counts and writes down a request that has ended.
     pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
         let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
-        ctx.route.as_ref().map_or(&self.unrouted, |route| &route.series).ended(status, took);
-        if self.access_log.is_enabled() {
+        ctx.route.as_ref().map_or(&self.unrouted.series, |route| &route.series).ended(status, took);
+        if self.unrouted.access_log.is_enabled() {
             self.write_line(session, ctx, status, took);
         }
     }
@@ -26,13 +61,12 @@ impl Proxy {
         let request = session.req_header();
         let (authority, _) = authority_and_target(request);
         let route: Option<&Route> = ctx.route.as_deref();
-        let since_1970 = ctx.began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.access_log.write(&Record {
-            ts: milliseconds(since_1970).round() / 1e3,
+        self.unrouted.access_log.write(&Record {
+            ts: timestamp(ctx.began_at),
             client: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
-            method: request.method.as_str(),
-            host: &String::from_utf8_lossy(authority.unwrap_or_default()),
-            path: &String::from_utf8_lossy(request.raw_path()),
+            method: Some(request.method.as_str()),
+            host: Some(&String::from_utf8_lossy(authority.unwrap_or_default())),
+            path: Some(&String::from_utf8_lossy(request.raw_path())),
             status,
             route: route.map(|route| route.config.name.as_str()),
             pool: route.map(|route| route.config.pool.as_str()),
@@ -50,6 +84,11 @@ impl Proxy {
             error: ctx.error(),
         });
     }
+}
+
+/// Seconds since 1970, to the millisecond.
+fn timestamp(at: SystemTime) -> f64 {
+    milliseconds(at.duration_since(UNIX_EPOCH).unwrap_or_default()).round() / 1e3
 }
 
 /// To the microsecond.

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pingora::apps::HttpServerOptions;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::l4::ext::TcpKeepalive;
-use pingora::proxy::{HttpProxy, http_proxy_service_with_name};
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
@@ -25,6 +26,7 @@ use weir_config::model::Config;
 use weir_pool::Pools;
 
 use crate::access_log::AccessLog;
+use crate::downstream::Downstream;
 use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
@@ -138,7 +140,7 @@ pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Resul
     Ok(Drained { unfinished: in_flight.count() })
 }
 
-fn service(proxy: Proxy, listeners: Listeners) -> (Service<HttpProxy<Proxy>>, ListenFds) {
+fn service(proxy: Proxy, listeners: Listeners) -> (Service<Downstream>, ListenFds) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -147,7 +149,13 @@ fn service(proxy: Proxy, listeners: Listeners) -> (Service<HttpProxy<Proxy>>, Li
         upstream_keepalive_pool_size: IDLE_UPSTREAMS.div_ceil(threads),
         ..ServerConf::default()
     };
-    let mut service = http_proxy_service_with_name(&Arc::new(conf), proxy, "weir");
+    let unrouted = Arc::clone(&proxy.unrouted);
+    let mut proxy = http_proxy(&Arc::new(conf), proxy);
+    // Not to allow it, but to refuse it in the hooks.
+    let mut options = HttpServerOptions::default();
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
+    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted));
     let mut fds = Fds::new();
     for (index, socket) in listeners.http.into_iter().enumerate() {
         // pingora finds the socket by this name, and takes it over.

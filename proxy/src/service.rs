@@ -1,13 +1,14 @@
 //! The request's way through pingora's hooks.
 //!
 //! ```text
+//!  (before)               what pingora refuses, see `downstream`       400
 //!  early_request_filter   connection settings
 //!  request_filter         host, path -> route                          400, 404
 //!  proxy_upstream_filter  the pool's lease; waits                      503
 //!  upstream_peer          the lease's VM; on a retry another lease     503
 //!  upstream_request_filter, upstream_response_filter, response_filter  headers
 //!  fail_to_connect, error_while_proxy                                  retry?
-//!  fail_to_proxy                                                       502, 504
+//!  fail_to_proxy                                                       500, 502, 504
 //!  logging                lease given back, metrics, access log
 //! ```
 
@@ -26,11 +27,11 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::answer::Refusal;
 use crate::context::{Context, End};
-use crate::headers;
 use crate::proxy::{NoLease, Proxy};
 use crate::request::{status_sent, to_origin_form, traffic};
 use crate::trace::TRACEPARENT;
 use crate::upstream::Traffic;
+use crate::{downstream, headers};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -45,6 +46,7 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
+        downstream::hooks_begin(session);
         let session = session.as_downstream_mut();
         // What the client wants (HTTP/1.0, `Connection: close`) is in there already; only the time limit is missing.
         if session.get_keepalive().is_some() {
@@ -189,7 +191,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Anything else (no descriptors left, say) is weir's own trouble, or means that the VM is gone already.
+        // Anything else means that the VM is gone already, or is weir's own trouble, which another VM does not end.
+        let own_trouble = *error.etype() == ErrorType::InternalError;
         let vms_fault = matches!(
             error.etype(),
             ErrorType::ConnectRefused | ErrorType::ConnectTimedout | ErrorType::ConnectNoRoute
@@ -198,7 +201,7 @@ impl ProxyHttp for Proxy {
             lease.suspect();
         }
         // Nothing of the request has been sent, whatever its method.
-        error.set_retry(self.decide_retry(ctx, true));
+        error.set_retry(self.decide_retry(ctx, !own_trouble));
         error
     }
 
@@ -258,6 +261,7 @@ impl ProxyHttp for Proxy {
         // First of all: others may wait for the place.
         ctx.lease = None;
         self.record(session, ctx);
+        downstream::hooks_end(session);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
@@ -271,6 +275,7 @@ impl ProxyHttp for Proxy {
 
 fn refusal_for(error: &Error) -> Refusal {
     match (error.esource(), error.etype()) {
+        (_, ErrorType::InternalError) => Refusal::Internal,
         (ErrorSource::Upstream, ErrorType::ReadTimedout) => Refusal::UpstreamTimeout,
         (ErrorSource::Upstream, _) => Refusal::VmFailed,
         (ErrorSource::Downstream, _) => Refusal::BadRequest,

@@ -249,7 +249,9 @@ fn connect_error(address: SocketAddr, error: io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => ErrorType::ConnectRefused,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-        _ => ErrorType::ConnectError,
+        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        // The kernel gave no socket: no descriptors, no memory, no port. Not the VM's doing.
+        _ => ErrorType::InternalError,
     };
     Error::because(kind, format!("connect {address}"), error)
 }

@@ -59,4 +59,5 @@ fn sigkill_of_weir_leaves_no_process_and_no_tap() {
     weir.wait();
     all_gone(&processes);
     assert!(interfaces().is_subset(&before), "no TAP appears in the host's namespace");
+    assert_eq!(weir.files(), ["weir.toml"], "no file is left where weir ran");
 }

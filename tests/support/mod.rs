@@ -38,7 +38,7 @@ pub struct Weir {
     pub admin: SocketAddr,
     log: Receiver<Value>,
     access: Option<BufReader<ChildStdout>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Weir {
@@ -60,6 +60,7 @@ impl Weir {
             .args(&words[1..])
             .args(["serve", "--log-format", "json", "-c"])
             .arg(&path)
+            .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -68,7 +69,7 @@ impl Weir {
         let log = follow(child.stderr.take().expect("stderr is piped"));
         let access = child.stdout.take().map(BufReader::new);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut weir = Self { child, http: unknown, admin: unknown, log, access, _directory: directory };
+        let mut weir = Self { child, http: unknown, admin: unknown, log, access, directory };
         weir.http = weir.bound("listener[0].address");
         weir.admin = weir.bound("admin.address");
         weir
@@ -79,6 +80,12 @@ impl Weir {
             line["fields"]["message"] == "listening" && line["fields"]["key"] == key
         });
         line["fields"]["address"].as_str().expect("an address").parse().expect("a socket address")
+    }
+
+    /// Names of the files in the directory where weir runs.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path()).expect("list weir's directory").flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
     /// weir's process id.
@@ -259,15 +266,15 @@ pub fn launcher_and_vms(weir: u32) -> (u32, Vec<u32>) {
 /// Prints minimum, median, p90, p99 and maximum of a measurement.
 pub fn print_percentiles(what: &str, unit: &str, values: &mut [f64]) {
     values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    let at = |percent: usize| values[(values.len() - 1) * percent / 100];
     println!(
         "{what}: n={} min={:.2} p50={:.2} p90={:.2} p99={:.2} max={:.2} {unit}",
         values.len(),
-        at(0.0),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
+        at(0),
+        at(50),
+        at(90),
+        at(99),
+        at(100)
     );
 }
 

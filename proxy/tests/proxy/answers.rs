@@ -40,30 +40,57 @@ async fn host_and_path_choose_the_pool() {
 async fn requests_without_sense_are_refused() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
-    for request in [
+    let requests = [
         "GET /a/../b HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET /a/%2e%2E%2fb HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
-    ] {
+        "CONNECT b.example:443 HTTP/1.1\r\nhost: b.example:443\r\n\r\n",
+        "CONNECT / HTTP/1.1\r\nhost: a\r\n\r\n",
+        // These pingora refuses before any hook.
+        "GET http://a.example/ HTTP/1.1\r\nhost: b.example\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n",
+        "\x16\x03\x01 no http at all\r\n\r\n",
+    ];
+    for request in requests {
         let response = ask(site.address, request).await;
         assert_eq!(
             (response.status(), response.header("weir-error")),
             (400, Some("bad_request")),
             "{request}"
         );
-    }
-    // These pingora refuses before weir sees them.
-    for request in [
-        "GET http://a.example/ HTTP/1.1\r\nhost: b.example\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n",
-    ] {
-        assert_eq!(ask(site.address, request).await.status(), 400, "{request}");
+        assert_eq!(response.header("server"), None, "{request}");
     }
     assert_eq!(backend.connections(), 0);
+    let series = r#"weir_http_requests_total{code="400",pool="",route=""}"#;
+    until(|| site.metric(series) == Some(requests.len() as f64)).await;
+    let (_, log) = site.end().await;
+    assert_eq!(log.len(), requests.len());
+    assert!(
+        log.iter().all(|line| line["error"] == "bad_request" && line["client"] == "127.0.0.1"),
+        "{log:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_s_own_400_is_its_own_and_nonsense_on_a_kept_connection_is_refused() {
+    let backend = Backend::start(|mut connection| async move {
+        while connection.request().await.is_some() {
+            connection.send("HTTP/1.1 400 Bad Request\r\nserver: vm\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!((response.header("weir-error"), response.header("server")), (None, Some("vm")));
+    client.send("nonsense\r\n\r\n").await;
+    assert_eq!(client.response().await.header("weir-error"), Some("bad_request"));
+    assert!(client.is_at_end().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,35 @@ async fn a_client_s_end_ends_its_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_s_end_ends_its_wait_though_its_body_is_unread() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), silent(backend.address)).await;
+    for sent in [0, 10, 50_000, 100_000] {
+        let mut client = Client::connect(site.address).await;
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n").await;
+        client.send(&"x".repeat(sent)).await;
+        until(|| site.pool().queued() == 1).await;
+        drop(client);
+        until(|| site.pool().queued() == 0).await;
+    }
+    let (_, log) = site.end().await;
+    assert!(log.iter().all(|line| line["error"] == "client_gone"), "{log:#?}");
+    assert_eq!((log.len(), backend.connections()), (4, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_in_the_wait_is_whole() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), silent(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello").await;
+    until(|| site.pool().queued() == 1).await;
+    client.send("world").await;
+    site.launcher.say(site.first_vm().await, VmEvent::Ready);
+    assert!(client.response().await.text().ends_with("\r\n\r\nhelloworld"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_answers_at_once_and_the_connection_stays() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config_with(|pool| pool.queue.max_pending = 1), silent(backend.address)).await;
