@@ -1,12 +1,20 @@
 //! A route's path in normal form, so that two ways to write one path are seen to be the same.
+//!
+//! Requests are compared with routes after one decoding of their paths (by the proxy), so the normal form is such that
+//! two routes that the same request would match have one: what may stand for itself does, and an encoded character that
+//! a request's path can never have is refused.
 
 /// Characters besides letters and digits that stand for themselves wherever they are (RFC 3986, unreserved).
 const UNRESERVED: &[u8] = b"-._~";
 /// Characters that may be in a segment as they are (RFC 3986, sub-delims, `:` and `@`).
 const IN_SEGMENT: &[u8] = b"!$&'()*+,;=:@";
 
-/// Brings a path prefix into the normal form of RFC 3986 §6.2.2: no needless percent-encoding, and what is needed
-/// in upper case. The slash at the end goes, too: a prefix matches whole segments with or without it.
+/// The first two are separators in a request's path, and with the last it is refused.
+const NEVER_REQUESTED: [&str; 3] = ["%2F", "%5C", "%00"];
+
+/// Brings a path prefix into the normal form of RFC 3986 §6.2.2, where more is decoded than there: no needless
+/// percent-encoding, and what is needed in upper case. The slash at the end goes, too: a prefix matches whole segments
+/// with or without it.
 pub(crate) fn normalize(text: &str) -> Result<String, String> {
     let Some(relative) = text.strip_prefix('/') else {
         return Err(format!(r#"must start with "/", is {text:?}"#));
@@ -23,6 +31,11 @@ pub(crate) fn normalize(text: &str) -> Result<String, String> {
         let segment = normalize_segment(segment).ok_or_else(|| {
             format!("{text:?} has a character that must be percent-encoded, or is encoded wrongly")
         })?;
+        if NEVER_REQUESTED.iter().any(|encoded| segment.contains(encoded)) {
+            return Err(format!(
+                r#"{text:?} has an encoded "/", "\" or zero byte, which matches no request"#
+            ));
+        }
         match segment.as_str() {
             "" if !relative.is_empty() => return Err(format!("{text:?} has an empty segment")),
             "." | ".." => return Err(format!("{text:?} has a dot segment")),
@@ -42,12 +55,12 @@ fn normalize_segment(segment: &str) -> Option<String> {
     while let Some(byte) = rest.next() {
         if byte == b'%' {
             let decoded = hex(rest.next()?)? << 4 | hex(rest.next()?)?;
-            if is_unreserved(decoded) {
+            if stands_for_itself(decoded) {
                 normal.push(char::from(decoded));
             } else {
                 normal.push_str(&format!("%{decoded:02X}"));
             }
-        } else if is_unreserved(byte) || IN_SEGMENT.contains(&byte) {
+        } else if stands_for_itself(byte) {
             normal.push(char::from(byte));
         } else {
             return None;
@@ -56,8 +69,8 @@ fn normalize_segment(segment: &str) -> Option<String> {
     Some(normal)
 }
 
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || UNRESERVED.contains(&byte)
+fn stands_for_itself(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || UNRESERVED.contains(&byte) || IN_SEGMENT.contains(&byte)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -83,8 +96,8 @@ mod tests {
             ("/api/", "/api"),
             ("/a%62c", "/abc"),
             ("/%7euser", "/~user"),
-            ("/a%2fb", "/a%2Fb"),
             ("/%c3%b6", "/%C3%B6"),
+            ("/a%21%3d%25", "/a!=%25"),
             ("/a;v=1/b:c@d", "/a;v=1/b:c@d"),
             ("/...", "/..."),
         ] {
@@ -106,6 +119,12 @@ mod tests {
             ("/.", r#""/." has a dot segment"#.to_owned()),
             ("/a/../b", r#""/a/../b" has a dot segment"#.to_owned()),
             ("/a/%2E%2e/", r#""/a/%2E%2e/" has a dot segment"#.to_owned()),
+            (
+                "/a%2fb",
+                r#""/a%2fb" has an encoded "/", "\" or zero byte, which matches no request"#.to_owned(),
+            ),
+            ("/%5c", r#""/%5c" has an encoded "/", "\" or zero byte, which matches no request"#.to_owned()),
+            ("/%00", r#""/%00" has an encoded "/", "\" or zero byte, which matches no request"#.to_owned()),
             ("/a b", format!(r#""/a b" {encoding}"#)),
             ("/ö", format!(r#""/ö" {encoding}"#)),
             ("/a%", format!(r#""/a%" {encoding}"#)),

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 
 use weir_config::model::HostPattern;
 
+use crate::target;
+
 /// Routes, each with a value of type `T`, indexed for look-up. Its cost does not grow with their number.
 #[derive(Debug)]
 pub struct Router<T> {
@@ -25,7 +27,8 @@ struct Paths<T> {
 }
 
 impl<T> Router<T> {
-    /// Of several routes with the same host and path the first wins.
+    /// Paths are put into the spelling that requests are compared in, see [`crate::target`]; one that no request can
+    /// have matches none. Of several routes with the same host and path the first wins.
     pub fn new<'a>(routes: impl IntoIterator<Item = (&'a HostPattern, &'a str, T)>) -> Self {
         let mut router = Self { exact: HashMap::new(), suffix: HashMap::new(), any: Paths::default() };
         for (host, path, value) in routes {
@@ -67,7 +70,8 @@ impl<T> Default for Paths<T> {
 
 impl<T> Paths<T> {
     fn insert(&mut self, path: &str, value: T) {
-        let prefix = path.trim_end_matches('/').as_bytes();
+        let Ok(path) = target::path(path.as_bytes()) else { return };
+        let prefix = path.strip_suffix(b"/").unwrap_or(&path);
         self.longest = self.longest.max(prefix.len());
         self.by_prefix.entry(prefix.into()).or_insert(value);
     }
@@ -117,7 +121,7 @@ mod tests {
     proptest! {
         #[test]
         fn router_does_as_its_model(
-            routes in proptest::collection::vec((pattern(), "(/[xy]{1,2}){0,3}/?"), 0..8),
+            routes in proptest::collection::vec((pattern(), "/|(/[xy]{1,2}){1,3}/?"), 0..8),
             host in "([ab](\\.[ab]){0,3})?",
             path in "(/[xy]{1,2}){0,4}/?",
         ) {
@@ -131,6 +135,49 @@ mod tests {
                 }
             }
             prop_assert_eq!(router.find(&host, path.as_bytes()).copied(), best.map(|(_, n)| n));
+        }
+    }
+
+    /// The paths of a configuration that has routes with these, if it is one.
+    fn configured(paths: &[&str]) -> Option<Vec<String>> {
+        let head = "[[listener]]\naddress = '127.0.0.1:0'\n[pool.p]\nimage = 'hello'\n";
+        let route =
+            |(n, path): (usize, &&str)| format!("[[route]]\nhost = 'h{n}'\npath = '{path}'\npool = 'p'\n");
+        let text: String =
+            std::iter::once(head.to_owned()).chain(paths.iter().enumerate().map(route)).collect();
+        let config = weir_config::parse(&text, "t").ok()?;
+        Some(config.routes.iter().map(|route| route.path.clone()).collect())
+    }
+
+    const PATH: &str = "(/([a-c.~!=]|%[0-9a-fA-F]{2}){1,3}){1,2}/?";
+
+    proptest! {
+        #[test]
+        fn a_route_matches_what_is_spelt_as_in_the_configuration(path in PATH) {
+            let Some(normal) = configured(&[&path]) else { return Ok(()) };
+            let router = Router::new([(&HostPattern::Any, normal[0].as_str(), ())]);
+            for spelling in [&path, &normal[0]] {
+                let request = target::path(spelling.as_bytes()).unwrap();
+                prop_assert!(router.find("h", &request).is_some(), "{normal:?}");
+            }
+        }
+
+        #[test]
+        fn two_routes_that_are_one_to_requests_are_one_to_the_configuration(a in PATH, b in PATH) {
+            let Some(normal) = configured(&[&a, &b]) else { return Ok(()) };
+            let requested = |n: usize| target::path(normal[n].as_bytes()).unwrap();
+            prop_assert_eq!(normal[0] == normal[1], requested(0) == requested(1));
+        }
+    }
+
+    #[test]
+    fn an_encoded_path_is_found() {
+        for (path, request) in
+            [("/%C3%B6", "/\u{f6}/x"), ("/%c3%b6", "/%C3%b6"), ("/a%25", "/a%25"), ("/a%20b", "/a b")]
+        {
+            let normal = configured(&[path]).unwrap();
+            let router = Router::new([(&HostPattern::Any, normal[0].as_str(), ())]);
+            assert!(router.find("h", &target::path(request.as_bytes()).unwrap()).is_some(), "{path}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! What of a request decides its route: the host's name and the path, in the one spelling that routes are compared in.
 //!
-//! The request itself is forwarded as it came. But two spellings of one path (`/admin`, `//admin`, `/%61dmin`,
+//! The routes' own paths are put into this spelling, too. The request itself is forwarded as it came. But two spellings of one path (`/admin`, `//admin`, `/%61dmin`,
 //! `/%2Fadmin`) are likely to be one resource to the application, so they must be one to the router: otherwise a rule
 //! that hangs on the route `/admin` is passed by spelling it otherwise. So, for the comparison only, escapes are
 //! decoded, `\` is a `/`, and repeated slashes are one. Dot segments (`..`, `%2e`) are refused: well-behaved clients
 //! resolve them before they send, and where the application resolves them, the router would have seen another path.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 /// Longest host name of DNS, in its textual form.
 const HOST_MAX: usize = 253;
@@ -29,7 +30,7 @@ pub enum TargetError {
 }
 
 /// A host as routes know it, from an authority (`Host`, `:authority`, an absolute-form target): lower case, without
-/// port and without the root's dot. An empty one stays empty.
+/// port and without the root's dot, an IPv6 address in its shortest form. An empty one stays empty.
 ///
 /// # Errors
 ///
@@ -37,9 +38,8 @@ pub enum TargetError {
 pub fn host(authority: &[u8]) -> Result<Cow<'_, str>, TargetError> {
     let text = std::str::from_utf8(authority).map_err(|_| TargetError::Host)?;
     let name = match text.strip_prefix('[').and_then(|rest| rest.find(']')) {
-        // The brackets stay: they tell an IPv6 literal from a name.
         Some(end) => match &text[end + 2..] {
-            port if port.is_empty() || is_port(port) => &text[..end + 2],
+            port if port.is_empty() || is_port(port) => return ipv6(&text[1..=end]),
             _ => return Err(TargetError::Host),
         },
         None => match text.split_once(':') {
@@ -49,7 +49,7 @@ pub fn host(authority: &[u8]) -> Result<Cow<'_, str>, TargetError> {
         },
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(&byte);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
     if name.len() > HOST_MAX || !name.bytes().all(legal) {
         return Err(TargetError::Host);
     }
@@ -57,6 +57,12 @@ pub fn host(authority: &[u8]) -> Result<Cow<'_, str>, TargetError> {
         return Ok(Cow::Owned(name.to_ascii_lowercase()));
     }
     Ok(Cow::Borrowed(name))
+}
+
+/// The brackets stay: they tell an address from a name.
+fn ipv6(text: &str) -> Result<Cow<'_, str>, TargetError> {
+    let address: Ipv6Addr = text.parse().map_err(|_| TargetError::Host)?;
+    Ok(Cow::Owned(format!("[{address}]")))
 }
 
 fn is_port(text: &str) -> bool {
@@ -132,10 +138,11 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.1"),
             ("[::1]:8080", "[::1]"),
             ("[::1]", "[::1]"),
+            ("[2001:DB8:0:0::01]", "[2001:db8::1]"),
         ] {
             assert_eq!(host(given.as_bytes()).as_deref(), Ok(expected), "{given}");
         }
-        for bad in ["a b", "a:b", "::1", "a/b", "[::1]x", "[::1]:x", "a\0", "ä", "a@b"] {
+        for bad in ["a b", "a:b", "::1", "a/b", "[::1]x", "[::1]:x", "[a]", "[]", "a]", "a\0", "ä", "a@b"] {
             assert_eq!(host(bad.as_bytes()), Err(TargetError::Host), "{bad}");
         }
         assert_eq!(host(&[b'a'; 254]), Err(TargetError::Host));
