@@ -119,7 +119,7 @@ async fn no_request_meets_a_vm_that_goes_for_being_idle() {
     for request in join_all(requests).await {
         request.unwrap();
     }
-    assert!(world.sum("weir_vm_exits_total{") > 5.0, "hardly any went");
+    assert!(world.sum("weir_vm_exits_total{") > 0.0, "none went");
     assert_eq!(world.sum("weir_requests_shed_total"), 0.0);
 }
 
