@@ -44,12 +44,21 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let listeners = weir_proxy::bind(&config).context("listen")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
     logging::start(options.log_format);
+    raise_file_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let outcome = runtime.block_on(run(Arc::new(config), listeners, &namespace));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_background();
     Ok(outcome?)
+}
+
+/// Best effort: with what the limit is, weir works, with fewer connections at once.
+fn raise_file_limit() {
+    match weir_proxy::raise_descriptor_limit() {
+        Ok(files) => tracing::info!(?files, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors stays low"),
+    }
 }
 
 async fn run(

@@ -115,7 +115,10 @@ impl Shared {
     /// Gets `device`, whose VM is gone, ready for another one. A device with which that fails is destroyed: the
     /// slow way, but nothing of the old VM remains.
     fn recycle(&self, device: Arc<Device>, old: Link) {
-        let cleared = device.clear(&old, &mut self.route.lock()).and_then(|()| device.drain());
+        let cleared = device
+            .reset_flags()
+            .and_then(|()| device.clear(&old, &mut self.route.lock()))
+            .and_then(|()| device.drain());
         if let Err(error) = cleared {
             return self.discard(device, old, &error);
         }

@@ -104,3 +104,12 @@ fn admin_tells_health_readiness_and_metrics() {
     assert_eq!(status, 200);
     assert!(metrics.contains("weir_build_info{"), "{metrics}");
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_goes() {
+    let weir = Weir::start(&one_pool("hello", "", FROM_ZERO));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", weir.pid())).expect("read limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("the line is there");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "soft and hard: {line}");
+}

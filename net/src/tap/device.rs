@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::net::if_::if_nametoindex;
 use parking_lot::Mutex;
 
@@ -77,6 +78,14 @@ impl Device {
         route
             .remove_address(self.index, link)
             .map_err(self.failed(|name| format!("remove address {link} from {name}")))
+    }
+
+    /// Undoes what a VM's process may have done to the descriptor: flags belong to the open file, which it shared.
+    /// Without this, one that broke out of its VM could have weir, and the next VM, wait for a frame for ever.
+    pub(super) fn reset_flags(&self) -> Result<(), TapError> {
+        fcntl(&self.fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map(drop)
+            .map_err(|errno| self.failed(|name| format!("make {name} non-blocking"))(errno.into()))
     }
 
     /// Throws away the frames that wait for the VM.

@@ -39,6 +39,7 @@ const CASES: &[Case] = &[
     ("frame_from_host_reaches_guest_without_arp", traffic::frame_from_host_reaches_guest_without_arp),
     ("frame_from_guest_reaches_host", traffic::frame_from_guest_reaches_host),
     ("reused_tap_delivers_nothing_old", traffic::reused_tap_delivers_nothing_old),
+    ("flags_set_by_a_former_user_do_not_last", traffic::flags_set_by_a_former_user_do_not_last),
     ("garbage_from_guest_stops_nothing", traffic::garbage_from_guest_stops_nothing),
     ("taps_are_never_shared_between_threads", traffic::taps_are_never_shared_between_threads),
     ("namespace_has_no_way_out", isolation::namespace_has_no_way_out),

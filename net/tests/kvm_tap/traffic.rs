@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use weir_net::tap::TapLink;
 
 use crate::frame::{self, Datagram, HEADER, PATIENCE};
@@ -139,4 +140,21 @@ pub(crate) fn taps_are_never_shared_between_threads() {
             scope.spawn(turn);
         }
     });
+}
+
+/// A VM's process shares the open file, and so its flags, with weir and the next VM.
+pub(crate) fn flags_set_by_a_former_user_do_not_last() {
+    let pool = pool();
+    let tap = pool.acquire().expect("a tap");
+    let name = tap.name().to_owned();
+    let process = tap.fd().try_clone_to_owned().expect("the process's descriptor");
+    fcntl(&process, FcntlArg::F_SETFL(OFlag::O_ASYNC)).expect("blocking and asynchronous");
+    drop(process);
+    // A blocking one would hang here, until the case's limit.
+    drop(tap);
+
+    let tap = pool.acquire().expect("the same tap");
+    assert_eq!(tap.name(), name);
+    let flags = OFlag::from_bits_retain(fcntl(tap.fd(), FcntlArg::F_GETFL).expect("flags"));
+    assert!(flags.contains(OFlag::O_NONBLOCK) && !flags.contains(OFlag::O_ASYNC), "{flags:?}");
 }

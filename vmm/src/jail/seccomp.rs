@@ -48,9 +48,9 @@ const ALWAYS: &[c_long] = &[
 ];
 
 /// The control socket: non-blocking, and a signal to this thread for every message. The image: is it sealed? The
-/// standard library: is a descriptor that it closes open?
-const FCNTLS: &[i32] =
-    &[libc::F_GETFD, libc::F_GETFL, libc::F_SETFL, F_SETSIG, F_SETOWN_EX, libc::F_GET_SEALS];
+/// standard library: is a descriptor that it closes open? Besides these F_SETFL, as long as it leaves O_NONBLOCK on:
+/// the TAP's flags are weir's and the next VM's too, and neither must ever wait in a read.
+const FCNTLS: &[i32] = &[libc::F_GETFD, libc::F_GETFL, F_SETSIG, F_SETOWN_EX, libc::F_GET_SEALS];
 /// include/uapi/asm-generic/fcntl.h
 const F_SETSIG: i32 = 10;
 /// include/uapi/asm-generic/fcntl.h
@@ -65,9 +65,12 @@ pub fn compile() -> Result<BpfProgram, BackendError> {
         ALWAYS.iter().map(|&call| (call, Vec::new())).collect();
     let ioctls = ioctls::ALLOWED.iter().map(|&request| argument(1, SeccompCmpOp::Eq, u64::from(request)));
     rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
-    let fcntls =
-        FCNTLS.iter().map(|&command| argument(1, SeccompCmpOp::Eq, u64::from(command.unsigned_abs())));
-    rules.insert(libc::SYS_fcntl, fcntls.collect::<Result<_, _>>()?);
+    let mut fcntls = FCNTLS
+        .iter()
+        .map(|&command| SeccompRule::new(vec![equals(1, command)?]))
+        .collect::<Result<Vec<_>, BackendError>>()?;
+    fcntls.push(SeccompRule::new(vec![equals(1, libc::F_SETFL)?, has(2, libc::O_NONBLOCK)?])?);
+    rules.insert(libc::SYS_fcntl, fcntls);
     let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
@@ -81,9 +84,20 @@ pub fn compile() -> Result<BpfProgram, BackendError> {
         .try_into()
 }
 
-/// Matches one 32-bit argument.
+/// A rule of one condition on a 32-bit argument.
 fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)?])
+}
+
+/// The argument is `value`.
+fn equals(index: u8, value: i32) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value.unsigned_abs().into())
+}
+
+/// The argument has all bits of `flags`.
+fn has(index: u8, flags: i32) -> Result<SeccompCondition, BackendError> {
+    let flags = u64::from(flags.unsigned_abs());
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flags), flags)
 }
 
 /// Installs `filter`, for good; sets no_new_privs too.

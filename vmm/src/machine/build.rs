@@ -17,6 +17,7 @@ use super::boot_info::{self, BootInfoError, Clock};
 use super::gates::Gates;
 use super::outbox::Outbox;
 use super::plan::{self, Plan, PlanError};
+use super::refusals::Refusals;
 use super::run::{Machine, Network};
 use super::tables::{OutOfPages, Tables};
 use super::vcpu::{self, Start, VcpuError, step};
@@ -108,7 +109,16 @@ pub(crate) fn build(
     load_boot_info(&memory, spec, &plan, &vcpu)?;
     let kick = interrupt::arm(&mut vcpu, &control).map_err(BuildError::Interrupt)?;
     let outbox = Outbox::new(Instant::now());
-    Ok(Machine { _kick: kick, vcpu, _vm: vm, memory, network, control, outbox })
+    Ok(Machine {
+        _kick: kick,
+        vcpu,
+        _vm: vm,
+        memory,
+        network,
+        control,
+        outbox,
+        refusals: Refusals::default(),
+    })
 }
 
 fn write(memory: &GuestMemoryMmap, what: &'static str, address: u64, bytes: &[u8]) -> Result<(), BuildError> {

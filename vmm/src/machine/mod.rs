@@ -14,6 +14,7 @@ mod gates;
 mod interrupt;
 mod outbox;
 mod plan;
+mod refusals;
 mod run;
 mod system;
 mod tables;

@@ -21,6 +21,7 @@ use weir_abi::layout;
 
 use super::control::{self, Request};
 use super::outbox::{Outbox, WeirGone};
+use super::refusals::Refusals;
 use super::{exit, interrupt};
 use crate::event::{CrashReason, ExitReason};
 use crate::memory::PAGE;
@@ -41,6 +42,7 @@ pub(crate) struct Machine {
     pub(crate) network: Option<Network>,
     pub(crate) control: OwnedFd,
     pub(crate) outbox: Outbox,
+    pub(crate) refusals: Refusals,
 }
 
 impl From<WeirGone> for ExitReason {
@@ -64,6 +66,8 @@ enum Stop {
     Write { address: u64, data: [u8; 8], size: usize },
     /// It was answered; run on.
     Done,
+    /// KVM could not run it now.
+    Again,
     /// A signal.
     Kicked,
     /// The guest cannot go on.
@@ -86,7 +90,12 @@ impl Machine {
     }
 
     fn step(&mut self) -> Result<(), ExitReason> {
-        match self.enter()? {
+        let stop = self.enter()?;
+        if !matches!(stop, Stop::Again) {
+            self.refusals.over();
+        }
+        match stop {
+            Stop::Again => self.refusals.again(),
             Stop::Write { address, data, size } => self.store(address, &data[..size]),
             Stop::Done => Ok(()),
             Stop::Kicked => {
@@ -134,7 +143,7 @@ impl Machine {
             }
             Ok(other) => unexpected(format!("{other:?}")),
             Err(error) if error.errno() == libc::EINTR => Stop::Kicked,
-            Err(error) if error.errno() == libc::EAGAIN => Stop::Done,
+            Err(error) if error.errno() == libc::EAGAIN => Stop::Again,
             Err(error) => Stop::Host(format!("run guest: {error}")),
         })
     }

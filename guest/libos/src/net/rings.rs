@@ -144,8 +144,10 @@ pub(crate) fn open(base: u64, mtu: u16) -> Result<(Receiver, Transmitter), Devic
     }
     let receive =
         VirtQueue::new(&mut transport, RECEIVE_QUEUE, false, false).map_err(|_| DeviceError::Queue)?;
-    let transmit =
+    let mut transmit =
         VirtQueue::new(&mut transport, TRANSMIT_QUEUE, false, false).map_err(|_| DeviceError::Queue)?;
+    // That a frame is sent is no reason to wake up: finished ones are collected before the next are queued.
+    transmit.set_dev_notify(false);
     transport.set_status(status | DeviceStatus::DRIVER_OK);
 
     let size = (HEADER + super::ethernet::HEADER + usize::from(mtu)).next_multiple_of(512);
