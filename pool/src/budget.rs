@@ -28,15 +28,16 @@ pub(crate) struct Share {
     host: Arc<HostBudget>,
     /// Per VM, bytes.
     memory: u64,
-    /// Of the VMs set aside for this pool, those that do not exist now.
-    set_aside: Mutex<u32>,
+    /// VMs set aside for this pool.
+    min: u32,
+    /// VMs that it has. Which of them are the ones set aside does not matter: those beyond `min` are of the rest.
+    taken: Mutex<u32>,
 }
 
 /// Room for one VM; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     share: Arc<Share>,
-    from_set_aside: bool,
 }
 
 /// The pools' `min` VMs do not fit on the host.
@@ -76,27 +77,25 @@ impl HostBudget {
 
     /// `pool`'s way to it. Once per pool.
     pub(crate) fn share(self: &Arc<Self>, pool: &Pool) -> Arc<Share> {
-        Arc::new(Share { host: self.clone(), memory: pool.memory, set_aside: Mutex::new(pool.scale.min) })
+        let (memory, min) = (pool.memory, pool.scale.min);
+        Arc::new(Share { host: self.clone(), memory, min, taken: Mutex::new(0) })
     }
 }
 
 impl Share {
     /// Room for one VM, if there is any.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Reservation> {
-        let from_set_aside = self.take_set_aside();
-        (from_set_aside || self.take_rest()).then(|| Reservation { share: self.clone(), from_set_aside })
+        let mut taken = self.taken.lock();
+        if *taken >= self.min && !self.take_rest() {
+            return None;
+        }
+        *taken += 1;
+        Some(Reservation { share: self.clone() })
     }
 
     /// Tells when any pool has given something back.
     pub(crate) fn given_back(&self) -> watch::Receiver<()> {
         self.host.given_back.subscribe()
-    }
-
-    fn take_set_aside(&self) -> bool {
-        let mut set_aside = self.set_aside.lock();
-        let left = set_aside.checked_sub(1);
-        *set_aside = left.unwrap_or(0);
-        left.is_some()
     }
 
     fn take_rest(&self) -> bool {
@@ -111,20 +110,24 @@ impl Share {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.from_set_aside {
-            *self.share.set_aside.lock() += 1;
+        let share = &self.share;
+        let mut taken = share.taken.lock();
+        *taken -= 1;
+        if *taken < share.min {
             return;
         }
-        let mut rest = self.share.host.rest.lock();
-        rest.memory += self.share.memory;
+        let mut rest = share.host.rest.lock();
+        rest.memory += share.memory;
         rest.vms += 1;
-        drop(rest);
-        self.share.host.given_back.send_replace(());
+        drop((rest, taken));
+        share.host.given_back.send_replace(());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::fake;
 
@@ -169,6 +172,35 @@ mod tests {
         assert!(!given_back.has_changed().unwrap());
         drop(taken);
         assert!(given_back.has_changed().unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_the_host_has_and_no_less_than_min(
+            pools in proptest::collection::vec((1..40u64, 0..3u32), 1..4),
+            (memory, max_vms) in (0..300u64, 0..12u32),
+            steps in proptest::collection::vec((0..4usize, any::<bool>(), 0..16usize), 0..80),
+        ) {
+            let Ok(shares) = budget(memory, max_vms, &pools) else { return Ok(()) };
+            let mut taken: Vec<Vec<Reservation>> = pools.iter().map(|_| Vec::new()).collect();
+            for (pool, take, nth) in steps {
+                let pool = pool % pools.len();
+                // What a pool has beyond its min, or has to keep free for it.
+                let bound = |n: usize| taken[n].len().max(pools[n].1 as usize) as u64;
+                let used = (0..pools.len()).map(|n| bound(n) * pools[n].0).sum::<u64>();
+                let vms = (0..pools.len()).map(bound).sum::<u64>();
+                prop_assert!(used <= memory && vms <= u64::from(max_vms));
+                if take {
+                    let below_min = taken[pool].len() < pools[pool].1 as usize;
+                    let fits = used + pools[pool].0 <= memory && vms < u64::from(max_vms);
+                    let reservation = shares[pool].reserve();
+                    prop_assert_eq!(reservation.is_some(), below_min || fits);
+                    taken[pool].extend(reservation);
+                } else if nth < taken[pool].len() {
+                    taken[pool].swap_remove(nth);
+                }
+            }
+        }
     }
 
     #[test]

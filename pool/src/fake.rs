@@ -1,6 +1,6 @@
 //! A launcher whose VMs do what a script says, in tokio's time: for tests of pools, and of what stands on them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,8 @@ struct Vms {
     usual: Script,
     next: VecDeque<Script>,
     started: Vec<Started>,
+    /// Those that nothing ends.
+    stuck: BTreeSet<VmId>,
     alive: BTreeMap<VmId, (String, mpsc::UnboundedSender<Command>)>,
 }
 
@@ -97,7 +99,13 @@ impl Script {
 impl FakeLauncher {
     /// A launcher whose VMs do what `usual` says, unless [`Self::script_next`] says otherwise.
     pub fn new(usual: Script) -> Arc<Self> {
-        let vms = Vms { usual, next: VecDeque::new(), started: Vec::new(), alive: BTreeMap::new() };
+        let vms = Vms {
+            usual,
+            next: VecDeque::new(),
+            started: Vec::new(),
+            stuck: BTreeSet::new(),
+            alive: BTreeMap::new(),
+        };
         Arc::new(Self { vms: Arc::new(Mutex::new(vms)) })
     }
 
@@ -130,6 +138,11 @@ impl FakeLauncher {
     /// Ends a VM for `reason`.
     pub fn crash(&self, id: VmId, reason: ExitReason) {
         self.say(id, VmEvent::Exit(reason));
+    }
+
+    /// From now on a VM neither listens nor can be killed, as a process that is stuck in the kernel.
+    pub fn stick(&self, id: VmId) {
+        self.vms.lock().stuck.insert(id);
     }
 
     /// Lets a VM say something.
@@ -166,6 +179,13 @@ impl Launcher for FakeLauncher {
 }
 
 impl FakeProcess {
+    fn command(&self, command: Command) {
+        if !self.vms.lock().stuck.contains(&self.id) {
+            // It goes to itself.
+            let _ = self.own_commands.send(command);
+        }
+    }
+
     async fn next(&mut self) -> VmEvent {
         loop {
             let planned = async {
@@ -208,13 +228,11 @@ impl VmProcess for FakeProcess {
     }
 
     fn stop(&self) {
-        let _ = self.own_commands.send(Command::Stop);
+        self.command(Command::Stop);
     }
 
     fn kill(&self) {
-        let _ = self
-            .own_commands
-            .send(Command::Say(VmEvent::Exit(ExitReason::Died("signal 9 (SIGKILL)".into()))));
+        self.command(Command::Say(VmEvent::Exit(ExitReason::Died("signal 9 (SIGKILL)".into()))));
     }
 }
 

@@ -54,7 +54,7 @@ impl PoolMetrics {
             queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool"])?,
             queue_wait: histogram(
                 "weir_queue_wait_seconds",
-                "How long requests waited for a VM.",
+                "How long requests waited for a VM, those included that waited in vain.",
                 &["pool"],
             )?,
             shed: counter("weir_requests_shed_total", "Requests that got no VM.", &["reason"])?,

@@ -227,14 +227,14 @@ impl Owner {
         }
         if let Some((reason, delay)) = self.backoff.hopeless(now) {
             let (reason, retry_after) = (reason.to_owned(), whole_seconds(delay));
-            self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after }, now);
+            self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after });
         }
     }
 
     /// One step towards the end: the queue first, then the leases, then, at `until`, by force.
     fn shut_down(&mut self, until: Instant, now: Instant) -> Option<Instant> {
         if now >= until {
-            self.shared.fail_waiting(&LeaseError::ShuttingDown, now);
+            self.shared.fail_waiting(&LeaseError::ShuttingDown);
             self.roster.stop_all();
             return None;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use weir_config::model::Config;
 
 use crate::budget::{HostBudget, MinExceedsHost};
@@ -16,6 +16,9 @@ use crate::metrics::PoolMetrics;
 use crate::owner::{Event, Owner};
 use crate::pool::Pool;
 use crate::shared::Shared;
+
+/// How long ending VMs by force may take: the graces of a start and of a stop, and what the kernel needs.
+const FORCE: Duration = Duration::from_secs(5);
 
 /// Every pool by name. Clones are the same pools.
 #[derive(Clone, Debug)]
@@ -67,13 +70,17 @@ impl Pools {
     }
 
     /// Ends all pools: from now on nobody gets into a queue; those that wait are still served, and leases still run,
-    /// until `deadline` has passed. Returns when every VM's process is gone.
+    /// until `deadline` has passed. Returns when every VM's process is gone; or, since a process may be stuck in the
+    /// kernel for good, some seconds after `deadline`.
     pub async fn drain(&self, deadline: Duration) {
         let until = Instant::now() + deadline;
-        join_all(self.by_name.values().map(|pool| async {
+        join_all(self.by_name.iter().map(|(name, pool)| async move {
             // The owner's inbox closes when it has ended, which may have been before.
             drop(pool.shared.events.send(Event::Shutdown { until }));
-            pool.shared.events.closed().await;
+            if timeout_at(until + FORCE, pool.shared.events.closed()).await.is_err() {
+                let left = pool.shared.instances.borrow().total();
+                tracing::error!(pool = name, left, "vms cannot be killed, leaving them behind");
+            }
         }))
         .await;
     }

@@ -44,10 +44,11 @@ pub(crate) struct Shared {
     pub(crate) instances: watch::Sender<Instances>,
 }
 
-/// A request's place in the queue, left when dropped.
+/// A request's place in the queue, left when dropped, however the wait ended.
 struct Place<'a> {
     shared: &'a Shared,
     ticket: Ticket,
+    since: Instant,
 }
 
 impl Shared {
@@ -108,13 +109,14 @@ impl Shared {
     }
 
     fn enqueue(&self, waiter: Waiter) -> Result<Place<'_>, LeaseError> {
+        let since = waiter.since;
         let mut queue = self.queue.lock();
         let ticket = queue.push(waiter).map_err(|no_place| match no_place {
             NoPlace::Full => LeaseError::QueueFull { retry_after: self.queue_retry_after() },
             NoPlace::Closed => LeaseError::ShuttingDown,
         })?;
         self.queue_changed(&queue);
-        Ok(Place { shared: self, ticket })
+        Ok(Place { shared: self, ticket, since })
     }
 
     /// Gives room to those who wait, in their order, as far as there is any.
@@ -123,7 +125,6 @@ impl Shared {
             let queued = now.saturating_duration_since(waiter.since);
             let start = if vm.ready_at > waiter.since { Start::Cold } else { Start::Warm };
             let lease = Lease::entered(self.clone(), vm, start, queued);
-            self.metrics.queue_wait.observe(queued.as_secs_f64());
             // A waiter that has just gone away gives its lease back by dropping it; nobody's turn is lost, since
             // that looks at the queue again.
             drop(waiter.reply.send(Ok(lease)));
@@ -191,7 +192,7 @@ impl Shared {
     }
 
     /// The owner's: answers everybody who waits with `error`.
-    pub(crate) fn fail_waiting(&self, error: &LeaseError, now: Instant) {
+    pub(crate) fn fail_waiting(&self, error: &LeaseError) {
         let waiters = {
             let mut queue = self.queue.lock();
             let waiters = queue.take_all();
@@ -199,7 +200,6 @@ impl Shared {
             waiters
         };
         for waiter in waiters {
-            self.metrics.queue_wait.observe(now.saturating_duration_since(waiter.since).as_secs_f64());
             // Whoever has gone away needs no answer.
             drop(waiter.reply.send(Err(error.clone())));
         }
@@ -221,6 +221,9 @@ impl Drop for Place<'_> {
         let mut queue = self.shared.queue.lock();
         queue.leave(self.ticket);
         self.shared.queue_changed(&queue);
+        drop(queue);
+        let waited = Instant::now().saturating_duration_since(self.since);
+        self.shared.metrics.queue_wait.observe(waited.as_secs_f64());
     }
 }
 

@@ -74,6 +74,17 @@ async fn vm_that_does_not_listen_is_killed_after_a_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn vm_that_cannot_be_killed_does_not_hold_the_end_up() {
+    let world = World::one(ready(), |pool| pool.scale.min = 2);
+    let lease = world.lease().await;
+    world.launcher.stick(lease.vm());
+    drop(lease);
+    let begin = Instant::now();
+    world.pools.drain(ms(700)).await;
+    assert_eq!((Instant::now() - begin, world.alive()), (ms(5700), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn start_that_hangs_is_given_up_after_a_grace() {
     let world = World::one(Script::boot(Boot::Hangs), |pool| pool.scale.min = 1);
     settle().await;

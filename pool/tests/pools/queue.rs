@@ -78,6 +78,8 @@ async fn deadline_ends_the_wait_and_frees_the_place() {
     assert_eq!(Instant::now() - begin, ms(1500));
     assert_eq!((world.pool().queued(), world.metric(r#"weir_queue_depth{pool="p"}"#)), (0, 0.0));
     assert_eq!(world.metric(r#"weir_requests_shed_total{reason="queue_timeout"}"#), 1.0);
+    assert_eq!(world.metric(r#"weir_queue_wait_seconds_count{pool="p"}"#), 2.0, "the wait in vain counts");
+    assert_eq!(world.metric(r#"weir_queue_wait_seconds_sum{pool="p"}"#), 1.51);
     assert!(matches!(world.pool().lease().await, Err(LeaseError::TimedOut { .. })), "not full");
 }
 

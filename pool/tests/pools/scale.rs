@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::{Instant, advance, sleep};
 use weir_pool::Start;
-use weir_pool::fake;
+use weir_pool::fake::{self, Boot, Script};
 
 use crate::support::{BOOT, World, ms, ready, settle};
 
@@ -94,6 +94,33 @@ async fn vm_with_a_live_lease_is_never_idle_and_the_timeout_counts_from_its_end(
     let end = Instant::now();
     world.until(|now| now.total() == 0).await;
     assert_eq!(end.elapsed_until_now(), IDLE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_meets_a_vm_that_goes_for_being_idle() {
+    let world = World::one(Script::boot(Boot::Ready(ms(1))), |pool| {
+        pool.scale.idle_timeout = ms(1);
+        pool.scale.max = 2;
+        pool.queue.max_pending = 100;
+    });
+    let requests = (0..6u64).map(|n| {
+        let (pool, launcher) = (world.pool().clone(), world.launcher.clone());
+        tokio::spawn(async move {
+            for round in 0..60 {
+                let lease = pool.lease().await.unwrap();
+                tokio::task::yield_now().await;
+                assert!(launcher.alive("p").contains(&lease.vm()), "stopped under its lease");
+                drop(lease);
+                // Idle for about as long as it takes a VM to go.
+                sleep(Duration::from_micros((n * 31 + round * 97) % 2500)).await;
+            }
+        })
+    });
+    for request in join_all(requests).await {
+        request.unwrap();
+    }
+    assert!(world.sum("weir_vm_exits_total{") > 0.0, "none went");
+    assert_eq!(world.sum("weir_requests_shed_total"), 0.0);
 }
 
 #[tokio::test(start_paused = true)]

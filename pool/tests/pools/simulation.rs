@@ -104,9 +104,28 @@ impl Simulation {
         assert!(self.world.pool().queued() <= config.queue.max_pending, "more wait than may");
         let instances = *self.world.pool().instances().borrow();
         assert!(instances.total() <= config.scale.max);
+        self.check_metrics();
         let alive = self.world.launcher.alive("p");
         let gone = self.leases.iter().filter(|lease| !alive.contains(&lease.vm()));
         assert!(gone.map(Lease::vm).all(|id| self.out.contains(&id)), "a VM was stopped under its lease");
+    }
+
+    /// Every start is an instance or an exit, and every state's gauge shows it.
+    fn check_metrics(&self) {
+        let world = &self.world;
+        let instances = *world.pool().instances().borrow();
+        let gauge = |state: &str, count: u32| {
+            let series = format!(r#"weir_vm_instances{{pool="p",state="{state}"}}"#);
+            assert_eq!(world.metric(&series), f64::from(count), "{state}");
+        };
+        gauge("starting", instances.starting);
+        gauge("ready", instances.ready);
+        gauge("draining", instances.draining);
+        gauge("stopping", instances.stopping);
+        let count = |count: usize| f64::from(u32::try_from(count).unwrap());
+        let ended = world.sum("weir_vm_exits_total{");
+        assert_eq!(count(world.launcher.started().len()), ended + f64::from(instances.total()));
+        assert_eq!(world.metric(r#"weir_queue_depth{pool="p"}"#), count(world.pool().queued()));
     }
 
     /// When all is quiet and VMs behave, the pool is as it was at first.

@@ -70,6 +70,13 @@ impl World {
         self.pool().instances().wait_for(condition).await.unwrap();
     }
 
+    /// All series that begin so, added up.
+    pub(crate) fn sum(&self, series: &str) -> f64 {
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// The value of the series whose name and labels are exactly these; none: 0.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
