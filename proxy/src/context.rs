@@ -33,6 +33,8 @@ pub(crate) struct Context {
     /// Times that a VM was asked, or was to be.
     pub(crate) tries: usize,
     pub(crate) vm: Option<u64>,
+    /// The VM was asked to switch protocols.
+    pub(crate) asks_upgrade: bool,
     /// How fast the VM's connection takes the body.
     pub(crate) pace: Option<Pace>,
     pub(crate) start: Option<Start>,
@@ -68,6 +70,7 @@ impl Context {
             lease: None,
             tries: 0,
             vm: None,
+            asks_upgrade: false,
             pace: None,
             start: None,
             queued: Duration::ZERO,

@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -149,6 +149,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         to_origin_form(request)?;
+        ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         headers::forward_request(request, client, session.req_header().version)?;
@@ -164,6 +165,12 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        // What follows would be no HTTP, to a client that expects HTTP.
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !ctx.asks_upgrade {
+            return Err(
+                Error::explain(ErrorType::InvalidHTTPHeader, "switch that was not asked for").into_up()
+            );
+        }
         ctx.first_byte.get_or_insert_with(|| ctx.began.elapsed());
         headers::forward_response(response)
     }

@@ -203,3 +203,31 @@ async fn a_client_that_leaves_gives_its_place_back() {
     let (_, log) = site.end().await;
     assert_eq!((&log[0]["status"], &log[0]["error"]), (&499.into(), &"client_gone".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_nobody_asked_for_is_a_failed_vm() {
+    let backend = Backend::start(|mut connection| async move {
+        connection.request().await;
+        connection
+            .send(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbytes",
+            )
+            .await;
+        connection.some().await;
+    })
+    .await;
+    for request in [
+        "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    ] {
+        let site = Site::start(config(), ready(backend.address)).await;
+        let mut client = Client::connect(site.address).await;
+        client.send(request).await;
+        let response = client.response().await;
+        let answer = (response.status(), response.header("weir-error"));
+        assert_eq!(answer, (502, Some("vm_failed")), "{request}");
+    }
+}
