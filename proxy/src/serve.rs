@@ -177,3 +177,6 @@ fn client_socket_options() -> TcpSocketOptions {
     });
     options
 }
+
+#[cfg(test)]
+mod tests;

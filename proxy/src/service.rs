@@ -148,6 +148,8 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        #[cfg(test)]
+        assert!(!request.headers.contains_key(crate::testing::PANIC), "asked to panic");
         to_origin_form(request)?;
         ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =

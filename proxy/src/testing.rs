@@ -1,9 +1,12 @@
-//! A configuration to start from.
+//! A configuration to start from, and a bug to run into.
 
 use std::sync::Arc;
 
 use weir_config::model::{Config, HostPattern, Listener, Route};
 use weir_pool::fake;
+
+/// A request with this header panics when it has its VM.
+pub(crate) const PANIC: &str = "weir-test-panic";
 
 /// One listener on a port that the kernel chooses, and one route for everything to the pool `p`.
 pub(crate) fn config() -> Config {

@@ -144,3 +144,27 @@ async fn a_websocket_holds_its_lease() {
     drop(socket);
     assert_eq!(other.response().await.text(), "plain");
 }
+
+// With a body that is written in one go, see `Traffic::Exchange`, nothing reads the response meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_answers_at_length_before_it_reads_gets_through() {
+    const LONG: usize = 1 << 20;
+    for length in [1, 32 * 1024, 32 * 1024 + 1, 1 << 20] {
+        let backend = Backend::start(move |mut connection| async move {
+            connection.head().await;
+            connection.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LONG}\r\n\r\n")).await;
+            connection.send(vec![b'x'; LONG]).await;
+            let mut left = length;
+            while left > 0 {
+                let Some(piece) = connection.some().await else { return };
+                left -= piece.len();
+            }
+        })
+        .await;
+        let site = Site::start(config(), ready(backend.address)).await;
+        let mut client = Client::connect(site.address).await;
+        client.send(&format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")).await;
+        client.send(&"y".repeat(length)).await;
+        assert_eq!(client.response().await.body.len(), LONG, "{length}");
+    }
+}
