@@ -60,7 +60,7 @@ exec switch_root /run /main
 INIT
 cat >"$root/main" <<INIT
 #!/bin/sh
-mount -t devtmpfs none /dev; mount -t proc none /proc; mount -t sysfs none /sys; mount -t tmpfs none /tmp
+mount -t devtmpfs none /dev; mkdir -p /dev/shm; mount -t proc none /proc; mount -t sysfs none /sys; mount -t tmpfs none /tmp
 insmod /modules/irqbypass.ko && insmod /modules/kvm.ko && insmod /modules/kvm-amd.ko npt=$npt && insmod /modules/tun.ko
 [ -e /dev/net/tun ] || { mkdir -p /dev/net; mknod /dev/net/tun c 10 200; }
 verdict=pass
