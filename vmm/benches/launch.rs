@@ -1,42 +1,56 @@
-//! From the request to a jailed process whose body runs, and to its end: percentiles of many
-//! rounds, one VM at a time. `weir launcher` is this program, started again.
+//! From the request to a jailed process whose body runs, and to its end; then the same with `hello` in a VM, to READY:
+//! percentiles of many rounds, one VM at a time. `weir launcher` is this program, started again.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use weir_vmm::channel;
 use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{Inherited, LauncherHandle, Setup, run, spawn_command};
-use weir_vmm::{ExitReason, VmEvent, VmId, VmSpec};
+use weir_vmm::{ExitReason, NetSpec, VmEvent, VmId, VmSpec};
 
 const ROUNDS: u64 = 500;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("launcher") {
-        let setup = Setup::new()?;
-        run(Setup { kvm: Ok(null()?), body: say_ready, ..setup });
+    match std::env::args().nth(1).as_deref() {
+        Some("empty") => run(Setup { kvm: Ok(null()?), body: say_ready, ..Setup::new()? }),
+        Some("real") => weir_vmm::launcher::main(),
+        _ => {}
     }
+    measure("empty", "running body", &[])?;
+    measure("real", "READY of hello", weir_guest::HELLO)
+}
+
+fn measure(mode: &str, what: &str, image: &[u8]) -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("launcher");
+    command.arg(mode);
     let launcher = spawn_command(command)?;
-    let mut ready = Vec::new();
-    let mut gone = Vec::new();
-    for id in 0..ROUNDS {
-        let (start, end) = round(&launcher, VmId(id))?;
-        ready.push(start);
-        gone.push(end);
-    }
-    report("request to running body", ready);
+    let image = sealed(image)?;
+    let rounds = (0..ROUNDS).map(|id| round(&launcher, VmId(id), &image)).collect::<Result<Vec<_>>>()?;
+    let (ready, gone) = rounds.into_iter().unzip();
+    report(&format!("request to {what}"), ready);
     report("request to reaped process", gone);
     Ok(())
 }
 
 fn null() -> std::io::Result<OwnedFd> {
-    Ok(std::fs::File::options().read(true).write(true).open("/dev/null")?.into())
+    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
+}
+
+fn sealed(bytes: &[u8]) -> Result<File> {
+    let mut file = File::from(memfd_create("image", MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file)
 }
 
 fn say_ready(inherited: Inherited) -> ExitReason {
@@ -46,14 +60,27 @@ fn say_ready(inherited: Inherited) -> ExitReason {
     }
 }
 
-fn round(launcher: &LauncherHandle, id: VmId) -> Result<(Duration, Duration)> {
-    let spec =
-        VmSpec { id, pool: "bench".into(), memory: 1 << 24, vcpus: 1, net: None, env: vec![], args: vec![] };
+fn spec(id: VmId) -> VmSpec {
+    let net = NetSpec {
+        mac: [2, 0x57, 10, 88, 0, 3],
+        address: Ipv4Addr::new(10, 88, 0, 3),
+        prefix: 31,
+        gateway: Ipv4Addr::new(10, 88, 0, 2),
+        gateway_mac: [2, 0x57, 10, 88, 0, 2],
+        mtu: 1500,
+    };
+    let env = vec![("PORT".into(), "8080".into())];
+    VmSpec { id, pool: "bench".into(), memory: 16 << 20, vcpus: 1, net: Some(net), env, args: vec![] }
+}
+
+fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration, Duration)> {
     let (control, theirs) = channel::pair()?;
-    let image = null()?;
+    // Stands in for a TAP: it keeps message boundaries too.
+    let (tap, _host) = UnixDatagram::pair()?;
+    tap.set_nonblocking(true)?;
     let start = Instant::now();
-    let request = LauncherRequest::Start(Box::new(spec));
-    channel::send(launcher.socket.as_fd(), &request, &[image.as_fd(), theirs.as_fd()])?;
+    let request = LauncherRequest::Start(Box::new(spec(id)));
+    channel::send(launcher.socket.as_fd(), &request, &[image.as_fd(), theirs.as_fd(), tap.as_fd()])?;
     // Ours alone would keep the socket open if the start failed.
     drop(theirs);
     let first = channel::recv::<VmEvent>(control.as_fd())?;
@@ -61,6 +88,7 @@ fn round(launcher: &LauncherHandle, id: VmId) -> Result<(Duration, Duration)> {
     if !matches!(first, Some((VmEvent::Ready, _))) {
         return Err(format!("instead of READY: {first:?}").into());
     }
+    drop(control);
     loop {
         match channel::recv::<LauncherReply>(launcher.socket.as_fd())? {
             Some((LauncherReply::Exited { .. }, _)) => return Ok((ready, start.elapsed())),

@@ -8,6 +8,7 @@ mod elf;
 #[path = "../kvm_machine/guests.rs"]
 #[allow(dead_code, reason = "shared with tests of the machine")]
 mod guests;
+mod lacking;
 
 use std::fs::File;
 use std::io::Write;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Signal, geteuid, pidfd_send_signal};
 use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{self, LauncherHandle};
 use weir_vmm::{CrashReason, ExitReason, VmCommand, VmEvent, VmId, VmSpec, channel};
@@ -29,8 +30,10 @@ use guests::{CODE, DATA, RODATA, RUNTIME};
 const PATIENCE: Timespec = Timespec { tv_sec: 9, tv_nsec: 0 };
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|mode| mode == "launcher") {
-        launcher::main();
+    match std::env::args().nth(1).as_deref() {
+        Some("launcher") => launcher::main(),
+        Some(mode) if mode.starts_with(lacking::MODE) => lacking::launcher(mode),
+        _ => {}
     }
     let tests: [(&str, fn()); 8] = [
         ("a_guest_says_hello_and_exits", a_guest_says_hello_and_exits),
@@ -42,10 +45,13 @@ fn main() -> ExitCode {
         ("what_is_no_image_is_refused", what_is_no_image_is_refused),
         ("a_killed_launcher_takes_spinning_guests_along", a_killed_launcher_takes_spinning_guests_along),
     ];
-    let trials = tests.map(|(name, run)| {
+    let trial = |(name, run): (&str, fn())| {
         Trial::test(name, move || std::panic::catch_unwind(run).map_err(|_| Failed::without_message()))
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+    };
+    let root = geteuid().is_root();
+    let as_root = lacking::TESTS.into_iter().map(|test| trial(test).with_ignored_flag(!root));
+    let trials = tests.into_iter().map(trial).chain(as_root).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 struct Launcher {
@@ -90,6 +96,10 @@ fn sealed(bytes: &[u8]) -> File {
 
 impl Launcher {
     fn start(&mut self, image: &[u8]) -> Vm {
+        self.try_start(image).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_start(&mut self, image: &[u8]) -> Result<Vm, String> {
         let id = VmId(self.next);
         self.next += 1;
         let spec = VmSpec {
@@ -107,9 +117,9 @@ impl Launcher {
         channel::send(self.handle.socket.as_fd(), &request, &[image.as_fd(), theirs.as_fd()]).unwrap();
         match receive(&self.handle.socket) {
             Some((LauncherReply::Started { id: started, .. }, mut files)) if started == id => {
-                Vm { id, pidfd: files.remove(0), control }
+                Ok(Vm { id, pidfd: files.remove(0), control })
             }
-            Some((LauncherReply::Failed { error, .. }, _)) => panic!("{error}"),
+            Some((LauncherReply::Failed { error, .. }, _)) => Err(error),
             other => panic!("{other:?}"),
         }
     }
