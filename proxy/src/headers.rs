@@ -18,12 +18,14 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 
 /// Fields of a response that are for one hop only, whatever `Connection` says. `Transfer-Encoding` is not here: it
 /// tells pingora how to frame the body towards the client.
-const HOP_BY_HOP: [HeaderName; 5] = [
+const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
+    // pingora does not forward HTTP/1 trailers.
+    header::TRAILER,
 ];
 
 /// Tells the application whom the request comes from. `X-Forwarded-For` is appended to, so that what the client claims
@@ -166,6 +168,7 @@ mod tests {
             ("proxy-connection", "close"),
             ("proxy-authenticate", "Basic"),
             ("te", "trailers"),
+            ("trailer", "x-sum"),
             ("upgrade", "h2c"),
             ("content-length", "3"),
             ("via", "1.1 inner"),

@@ -27,21 +27,9 @@ impl Unrouted {
         self.access_log.write(&Record {
             ts: timestamp(SystemTime::now()),
             client,
-            method: None,
-            host: None,
-            path: None,
             status: refusal.status().as_u16(),
-            route: None,
-            pool: None,
-            vm: None,
-            start: None,
-            queue_ms: None,
-            ttfb_ms: None,
-            duration_ms: 0.0,
-            bytes_in: 0,
-            bytes_out: 0,
-            trace_id: None,
             error: Some(refusal.word()),
+            ..Record::default()
         });
     }
 }

@@ -115,3 +115,42 @@ async fn http_1_0_clients_get_no_chunks() {
     assert_eq!(response.header("transfer-encoding"), None, "{}", response.head);
     assert_eq!(response.text(), "ok");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_without_a_body_are_framed_as_such() {
+    let backend = Backend::start(|mut connection| async move {
+        while let Some((head, _)) = connection.request().await {
+            let response = match head.split(' ').nth(1).unwrap() {
+                "/head" => "200 OK\r\ncontent-length: 5\r\n\r\n",
+                "/head-chunked" => "200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+                "/204" => "204 No Content\r\n\r\n",
+                "/304" => "304 Not Modified\r\ncontent-length: 5\r\netag: \"e\"\r\n\r\n",
+                "/hints" => {
+                    "103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+                }
+                _ => "200 OK\r\ncontent-length: 4\r\n\r\nlast",
+            };
+            connection.send(format!("HTTP/1.1 {response}")).await;
+        }
+    })
+    .await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    for (request, status, length) in [
+        ("HEAD /head", "200 OK", Some("5")),
+        ("HEAD /head-chunked", "200 OK", None),
+        ("GET /204", "204 No Content", None),
+        ("GET /304", "304 Not Modified", Some("5")),
+        ("GET /hints", "103 Early Hints", None),
+    ] {
+        client.send(&format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        // Whatever came after the head would be taken for the beginning of the next one.
+        let head = client.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {head}");
+        assert_eq!(header(&head, "content-length"), length, "{request}: {head}");
+    }
+    assert_eq!(client.response().await.text(), "ok", "the hints' own response");
+    client.send("GET /last HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.text(), "last");
+    assert_eq!(backend.connections(), 1);
+}
