@@ -132,12 +132,16 @@ fn retirements(view: &View<'_>, desired: u32, now: Instant) -> (Vec<VmId>, Optio
     let retired = due.min((live(view) - desired.min(live(view))) as usize);
     // A lease's end is no event. A busy VM cannot be due before a whole timeout from now; one that is due but still
     // wanted goes when demand falls.
-    let busy =
-        of(view, Phase::Ready).any(|vm| vm.in_flight > 0).then(|| now + idle_timeout.max(SHORTEST_TICK));
+    let busy = of(view, Phase::Ready).any(|vm| vm.in_flight > 0).then(|| now + busy_again(idle_timeout));
     let wanted = (retired < due).then(|| now + idle_timeout.clamp(SHORTEST_TICK, TICK));
     let next = idle.get(due).map(|(at, _)| *at);
     let retire = idle[..retired].iter().map(|(_, id)| id.0).collect();
     (retire, [busy, wanted, next].into_iter().flatten().min())
+}
+
+/// When a VM that has a request now may be due at the earliest.
+pub(crate) fn busy_again(idle_timeout: Duration) -> Duration {
+    idle_timeout.max(SHORTEST_TICK)
 }
 
 /// VMs that are or will be of use.

@@ -17,7 +17,7 @@ use weir_vmm::VmId;
 
 use crate::backoff::{Backoff, Came, LASTING};
 use crate::budget::Share;
-use crate::decide::{Limits, View, decide};
+use crate::decide::{Limits, View, busy_again, decide};
 use crate::drive::{End, drive};
 use crate::launcher::{Launcher, StartOrder};
 use crate::lease::LeaseError;
@@ -144,12 +144,17 @@ impl Owner {
         };
         let decision = decide(&view, now);
         self.shared.metrics.desired.set(decision.desired.into());
+        let mut missed = false;
         for id in decision.retire {
-            tracing::info!(pool = config.name, vm = %id, "vm idle");
-            self.roster.drain_if_idle(id);
+            if self.roster.retire(id) {
+                tracing::info!(pool = config.name, vm = %id, "vm idle");
+            } else {
+                missed = true;
+            }
         }
         self.start(decision.start, now);
-        decision.look_again
+        let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
+        decision.look_again.into_iter().chain(retry).min()
     }
 
     fn start(&mut self, count: u32, now: Instant) {

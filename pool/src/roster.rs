@@ -74,12 +74,12 @@ impl Roster {
         Some(entry)
     }
 
-    /// Takes `id` out of choice if it has no request.
-    pub(crate) fn drain_if_idle(&mut self, id: VmId) {
-        if let Some(Life::Ready(vm)) = self.entries.get(&id).map(|entry| &entry.life)
-            && vm.gate.close_if_idle()
-        {
-            self.drain(id);
+    /// Takes `id` out of choice if it has no request; whether it did. One that seemed idle may have been given a request
+    /// since somebody looked, and the end of that request is no event: whoever gets `false` has to look again.
+    pub(crate) fn retire(&mut self, id: VmId) -> bool {
+        match self.entries.get(&id).map(|entry| &entry.life) {
+            Some(Life::Ready(vm)) if vm.gate.close_if_idle() => self.drain(id).is_some(),
+            _ => false,
         }
     }
 
@@ -165,5 +165,33 @@ impl Entry {
         };
         let in_flight = vm.map_or(0, |vm| vm.gate.in_flight());
         VmView { id, phase, in_flight, idle_since: vm.map_or(self.started_at, |vm| vm.idle_since()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::model::Config;
+
+    use super::*;
+    use crate::budget::HostBudget;
+    use crate::fake;
+
+    fn one_ready(now: Instant) -> (Roster, VmId) {
+        let config: Config = fake::config([fake::pool("p")]);
+        let share = HostBudget::new(&config).expect("the host has room").share(&config.pools["p"]);
+        let (mut roster, id) = (Roster::default(), VmId(1));
+        roster.starting(id, oneshot::channel().0, share.reserve().expect("room"), now);
+        roster.ready(id, ([127, 0, 0, 1], 1).into(), now);
+        (roster, id)
+    }
+
+    #[test]
+    fn a_vm_that_got_a_request_since_it_was_seen_is_not_retired_and_that_is_told() {
+        let (mut roster, id) = one_ready(Instant::now());
+        let vm = roster.ready_vms().next().expect("it is ready").clone();
+        vm.gate.enter(1).expect("there is a place");
+        assert!(!roster.retire(id));
+        vm.gate.leave();
+        assert!(roster.retire(id));
     }
 }
