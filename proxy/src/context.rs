@@ -11,7 +11,6 @@ use crate::answer::Refusal;
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::trace::{TRACEPARENT, TraceId};
-use crate::upstream::Pace;
 
 /// A route, ready for use.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub(crate) struct Context {
     pub(crate) vm: Option<u64>,
     /// The VM was asked to switch protocols.
     pub(crate) asks_upgrade: bool,
-    /// How fast the VM's connection takes the body.
-    pub(crate) pace: Option<Pace>,
     pub(crate) start: Option<Start>,
     pub(crate) queued: Duration,
     /// From the beginning to the response's header.
@@ -71,7 +68,6 @@ impl Context {
             tries: 0,
             vm: None,
             asks_upgrade: false,
-            pace: None,
             start: None,
             queued: Duration::ZERO,
             first_byte: None,

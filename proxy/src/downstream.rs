@@ -15,6 +15,8 @@
 //! ```
 //!
 //! pingora closes the connection after such an answer.
+//!
+//! It is also where a client's body is held back, see [`hold_by`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
@@ -39,6 +42,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::answer::Refusal;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
+use crate::upstream::Pace;
 
 /// How pingora's own refusals begin, and nothing else that it writes between two requests.
 const REFUSAL: &[u8] = b"HTTP/1.1 400 ";
@@ -58,6 +62,8 @@ struct Connection {
     /// What is left to send of a refusal.
     refusal: Bytes,
     unrouted: Arc<Unrouted>,
+    /// Says when the request's body may be read.
+    pace: Mutex<Option<Pace>>,
 }
 
 impl Downstream {
@@ -74,6 +80,7 @@ impl ServerApp for Downstream {
             within: AtomicBool::new(false),
             refusal: Bytes::new(),
             unrouted: Arc::clone(&self.unrouted),
+            pace: Mutex::new(None),
         };
         self.proxy.process_new(Box::new(connection), shutdown).await
     }
@@ -91,15 +98,26 @@ pub(crate) fn hooks_begin(session: &Session) {
 /// They have seen all of it.
 pub(crate) fn hooks_end(session: &Session) {
     set_within(session, false);
+    hold_by(session, None);
+}
+
+/// From now on the request's body is read only while `pace` lets it: to wait in a hook instead would also hold up the
+/// response, which is what has to go on.
+pub(crate) fn hold_by(session: &Session, pace: Option<Pace>) {
+    if let Some(connection) = connection(session) {
+        *connection.pace.lock() = pace;
+    }
 }
 
 fn set_within(session: &Session, within: bool) {
-    if let Some(stream) = session.as_downstream().stream()
-        && let Some(connection) = stream.as_any().downcast_ref::<Connection>()
-    {
+    if let Some(connection) = connection(session) {
         // One task has the connection; it needs no order.
         connection.within.store(within, Relaxed);
     }
+}
+
+fn connection(session: &Session) -> Option<&Connection> {
+    session.as_downstream().stream()?.as_any().downcast_ref()
 }
 
 impl Connection {
@@ -140,6 +158,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(pace) = self.pace.get_mut() {
+            ready!(pace.poll_free(cx));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

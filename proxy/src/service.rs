@@ -16,7 +16,6 @@ use std::os::fd::RawFd;
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -122,23 +121,11 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        ctx.pace = match traffic(session.req_header()) {
+        let pace = match traffic(session.req_header()) {
             Traffic::Exchange => None,
             Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
         };
-        Ok(())
-    }
-
-    async fn request_body_filter(
-        &self,
-        _: &mut Session,
-        _: &mut Option<Bytes>,
-        _: bool,
-        ctx: &mut Context,
-    ) -> pingora::Result<()> {
-        if let Some(pace) = &mut ctx.pace {
-            pace.wait().await;
-        }
+        downstream::hold_by(session, pace);
         Ok(())
     }
 

@@ -11,58 +11,85 @@
 //! ```
 //!
 //! Both buffers are limited, with one exception: when `down` is full and pingora does not take from it, pingora may be
-//! in a write, so `up` takes more. When `up` has grown so, [`Pace`] slows the client's body down, so that pingora
-//! reads more than it writes. A VM that answers without end and never reads is cut off at [`UP_MAX`].
+//! in a write, so `up` takes more. When `up` has grown so, nothing more is read from the client until it has shrunk
+//! ([`Pace`], which the client's connection asks): pingora then has nothing to write, and takes the answer. So `up`
+//! exceeds [`BEHIND`] by no more than what pingora had read already; [`UP_MAX`] is for what that should not be.
 
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
+use futures::task::AtomicWaker;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// What either buffer normally holds at most, bytes.
 const LIMIT: usize = 256 * 1024;
 /// What `up` never exceeds by more than one read, bytes.
 const UP_MAX: usize = 16 << 20;
 
-/// From how much in `up` on the client is slowed down, bytes.
+/// From how much in `up` on nothing is read from the client, bytes.
 const BEHIND: usize = 1 << 20;
-/// How long a piece of the body is held back then. In that time pingora takes what fits into its queue.
-const HOLD: Duration = Duration::from_millis(1);
 
 /// Whether a bridge is behind with the body.
-#[derive(Clone, Debug)]
-pub(crate) struct Pace(watch::Receiver<bool>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<PaceState>);
+
+#[derive(Debug, Default)]
+struct PaceState {
+    behind: AtomicBool,
+    /// Who reads from the client.
+    reader: AtomicWaker,
+}
 
 impl Pace {
-    /// To be awaited before each piece of the body. Never for long: the task that waits is the one that takes the
-    /// response to the client.
-    pub(crate) async fn wait(&mut self) {
-        if *self.0.borrow() {
-            // In time or not, or without a bridge: the piece goes on its way.
-            drop(tokio::time::timeout(HOLD, self.0.wait_for(|behind| !behind)).await);
+    /// Ready while more of the body may be read from the client.
+    pub(crate) fn poll_free(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.0.behind.load(Acquire) {
+            return Poll::Ready(());
         }
+        self.0.reader.register(cx.waker());
+        // It may have been set free before the waker was there to be called.
+        if self.0.behind.load(Acquire) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn set_behind(&self, behind: bool) {
+        if self.0.behind.swap(behind, AcqRel) && !behind {
+            self.0.reader.wake();
+        }
+    }
+}
+
+/// Sets the client's reader free when the bridge ends, however it does.
+struct SetFree(Pace);
+
+impl Drop for SetFree {
+    fn drop(&mut self) {
+        self.0.set_behind(false);
     }
 }
 
 /// pingora's end of a bridge to `tcp`. The bridge ends when one of the two does, or when `closed` resolves.
 pub(super) fn bridge(tcp: TcpStream, closed: oneshot::Receiver<()>) -> io::Result<(UnixStream, Pace)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let (behind, pace) = watch::channel(false);
+    let pace = Pace::default();
+    let guard = SetFree(pace.clone());
     tokio::spawn(async move {
         tokio::select! {
-            result = run(&tcp, &ours, &behind) => if let Err(error) = result {
+            result = run(&tcp, &ours, &guard.0) => if let Err(error) = result {
                 tracing::debug!(%error, "bridge to vm broke");
             },
             // Whether by a message or by the sender's end.
             _ = closed => {}
         }
     });
-    Ok((theirs, Pace(pace)))
+    Ok((theirs, pace))
 }
 
-async fn run(tcp: &TcpStream, pair: &UnixStream, behind: &watch::Sender<bool>) -> io::Result<()> {
+async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> {
     let (mut up, mut down) = (BytesMut::with_capacity(LIMIT), BytesMut::with_capacity(LIMIT));
     let mut vm_ended = false;
     loop {
@@ -71,8 +98,7 @@ async fn run(tcp: &TcpStream, pair: &UnixStream, behind: &watch::Sender<bool>) -
         if vm_ended && down.is_empty() {
             return Ok(());
         }
-        let is_behind = up.len() > BEHIND;
-        behind.send_if_modified(|was| std::mem::replace(was, is_behind) != is_behind);
+        pace.set_behind(up.len() > BEHIND);
         if up.len() > UP_MAX {
             return Err(io::Error::other("vm answers and does not read"));
         }

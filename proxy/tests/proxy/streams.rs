@@ -62,6 +62,57 @@ async fn large_bodies_go_through_both_ways() {
     assert_eq!((log[0]["bytes_in"].as_u64(), log[0]["bytes_out"].as_u64()), (Some(64 << 20), Some(64 << 20)));
 }
 
+/// Bytes of a body of `x`es, whatever framing stands between them.
+fn payload(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'x').count()
+}
+
+// The answer comes in many small chunks, so that pingora takes far less of it in one turn than it sends of the body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_chunked_body_comes_back_whole_from_a_vm_that_answers_in_small_chunks() {
+    let backend = Backend::start(|mut connection| async move {
+        connection.head().await;
+        connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        let piece = [format!("{:x}\r\n", 512).as_bytes(), &[b'x'; 512], b"\r\n"].concat();
+        let (mut owed, mut left) = (0, SIZE);
+        while left > 0 {
+            let Some(some) = connection.some().await else { return };
+            owed += payload(&some);
+            let pieces = owed / 512;
+            if !connection.send(piece.repeat(pieces)).await {
+                return;
+            }
+            (owed, left) = (owed % 512, left - pieces * 512);
+        }
+        connection.send("0\r\n\r\n").await;
+    })
+    .await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let stream = TcpStream::connect(site.address).await.unwrap();
+    let (mut from, mut to) = stream.into_split();
+    let sending = tokio::spawn(async move {
+        to.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        let chunk = [&b"10000\r\n"[..], &[b'x'; 65536], b"\r\n"].concat();
+        for _ in 0..SIZE / 65536 {
+            to.write_all(&chunk).await.unwrap();
+        }
+        to.write_all(b"0\r\n\r\n").await.unwrap();
+        to
+    });
+    let mut chunk = vec![0; 65536];
+    let mut got = 0;
+    within(async {
+        while got < SIZE {
+            let read = from.read(&mut chunk).await.unwrap();
+            assert_ne!(read, 0, "ended after {got} bytes");
+            got += payload(&chunk[..read]);
+        }
+    })
+    .await;
+    drop(sending.await.unwrap());
+    assert_eq!(got, SIZE);
+}
+
 /// Writes until nothing has been taken for a while; how much was.
 async fn write_until_stuck(stream: &mut TcpStream) -> usize {
     let mut written = 0;
