@@ -1,5 +1,6 @@
 //! The command line, and how its commands end.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,16 +92,13 @@ pub(crate) enum Failure {
 impl Failure {
     /// Says on stderr what went wrong.
     pub(crate) fn report(&self) -> ExitCode {
-        match self {
-            Self::Configuration(text) => {
-                eprintln!("{}", text.trim_end());
-                ExitCode::from(2)
-            }
-            Self::Failed(error) => {
-                eprintln!("weir: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
+        let (text, code) = match self {
+            Self::Configuration(text) => (text.trim_end().to_owned(), ExitCode::from(2)),
+            Self::Failed(error) => (format!("weir: {error:#}"), ExitCode::FAILURE),
+        };
+        // Where stderr cannot be written to, the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "{text}");
+        code
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     let image = seal(&options.image, &bytes).context("keep the image in memory")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
-    crate::logging::start(LogFormat::Text);
+    let _log = crate::logging::start(LogFormat::Text);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

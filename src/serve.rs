@@ -43,7 +43,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
-    logging::start(options.log_format);
+    let _log = logging::start(options.log_format);
     raise_file_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;

@@ -123,3 +123,16 @@ fn a_killed_launcher_is_replaced_and_requests_succeed() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_ne!(launcher_and_vms(weir.pid()).0, launcher);
 }
+
+#[test]
+fn a_log_that_nobody_reads_any_more_holds_nothing_up() {
+    let mut weir = Weir::start(&one_pool("hello", "", ONE));
+    weir.hang_up_on_log();
+    // Each round logs a VM's start and its end.
+    for _ in 0..3 {
+        assert_eq!(get(weir.http, "/").status, 200);
+        assert_eq!(weir.curl(&["-X", "POST", "/crash?how=panic"]).status, 502);
+    }
+    weir.signal("TERM");
+    assert_eq!(weir.wait_in_silence().code(), Some(0));
+}

@@ -147,6 +147,23 @@ impl Weir {
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Stops reading weir's log, as a log collector that dies does: at weir's next line the pipe has no reader.
+    pub fn hang_up_on_log(&mut self) {
+        self.log = channel().1;
+    }
+
+    /// Waits until weir has ended, without its log; fails after [`PATIENCE`].
+    pub fn wait_in_silence(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait().expect("wait for weir") {
+                Some(status) => return status,
+                None => assert!(Instant::now() < deadline, "weir still runs"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// Sends a signal to weir.
     pub fn signal(&self, name: &str) {
         kill(name, self.pid());
