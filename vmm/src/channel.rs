@@ -100,6 +100,9 @@ pub fn send(
 
 /// Receives one message and its file descriptors, which are close-on-exec. `None`: the peer closed its end.
 ///
+/// A receiver that is out of descriptors gets the message with none at all, never with some: the sender did nothing wrong,
+/// and every receiver has to count them anyway.
+///
 /// # Errors
 /// See [`ChannelError`]. Unless [`ChannelError::would_block`], one message was consumed or the socket is broken.
 pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
@@ -124,9 +127,14 @@ pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Ve
     // The buffer's alignment leaves room for some more descriptors than were asked for.
     let decoded = if received.flags.contains(ReturnFlags::TRUNC) {
         Err(ChannelError::TooLong)
-    } else if received.flags.contains(ReturnFlags::CTRUNC) || files.len() > FILES_MAX {
+    } else if files.len() > FILES_MAX
+        || (received.flags.contains(ReturnFlags::CTRUNC) && files.len() == FILES_MAX)
+    {
         Err(ChannelError::TooManyFiles)
     } else {
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            files.clear();
+        }
         decode(&bytes[..received.bytes])
     };
     // A launcher's memory is copied into the processes of other tenants: leave nothing of this one.

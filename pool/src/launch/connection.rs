@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
-use weir_vmm::{VmEvent, VmId, VmSpec, channel};
+use weir_vmm::{VmCommand, VmEvent, VmId, VmSpec, channel};
 
 use super::process::{Borrowed, Process, give_back};
 use super::socket::Socket;
@@ -156,10 +156,19 @@ impl Connection {
             vms.born.insert(id, tell);
             vms.unborn.remove(&id)
         };
-        let (Some(Unborn { reply, address, control, borrowed }), Some(pidfd)) =
-            (unborn, files.into_iter().next())
-        else {
-            tracing::error!(vm = %id, pid, "launcher started what nobody ordered, or keeps its pidfd");
+        let Some(Unborn { reply, address, control, borrowed }) = unborn else {
+            tracing::error!(vm = %id, pid, "launcher started what nobody ordered");
+            return;
+        };
+        let Some(pidfd) = files.into_iter().next() else {
+            tracing::error!(vm = %id, pid, "no descriptor left for a vm's process");
+            let lost = StartError::Prepare {
+                what: "take the pidfd of the vm".into(),
+                source: "out of file descriptors".into(),
+            };
+            // Who asked may have given up.
+            let _ = reply.send(Err(lost));
+            tokio::spawn(unwatched(control, status, borrowed));
             return;
         };
         tracing::debug!(vm = %id, pid, "vm process started");
@@ -182,6 +191,18 @@ impl Connection {
             let _ = reply.send(Err(StartError::LauncherDied));
             tokio::spawn(orphan(control, borrowed));
         }
+    }
+}
+
+/// A process that runs, but that nobody can watch or kill for want of its pidfd. It is asked to end; what it borrowed is
+/// given back only when the launcher has reaped it, or is gone itself.
+async fn unwatched(control: Socket, status: oneshot::Receiver<String>, borrowed: Borrowed) {
+    // Where that fails the process has ended.
+    let _ = control.send_now(&VmCommand::Stop);
+    if status.await.is_ok() {
+        give_back(borrowed);
+    } else {
+        orphan(control, borrowed).await;
     }
 }
 

@@ -269,3 +269,23 @@ async fn first_launcher_that_cannot_be_spawned_is_an_error() {
     let spawn = || Err(SpawnError::Run(std::io::ErrorKind::NotFound.into()));
     assert_eq!(Supervisor::start(Arc::new(spawn)).unwrap_err().to_string(), "run the launcher");
 }
+
+#[tokio::test]
+async fn a_start_whose_pidfd_is_lost_fails_alone_and_keeps_its_link_until_it_is_reaped() {
+    let (connection, peer) = connect();
+    let mut ordered = order(connection.clone());
+    let control = peer.request().await;
+    peer.socket.send(&LauncherReply::Started { id: ID, pid: 1 }, &[]).await.unwrap();
+    let error = within(&mut ordered.start).await.unwrap().expect_err("no process to watch");
+    assert!(error.to_string().contains("pidfd"), "{error}");
+    let (command, _) = within(control.receive::<VmCommand>()).await.unwrap().unwrap();
+    assert_eq!(command, VmCommand::Stop);
+    drop(control);
+    assert!(!ordered.is_given_back(), "the process may still have its link");
+    peer.exited("exit code 0").await;
+    ordered.given_back().await;
+    // The launcher is still believed.
+    let again = order(connection);
+    drop(peer.request().await);
+    drop(again);
+}
