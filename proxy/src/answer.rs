@@ -21,6 +21,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 pub(crate) enum Refusal {
     /// The request makes no sense.
     BadRequest,
+    /// The request's header is larger than what weir sends on.
+    HeaderTooLarge,
     /// No route matches.
     NoRoute,
     /// VMs refused, reset or died, and retries were used up or not allowed.
@@ -44,6 +46,7 @@ impl Refusal {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::HeaderTooLarge => "header_too_large",
             Self::NoRoute => "no_route",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
@@ -58,6 +61,7 @@ impl Refusal {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
             Self::QueueFull(_) | Self::QueueTimeout(_) | Self::StartFailed(_) | Self::Draining => {
@@ -71,6 +75,7 @@ impl Refusal {
     fn text(self) -> &'static str {
         match self {
             Self::BadRequest => "bad request\n",
+            Self::HeaderTooLarge => "request header too large\n",
             Self::NoRoute => "no route for this host and path\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
@@ -149,6 +154,7 @@ mod tests {
         let after = Duration::from_millis(1500);
         for (refusal, status, retry_after) in [
             (Refusal::BadRequest, 400, None),
+            (Refusal::HeaderTooLarge, 431, None),
             (Refusal::NoRoute, 404, None),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),

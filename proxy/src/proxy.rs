@@ -19,7 +19,7 @@ use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::authority_and_target;
+use crate::request::{authority_and_target, has_one_length, header_fits};
 use crate::retry::{RETRIES_MAX, RetryBudget};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
@@ -85,6 +85,12 @@ impl Proxy {
     pub(crate) fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
         // A tunnel to somewhere is not what weir is for, and changes what the body is.
         if request.method == Method::CONNECT {
+            return Err(Refusal::BadRequest);
+        }
+        if !header_fits(request) {
+            return Err(Refusal::HeaderTooLarge);
+        }
+        if !has_one_length(request) {
             return Err(Refusal::BadRequest);
         }
         let (authority, target) = authority_and_target(request);

@@ -58,3 +58,23 @@ pub(crate) fn status_sent(session: &Session) -> Option<StatusCode> {
         |status: &StatusCode| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS;
     session.response_written().map(|response| response.status).filter(is_final)
 }
+
+/// Largest request header that is sent on, bytes. It fits into a connection's send buffer, so that it can be written
+/// whole before the VM's answer is read, whatever the VM does. nginx allows as much.
+const HEADER_MAX: usize = 32 * 1024;
+
+/// Whether the header, as it is written to a VM, is at most [`HEADER_MAX`] bytes.
+pub(crate) fn header_fits(request: &RequestHeader) -> bool {
+    const AROUND_A_FIELD: usize = ": \r\n".len();
+    let fields =
+        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_A_FIELD);
+    request.raw_path().len() + fields.sum::<usize>() <= HEADER_MAX
+}
+
+/// Whether there is at most one length, given once. Two equal ones mean the same (RFC 9112 §6.3 lets a proxy merge them),
+/// but whoever sends them is no client worth the risk that a VM reads them otherwise.
+pub(crate) fn has_one_length(request: &RequestHeader) -> bool {
+    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return true };
+    lengths.next().is_none() && !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit)
+}

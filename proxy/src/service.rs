@@ -142,6 +142,12 @@ impl ProxyHttp for Proxy {
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         headers::forward_request(request, client, session.req_header().version)?;
+        // HTTP/1.0 knows requests without; the VM is asked in HTTP/1.1.
+        if !request.headers.contains_key(header::HOST)
+            && let Some(lease) = &ctx.lease
+        {
+            request.insert_header(header::HOST, lease.address().to_string())?;
+        }
         if let Some(traceparent) = ctx.new_traceparent.clone() {
             request.insert_header(TRACEPARENT, traceparent)?;
         }

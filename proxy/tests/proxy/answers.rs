@@ -48,6 +48,8 @@ async fn requests_without_sense_are_refused() {
         "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
         "CONNECT b.example:443 HTTP/1.1\r\nhost: b.example:443\r\n\r\n",
         "CONNECT / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4, 4\r\n\r\nbody",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 4\r\n\r\nbody",
         // These pingora refuses before any hook.
         "GET http://a.example/ HTTP/1.1\r\nhost: b.example\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
@@ -73,6 +75,20 @@ async fn requests_without_sense_are_refused() {
         log.iter().all(|line| line["error"] == "bad_request" && line["client"] == "127.0.0.1"),
         "{log:#?}"
     );
+}
+
+// A VM that reads nothing of a header larger than the buffers holds the request up, and is taken for broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_too_large_to_send_on_reaches_no_vm() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let request = |size: usize| {
+        format!("GET /name HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx: {}\r\n\r\n", "y".repeat(size))
+    };
+    assert_eq!(ask(site.address, &request(31 * 1024)).await.text(), "vm");
+    let response = ask(site.address, &request(33 * 1024)).await;
+    assert_eq!((response.status(), response.header("weir-error")), (431, Some("header_too_large")));
+    assert_eq!(backend.connections(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

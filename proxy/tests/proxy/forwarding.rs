@@ -39,6 +39,15 @@ async fn a_vm_sees_who_asks_and_nothing_of_the_hop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_http_1_0_without_a_host_gets_one() {
+    let backend = Backend::echo("vm").await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let response = ask(site.address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(header(response.text(), "host"), Some(backend.address.to_string().as_str()));
+    assert_eq!(header(response.text(), "x-forwarded-host"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn forwarding_headers_cannot_be_taken_out_by_connection() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
