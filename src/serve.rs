@@ -40,6 +40,7 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// A wrong configuration, or what could not be set up.
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let config = check::load(&options.config)?;
+    devices_are_usable()?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
@@ -51,6 +52,13 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_background();
     Ok(outcome?)
+}
+
+/// Without them no VM would ever start: better to say so than to serve errors.
+fn devices_are_usable() -> anyhow::Result<()> {
+    weir_vmm::kvm::open()?;
+    weir_net::doctor::tun()?;
+    Ok(())
 }
 
 /// Best effort: with what the limit is, weir works, with fewer connections at once.

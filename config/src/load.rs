@@ -1,6 +1,7 @@
 //! From text, or a file, to a [`Config`].
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::model::{Admin, Config, Listener};
 use crate::pool::PoolSection;
 use crate::reader::{Reader, read_document};
 use crate::route::RouteSection;
+
+/// No configuration is longer, bytes; a file that is, is none.
+const LONGEST: u64 = 16 << 20;
 
 /// Reads and validates a configuration. `source` names the text in errors, usually its path.
 ///
@@ -42,7 +46,20 @@ pub fn check(path: &Path, machine: &dyn Machine) -> Result<Config, LoadError> {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
-    fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    read_bounded(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+/// Looked at before it is opened, since to open a FIFO would wait for its other end.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    let read = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if read as u64 > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    }
+    Ok(text)
 }
 
 fn walk(text: &str, source: &str, machine: Option<&dyn Machine>) -> Result<Config, ConfigErrors> {

@@ -109,3 +109,15 @@ fn files_are_loaded() {
     assert_eq!(load(&path).expect("valid"), parse(MINIMAL, "test").expect("valid"));
     assert!(matches!(load(Path::new("/")), Err(LoadError::Read { .. })));
 }
+
+#[test]
+fn what_is_no_configuration_file_is_not_read_to_its_end() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sparse = directory.path().join("sparse");
+    let file = std::fs::File::create(&sparse).expect("create");
+    file.set_len(1 << 40).expect("make it large");
+    for path in [sparse.as_path(), directory.path(), std::path::Path::new("/dev/zero")] {
+        let error = weir_config::load(path).expect_err("no configuration");
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
+}

@@ -48,3 +48,19 @@ fn doctor_finds_this_machine_able() {
         assert!(text.contains(name), "{name} is examined: {text}");
     }
 }
+
+#[test]
+fn serve_does_not_start_where_no_vm_could() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let path = directory.path().join("weir.toml");
+    std::fs::write(&path, crate::support::one_pool("hello", "", "min = 0")).expect("write");
+    let output = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c"])
+        .args(["mount -t tmpfs none /dev/net && exec \"$0\" serve -c \"$1\"", env!("CARGO_BIN_EXE_weir")])
+        .arg(&path)
+        .output()
+        .expect("run weir without /dev/net/tun");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("/dev/net/tun") && text.lines().count() == 1, "{text}");
+}
