@@ -1,36 +1,34 @@
 //! `weir check`: every error of a configuration, those of the text and those of this machine.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use weir_config::{Config, LoadError, Machine};
 
 use crate::cli::Failure;
-use crate::images;
+use crate::images::{self, Images};
 
 /// The machine that weir runs on.
-struct ThisMachine;
+#[derive(Default)]
+struct ThisMachine {
+    /// Addresses are bound for good soon after, so they are not tried.
+    serving: bool,
+    /// What was read to be checked, so that the same bytes are used.
+    images: RefCell<Images>,
+}
 
 impl Machine for ThisMachine {
     fn address(&self, address: SocketAddr) -> Result<(), String> {
-        weir_config::can_bind(address)
+        if self.serving { Ok(()) } else { weir_config::can_bind(address) }
     }
 
     fn image(&self, image: &str) -> Result<(), String> {
-        images::load(image).map(drop)
-    }
-}
-
-/// The machine that weir serves on: addresses are bound for good soon after, so they are not tried here.
-struct ServingMachine;
-
-impl Machine for ServingMachine {
-    fn address(&self, _: SocketAddr) -> Result<(), String> {
+        let mut images = self.images.borrow_mut();
+        if !images.contains_key(image) {
+            images.insert(image.to_owned(), images::load(image)?);
+        }
         Ok(())
-    }
-
-    fn image(&self, image: &str) -> Result<(), String> {
-        images::load(image).map(drop)
     }
 }
 
@@ -39,17 +37,19 @@ impl Machine for ServingMachine {
 /// # Errors
 /// All of them, one a line.
 pub(crate) fn check(file: &Path) -> Result<(), Failure> {
-    let config = weir_config::check(file, &ThisMachine).map_err(failure)?;
+    let config = weir_config::check(file, &ThisMachine::default()).map_err(failure)?;
     println!("{}: ok, {} pools, {} routes", file.display(), config.pools.len(), config.routes.len());
     Ok(())
 }
 
-/// Reads the configuration that is to be served.
+/// Reads the configuration that is to be served, and its pools' images.
 ///
 /// # Errors
 /// All its errors but addresses in use, one a line.
-pub(crate) fn load(file: &Path) -> Result<Config, Failure> {
-    weir_config::check(file, &ServingMachine).map_err(failure)
+pub(crate) fn load(file: &Path) -> Result<(Config, Images), Failure> {
+    let machine = ThisMachine { serving: true, ..ThisMachine::default() };
+    let config = weir_config::check(file, &machine).map_err(failure)?;
+    Ok((config, machine.images.into_inner()))
 }
 
 fn failure(error: LoadError) -> Failure {

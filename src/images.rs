@@ -1,6 +1,7 @@
 //! Images by the name that a configuration gives them: embedded ones first, then paths.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -8,6 +9,9 @@ use weir_vmm::image::Image;
 
 /// The VMM maps no larger image, bytes.
 const LARGEST: u64 = 1 << 30;
+
+/// Images by the name that a pool gives.
+pub(crate) type Images = BTreeMap<String, Cow<'static, [u8]>>;
 
 /// Reads the image `name` and checks that it is one.
 ///

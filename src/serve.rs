@@ -23,7 +23,8 @@ use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 
 use crate::cli::{Failure, ServeOptions};
-use crate::{check, images, logging};
+use crate::images::Images;
+use crate::{check, logging};
 
 /// Largest IP packet on a TAP link, bytes.
 pub(crate) const MTU: u16 = 1500;
@@ -39,7 +40,7 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// A wrong configuration, or what could not be set up.
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
-    let config = check::load(&options.config)?;
+    let (config, images) = check::load(&options.config)?;
     devices_are_usable()?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
@@ -48,7 +49,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     raise_file_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let outcome = runtime.block_on(run(Arc::new(config), listeners, &namespace));
+    let outcome = runtime.block_on(run(Arc::new(config), images, listeners, &namespace));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_background();
     Ok(outcome?)
@@ -71,12 +72,13 @@ fn raise_file_limit() {
 
 async fn run(
     config: Arc<Config>,
+    images: Images,
     mut listeners: Listeners,
     namespace: &PrivateNamespace,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
-    let pools = start_pools(&config, namespace, &registry)?;
+    let pools = start_pools(&config, images, namespace, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
         AccessLog::start(std::io::stdout(), metrics.access_log_dropped()).context("start the access log")?;
@@ -157,13 +159,21 @@ impl Signals {
 }
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.
-fn start_pools(config: &Config, namespace: &PrivateNamespace, registry: &Registry) -> anyhow::Result<Pools> {
+fn start_pools(
+    config: &Config,
+    images: Images,
+    namespace: &PrivateNamespace,
+    registry: &Registry,
+) -> anyhow::Result<Pools> {
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
     let mut sealed = BTreeMap::new();
     for (name, pool) in &config.pools {
-        let bytes = images::load(&pool.image).map_err(anyhow::Error::msg)?;
-        sealed.insert(name.clone(), seal(name, &bytes).context("keep an image in memory")?);
+        let bytes =
+            images.get(&pool.image).with_context(|| format!("image {:?} was not read", pool.image))?;
+        sealed.insert(name.clone(), seal(name, bytes).context("keep an image in memory")?);
     }
+    // From here on the sealed copies are used.
+    drop(images);
     let launcher = VmLauncher::new(spawn_launcher, taps, MTU, sealed).context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
     Pools::start(config, Arc::new(launcher), metrics).context("start the pools")

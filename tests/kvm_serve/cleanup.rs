@@ -30,7 +30,7 @@ fn sigterm_finishes_requests_in_flight_and_then_stops_vms() {
     processes.push(launcher);
     let address = weir.http;
     let client = std::thread::spawn(move || get(address, "/sleep?ms=400"));
-    while weir.metric("weir_http_requests_in_flight", "") < 1.0 {}
+    weir.until_in_flight();
     weir.signal("TERM");
     let answer = client.join().expect("the client does not panic");
     assert_eq!(answer.status, 200, "{answer:?}");

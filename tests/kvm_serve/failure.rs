@@ -104,7 +104,7 @@ fn a_request_in_flight_to_a_killed_vm_succeeds_elsewhere() {
     weir.logged("vm ready");
     let address = weir.http;
     let client = std::thread::spawn(move || get(address, "/sleep?ms=300"));
-    while weir.metric("weir_http_requests_in_flight", "") < 1.0 {}
+    weir.until_in_flight();
     let (_, vms) = launcher_and_vms(weir.pid());
     kill("KILL", vms[0]);
     let answer = client.join().expect("the client does not panic");
@@ -132,6 +132,19 @@ fn a_log_that_nobody_reads_any_more_holds_nothing_up() {
     for _ in 0..3 {
         assert_eq!(get(weir.http, "/").status, 200);
         assert_eq!(weir.curl(&["-X", "POST", "/crash?how=panic"]).status, 502);
+    }
+    weir.signal("TERM");
+    assert_eq!(weir.wait_in_silence().code(), Some(0));
+}
+
+#[test]
+fn a_log_whose_reader_has_stalled_holds_nothing_up() {
+    // Five lines of more than 200 bytes tell of a VM's life; this is twice what a pipe of 64 KiB holds.
+    const LIVES: usize = 2 * 64 * 1024 / 1000;
+    let mut weir = Weir::start(&one_pool("hello", "", "min = 0\nmax = 4\nidle_timeout = \"1ms\""));
+    for _ in 0..LIVES {
+        assert_eq!(get(weir.http, "/").status, 200);
+        weir.until("no VM is left", || weir.metric("weir_vm_instances", "") == 0.0);
     }
     weir.signal("TERM");
     assert_eq!(weir.wait_in_silence().code(), Some(0));

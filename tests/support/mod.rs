@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -149,7 +149,7 @@ impl Weir {
 
     /// Stops reading weir's log, as a log collector that dies does: at weir's next line the pipe has no reader.
     pub fn hang_up_on_log(&mut self) {
-        self.log = channel().1;
+        self.log = sync_channel(0).1;
     }
 
     /// Waits until weir has ended, without its log; fails after [`PATIENCE`].
@@ -162,6 +162,19 @@ impl Weir {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// Waits, bounded, for what only a metric tells.
+    pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        }
+    }
+
+    /// Waits until weir has a request in flight.
+    pub fn until_in_flight(&self) {
+        self.until("a request in flight", || self.metric("weir_http_requests_in_flight", "") >= 1.0);
     }
 
     /// Sends a signal to weir.
@@ -196,8 +209,9 @@ pub fn kill(name: &str, pid: u32) {
     assert!(status.success(), "kill -s {name} {pid}");
 }
 
+/// The lines of weir's log. They are read as they are asked for: a test that asks for none is a reader that has stalled.
 fn follow(stderr: impl Read + Send + 'static) -> Receiver<Value> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(0);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
