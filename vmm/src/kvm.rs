@@ -3,7 +3,9 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
 
 use crate::doctor::{Finding, State};
@@ -48,12 +50,15 @@ pub enum KvmError {
     /// It opens but is no KVM that we know.
     #[error("{PATH} has API version {0}, not {API_VERSION}")]
     Version(i32),
+    /// It does not say what guests can have.
+    #[error("get supported cpuid of {PATH}")]
+    Cpuid(#[source] io::Error),
     /// It is a KVM that cannot do what is needed.
     #[error("{PATH} lacks {0}: a newer kernel is needed")]
     Lacks(&'static str),
 }
 
-/// Opens /dev/kvm and checks that it can run VMs.
+/// Opens /dev/kvm, checks that it can run VMs, and learns what all of them have in common.
 ///
 /// # Errors
 /// See [`KvmError`]; each names the device and, where there is one, the fix.
@@ -62,7 +67,19 @@ pub fn open() -> Result<OwnedFd, KvmError> {
     let fd = OwnedFd::from(file);
     let kvm = sys::kvm(fd.try_clone().map_err(KvmError::Open)?);
     check(&kvm)?;
+    supported_cpuid(&kvm).map_err(|error| KvmError::Cpuid(error.into()))?;
     Ok(fd)
+}
+
+/// The CPU features that a guest can have here. The same for every VM, and slow to find out, so a launcher that has
+/// opened /dev/kvm hands them on to its children by the fork.
+pub(crate) fn supported_cpuid(kvm: &Kvm) -> Result<&'static CpuId, kvm_ioctls::Error> {
+    static SUPPORTED: OnceLock<CpuId> = OnceLock::new();
+    if let Some(known) = SUPPORTED.get() {
+        return Ok(known);
+    }
+    let asked = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+    Ok(SUPPORTED.get_or_init(|| asked))
 }
 
 fn classify(error: io::Error) -> KvmError {

@@ -35,7 +35,9 @@ pub const IMAGE_MIN: u64 = 0x20_0000;
 pub const STACK_SIZE: u64 = 0x4_0000;
 /// The control page (see [`crate::control`]).
 pub const CONTROL: u64 = 0xd000_0000;
-/// The network device's virtio-mmio page.
+/// The network device's virtio-mmio page: version 2, device type 1, offering `VIRTIO_F_VERSION_1` and queues of at least
+/// 64 descriptors. A reset also clears the accepted features and all queue addresses, so a driver that knows this ABI
+/// need neither read any of that nor write a zero.
 pub const VIRTIO_NET: u64 = 0xd000_1000;
 /// End of the MMIO window, exclusive. No guest memory may reach [`CONTROL`].
 pub const MMIO_END: u64 = 0xd001_0000;

@@ -1,11 +1,12 @@
 //! The vCPU: its state at the first instruction (DESIGN, "the two-ring contract"), and what it stops for.
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::{Cap, Kvm, SyncReg, VcpuFd};
 use weir_abi::layout;
 
 use super::gates::Gates;
 use super::system;
+use crate::kvm;
 use crate::sys::MappedVm;
 
 const MSR_TSC: u32 = 0x10;
@@ -54,10 +55,10 @@ pub(crate) struct Start {
 /// Makes the vCPU and puts it at the guest's first instruction.
 pub(crate) fn create(kvm: &Kvm, vm: &MappedVm, start: Start, gates: &Gates) -> Result<VcpuFd, VcpuError> {
     let mut vcpu = vm.fd().create_vcpu(0).map_err(step("create vcpu"))?;
-    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(step("get supported cpuid"))?;
+    let cpuid = kvm::supported_cpuid(kvm).map_err(step("get supported cpuid"))?;
     let fsgsbase =
         cpuid.as_slice().iter().any(|leaf| leaf.function == 7 && leaf.index == 0 && leaf.ebx & 1 != 0);
-    vcpu.set_cpuid2(&cpuid).map_err(step("set cpuid"))?;
+    vcpu.set_cpuid2(cpuid).map_err(step("set cpuid"))?;
     let mut special = vcpu.get_sregs().map_err(step("get system registers"))?;
     set_system(&mut special, start.root, fsgsbase);
     let general = kvm_regs {

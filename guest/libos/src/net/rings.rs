@@ -133,9 +133,6 @@ pub(crate) fn open(base: u64, mtu: u16) -> Result<(Receiver, Transmitter), Devic
     transport.set_status(status);
     status |= DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
     transport.set_status(status);
-    if transport.read_device_features() & VERSION_1 == 0 {
-        return Err(DeviceError::Features);
-    }
     transport.write_driver_features(VERSION_1);
     status |= DeviceStatus::FEATURES_OK;
     transport.set_status(status);

@@ -133,3 +133,40 @@ fn a_chain_keeps_directions_apart_and_in_order() {
         assert_eq!(walk(flags), Err(Violation::Direction { queue: 1, head: 0 }));
     }
 }
+
+/// What `weir_abi::layout::VIRTIO_NET` promises, so that a guest writes no zeros.
+#[test]
+fn after_a_reset_a_driver_need_write_only_what_is_not_zero() {
+    let activated = Rc::new(Cell::new(None));
+    let mut transport = Transport::new(Recorder(Rc::clone(&activated)), 0).unwrap();
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
+    let mut write = |register: u32, value: u32| {
+        transport.write(register.into(), &value.to_le_bytes(), &memory).unwrap();
+    };
+    write(register::VIRTIO_MMIO_STATUS, 3);
+    write(register::VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+    for all_ones in [
+        register::VIRTIO_MMIO_DRIVER_FEATURES,
+        register::VIRTIO_MMIO_QUEUE_DESC_HIGH,
+        register::VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+        register::VIRTIO_MMIO_QUEUE_USED_HIGH,
+    ] {
+        write(all_ones, u32::MAX);
+    }
+    for (register, value) in [
+        (register::VIRTIO_MMIO_STATUS, 0),
+        (register::VIRTIO_MMIO_STATUS, 3),
+        (register::VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1),
+        (register::VIRTIO_MMIO_DRIVER_FEATURES, 1),
+        (register::VIRTIO_MMIO_STATUS, 11),
+        (register::VIRTIO_MMIO_QUEUE_NUM, 8),
+        (register::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x1000),
+        (register::VIRTIO_MMIO_QUEUE_AVAIL_LOW, 0x2000),
+        (register::VIRTIO_MMIO_QUEUE_USED_LOW, 0x3000),
+        (register::VIRTIO_MMIO_QUEUE_READY, 1),
+        (register::VIRTIO_MMIO_STATUS, 15),
+    ] {
+        write(register, value);
+    }
+    assert_eq!(activated.get(), Some(1 << 32));
+}
