@@ -20,11 +20,13 @@ struct Forged {
     driver_features_select: u32,
     driver_features: u64,
     queue_select: u32,
-    queues: Vec<(Setup, Option<(Setup, u16, u16)>)>,
+    queues: Vec<ForgedQueue>,
 }
 
 /// Size, descriptor table, available ring, used ring.
 type Setup = (u32, u64, u64, u64);
+/// Registers; for a ready queue its set-up, positions in available and used ring.
+type ForgedQueue = (Setup, Option<(Setup, u16, u16)>);
 
 const GOOD: [Setup; 2] =
     [(16, QUEUES[0][0], QUEUES[0][1], QUEUES[0][2]), (16, QUEUES[1][0], QUEUES[1][1], QUEUES[1][2])];
@@ -96,7 +98,7 @@ fn a_rewound_transport_keeps_its_eventfd_and_forgets_what_came_after() {
 
 #[test]
 fn states_that_no_driver_can_lead_to_are_refused() {
-    let queue = |edit: fn(&mut (Setup, Option<(Setup, u16, u16)>))| {
+    let queue = |edit: fn(&mut ForgedQueue)| {
         let mut forged = live();
         edit(&mut forged.queues[1]);
         forged.restore().map(drop)
@@ -141,7 +143,7 @@ fn setup() -> impl Strategy<Value = Setup> {
     (prop_oneof![8 => Just(16u32), 2 => 0u32..300, 1 => any::<u32>()], address(), address(), address())
 }
 
-fn queue() -> impl Strategy<Value = (Setup, Option<(Setup, u16, u16)>)> {
+fn queue() -> impl Strategy<Value = ForgedQueue> {
     let position = prop_oneof![4 => any::<u16>().prop_map(|at| (at, at)), 1 => any::<(u16, u16)>()];
     let ready = (setup(), position).prop_map(|(setup, (available, used))| (setup, available, used));
     (setup(), prop_oneof![5 => ready.prop_map(Some), 1 => Just(None)])
