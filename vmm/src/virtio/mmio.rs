@@ -3,6 +3,8 @@
 //! Its life follows the status register, see `status.rs`. Register accesses that make no sense (another width
 //! than 4 bytes, unaligned, unknown, out of turn) read as zero and write nothing.
 
+mod state;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -15,6 +17,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::queue::QueueSetup;
 use super::status::{Status, Transition};
 use super::{DeviceError, DmaMemory, Progress, Violation, VirtioDevice};
+pub use state::{RestoreError, TransportState};
 
 /// "virt", little-endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -161,9 +164,7 @@ impl<D: VirtioDevice> Transport<D> {
     }
 
     fn write_status(&mut self, value: u32, memory: &GuestMemoryMmap) -> Result<(), Violation> {
-        let needed = 1 << VIRTIO_F_VERSION_1;
-        let acceptable = self.driver_features & !self.offered() == 0 && self.driver_features & needed != 0;
-        match self.status.write(value, acceptable) {
+        match self.status.write(value, self.acceptable()) {
             Transition::None => {}
             Transition::NeedsReset => self.interrupt_status |= register::VIRTIO_MMIO_INT_CONFIG,
             Transition::Reset => self.reset(),
@@ -180,6 +181,7 @@ impl<D: VirtioDevice> Transport<D> {
 
     fn reset(&mut self) {
         self.device.reset();
+        self.status = Status::default();
         self.interrupt_status = 0;
         self.device_features_select = 0;
         self.driver_features_select = 0;
@@ -222,6 +224,12 @@ impl<D: VirtioDevice> Transport<D> {
 
     fn offered(&self) -> u64 {
         self.device.features() | 1 << VIRTIO_F_VERSION_1
+    }
+
+    /// The driver chose nothing that was not offered, and all that is needed.
+    fn acceptable(&self) -> bool {
+        let needed = 1 << VIRTIO_F_VERSION_1;
+        self.driver_features & !self.offered() == 0 && self.driver_features & needed != 0
     }
 
     fn selected(&self) -> Option<usize> {

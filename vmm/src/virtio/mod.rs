@@ -27,5 +27,5 @@ mod tests;
 
 pub use device::{DeviceError, Progress, Violation, VirtioDevice};
 pub use dma::DmaMemory;
-pub use mmio::Transport;
+pub use mmio::{RestoreError, Transport, TransportState};
 pub use sys::Tap;

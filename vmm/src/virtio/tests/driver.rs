@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::LINK;
 use super::fake::{FakeIo, Wire};
 use crate::virtio::net::{FrameIo, NetDevice};
-use crate::virtio::{DeviceError, Progress, Transport};
+use crate::virtio::{DeviceError, Progress, RestoreError, Transport};
 
 /// Size of guest memory, bytes.
 pub(super) const MEMORY: u64 = 0x20_0000;
@@ -60,6 +60,16 @@ impl<I: FrameIo> Driver<I> {
             available: [0; 2],
             used: [0; 2],
         }
+    }
+
+    /// A copy of the guest whose device, on `io`, was restored from the state of this one's.
+    pub(super) fn cloned(&self, io: I) -> Result<Self, RestoreError> {
+        let bytes = postcard::to_stdvec(&self.transport.state()).unwrap();
+        let state = postcard::from_bytes(&bytes).unwrap();
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
+        memory.write_slice(&self.get(0, MEMORY as usize), GuestAddress(0)).unwrap();
+        let transport = Transport::restore(NetDevice::new(io, &LINK), FLOOR, &state, &memory)?;
+        Ok(Self { transport, memory, size: self.size, available: self.available, used: self.used })
     }
 
     pub(super) fn start(&mut self, size: u16) {

@@ -136,7 +136,7 @@ fn nothing_below_the_floor_or_outside_the_buffers_is_written() {
 }
 
 /// Values that are more often interesting than random ones.
-fn value() -> impl Strategy<Value = u32> {
+pub(super) fn value() -> impl Strategy<Value = u32> {
     let small = 0u32..20;
     let addresses =
         prop::sample::select(vec![0x2_0000u32, 0x2_2000, 0x2_4000, 0x3_0000, 0x3_2000, 0x3_4000, 0x1f_ff00]);

@@ -6,6 +6,7 @@ mod fake;
 mod hostile;
 mod registers;
 mod rx;
+mod state;
 mod tap;
 mod traffic;
 mod transport;
