@@ -22,9 +22,10 @@
 //! - `tsc_base` and `unix_nanos` belong to the moment at which the guest continues, as nearly as the VMM can tell. How
 //!   long the guest was frozen cannot be told; the counter may stand below where it stood before (a snapshot restored
 //!   after a restart of the host), and `tsc_hz` may differ.
-//! - The virtqueues are as they stood at the PARK: the same rings and indices, the same accepted features. The VMM has
-//!   received nothing into them since, and what the old VM had coming is dropped. What the guest had queued to be sent
-//!   may or may not have been sent, and may or may not be on the used ring.
+//! - The virtqueues are as they stood at the PARK: the same rings and indices, the same accepted features. The VMM
+//!   freezes a guest before it delivers anything in that PARK, and what the old VM had coming is dropped: whatever is
+//!   delivered from then on is for the new VM. What the guest had queued to be sent with the PARK may or may not have
+//!   been sent, and may or may not be on the used ring.
 //! - Deadlines of that PARK are void: the guest is entered at once and parks again with what is left of them.
 
 /// First eight bytes of [`BootInfo`].
