@@ -50,8 +50,9 @@ impl Blank {
         }
         let gates = Gates::load();
         let mut vcpu = vcpu::create(&kvm, &vm, &gates)?;
-        // What KVM does at a VM's first run (it starts a thread, for one) it does now.
-        vcpu::complete_exit(&mut vcpu.fd)?;
+        // What KVM does at a VM's first run (it starts a thread, for one) it does now. If it cannot, the real run says so,
+        // which is more patient.
+        let _ = vcpu::complete_exit(&mut vcpu.fd);
         let tsc_hz = vcpu::tsc_hz(&vcpu.fd)?;
         Ok(Self { vcpu, vm, gates, tsc_hz })
     }

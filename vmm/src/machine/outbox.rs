@@ -133,7 +133,7 @@ mod tests {
     fn a_full_socket_costs_log_lines_but_never_ready() {
         let (vm, weir) = sockets();
         let mut now = Instant::now();
-        let mut outbox = Outbox::new(now);
+        let mut outbox = Outbox::new(now, 100);
         // More than any socket buffer holds, slowly enough for the limiter.
         for _ in 0..20_000 {
             now += Duration::from_millis(10);

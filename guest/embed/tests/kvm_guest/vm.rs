@@ -35,7 +35,7 @@ impl Vm {
         let (spec, image) = (spec(&tap, args), sealed(image));
         let (sender, reason) = channel();
         // Not joined: a machine that does not stop must fail its test, not hang it.
-        thread::spawn(move || sender.send(machine::run(kvm, &spec, &image, Some(fd), control)));
+        thread::spawn(move || sender.send(machine::run(kvm, &spec, image, Some(fd), control)));
         Self { weir, reason, tap }
     }
 
@@ -65,7 +65,7 @@ impl Vm {
 
     /// Ends it, and says why it ended.
     pub(crate) fn stop(self) -> ExitReason {
-        event::command(&self.weir, weir_vmm::VmCommand::Stop).unwrap();
+        event::command(&self.weir, &weir_vmm::VmCommand::Stop, &[]).unwrap();
         self.reason()
     }
 }
@@ -88,6 +88,7 @@ fn spec(tap: &TapLink, args: &[&str]) -> VmSpec {
         net: Some(net),
         env: vec![("PORT".into(), PORT.to_string()), ("GREETING".into(), "good morning".into())],
         args: args.iter().map(ToString::to_string).collect(),
+        log_lines: 100,
     }
 }
 
