@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use weir_vmm::channel;
-use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
+use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{Inherited, LauncherHandle, Setup, run, spawn_command};
-use weir_vmm::{ExitReason, NetSpec, VmEvent, VmId, VmSpec};
+use weir_vmm::{BootOrder, ExitReason, NetSpec, VmCommand, VmEvent, VmId, VmSpec, event};
 
 const ROUNDS: u64 = 500;
 
@@ -70,7 +70,7 @@ fn spec(id: VmId) -> VmSpec {
         mtu: 1500,
     };
     let env = vec![("PORT".into(), "8080".into())];
-    VmSpec { id, pool: "bench".into(), memory: 16 << 20, vcpus: 1, net: Some(net), env, args: vec![] }
+    VmSpec { id, pool: "bench".into(), memory: 16 << 20, vcpus: 1, net: Some(net), env, args: vec![], log_lines: 100 }
 }
 
 fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration, Duration)> {
@@ -79,10 +79,11 @@ fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration,
     let (tap, _host) = UnixDatagram::pair()?;
     tap.set_nonblocking(true)?;
     let start = Instant::now();
-    let request = LauncherRequest::Start(Box::new(spec(id)));
-    channel::send(launcher.socket.as_fd(), &request, &[image.as_fd(), theirs.as_fd(), tap.as_fd()])?;
+    channel::send(launcher.socket.as_fd(), &LauncherRequest::Fork(ChildId(id.0)), &[theirs.as_fd()])?;
     // Ours alone would keep the socket open if the start failed.
     drop(theirs);
+    let order = VmCommand::Boot(Box::new(BootOrder { spec: spec(id), template: false }));
+    event::command(&control, &order, &[image.as_fd(), tap.as_fd()])?;
     let first = channel::recv::<VmEvent>(control.as_fd())?;
     let ready = start.elapsed();
     if !matches!(first, Some((VmEvent::Ready, _))) {
@@ -92,7 +93,7 @@ fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration,
     loop {
         match channel::recv::<LauncherReply>(launcher.socket.as_fd())? {
             Some((LauncherReply::Exited { .. }, _)) => return Ok((ready, start.elapsed())),
-            Some((LauncherReply::Started { .. }, _)) => {}
+            Some((LauncherReply::Forked { .. }, _)) => {}
             other => return Err(format!("instead of an end: {other:?}").into()),
         }
     }

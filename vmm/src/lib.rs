@@ -10,11 +10,13 @@ pub mod kvm;
 pub mod launcher;
 pub mod machine;
 pub mod memory;
+pub mod order;
 pub mod spec;
 mod sys;
 pub mod virtio;
 
 pub use event::{CrashReason, ExitReason, VmCommand, VmEvent};
+pub use order::{BootOrder, CloneOrder, PageRun, Sharing};
 pub use spec::{NetSpec, VmId, VmSpec};
 
 /// An error with its causes: "open /dev/kvm: No such file or directory".

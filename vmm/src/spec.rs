@@ -32,6 +32,8 @@ pub struct VmSpec {
     pub env: Vec<(String, String)>,
     /// Arguments.
     pub args: Vec<String>,
+    /// Log lines per second that are passed on; more are dropped and counted.
+    pub log_lines: u32,
 }
 
 /// One end of a TAP link, as the guest sees it.

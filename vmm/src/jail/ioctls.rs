@@ -4,6 +4,7 @@ use std::mem::size_of;
 
 use kvm_bindings::{
     kvm_cpuid2, kvm_fpu, kvm_ioeventfd, kvm_msrs, kvm_regs, kvm_sregs, kvm_userspace_memory_region,
+    kvm_vcpu_events, kvm_xsave,
 };
 
 const NONE: u32 = 0;
@@ -41,7 +42,10 @@ pub(super) const ALLOWED: &[u32] = &[
     kvm::<kvm_msrs>(WRITE, 0x89),                    // KVM_SET_MSRS
     kvm::<kvm_fpu>(WRITE, 0x8d),                     // KVM_SET_FPU
     kvm::<kvm_cpuid2>(WRITE, 0x90),                  // KVM_SET_CPUID2
+    kvm::<kvm_vcpu_events>(WRITE, 0xa0),             // KVM_SET_VCPU_EVENTS
     kvm::<()>(NONE, 0xa3),                           // KVM_GET_TSC_KHZ
+    kvm::<kvm_xsave>(READ, 0xa4),                    // KVM_GET_XSAVE
+    kvm::<kvm_xsave>(WRITE, 0xa5),                   // KVM_SET_XSAVE
 ];
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ fn exactly_the_needed_descriptors_are_open(privilege: Privilege) {
     let report = launcher.report(&["descriptors"]);
     let open: Vec<u32> = report.split(' ').map(|fd| fd.parse().unwrap()).collect();
     assert_eq!(open[..3], [0, 1, 2]);
-    // KVM, image, control socket, and the copy of it for the last word.
-    assert_eq!(open.len(), 3 + 4, "{report}");
+    // KVM, control socket, and the copy of it for the last word.
+    assert_eq!(open.len(), 3 + 3, "{report}");
 }
 
 fn all_five_capability_sets_are_empty(privilege: Privilege) {

@@ -11,16 +11,20 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities, capabilities_secure_bits};
 use weir_vmm::channel;
 use weir_vmm::launcher::Inherited;
-use weir_vmm::{ExitReason, VmEvent};
+use weir_vmm::{ExitReason, VmCommand, VmEvent};
 
 use crate::sys::{self, call, getpid_32_bit};
 
-/// Runs the probe that `spec.args` names and logs its report.
+/// Waits, jailed, for its order as every child does; then runs the probe that its arguments name and logs its report.
 pub(crate) fn body(inherited: Inherited) -> ExitReason {
-    let args: Vec<&str> = inherited.spec.args.iter().map(String::as_str).collect();
+    let order = match channel::recv(inherited.control.as_fd()).unwrap() {
+        Some((VmCommand::Boot(order), _)) => order,
+        _ => return ExitReason::Stopped,
+    };
+    let args: Vec<&str> = order.spec.args.iter().map(String::as_str).collect();
     let report = match args.as_slice() {
         ["nothing"] => String::new(),
-        ["wait"] => return wait(&inherited),
+        ["wait"] | ["remember", _] => return wait(&inherited),
         ["panic"] => panic!("the probe panics"),
         ["panic-long"] => panic!("{}", "long ".repeat(100_000)),
         ["overflow-stack"] => return ExitReason::Exited(overflow_stack(0)),

@@ -44,6 +44,18 @@ impl<R: Receive, T: Transmit> Ethernet<R, T> {
         Self { receiver, transmitter, address }
     }
 
+    /// Becomes another end of another link.
+    pub(crate) fn set_address(&mut self, address: LinkAddress) {
+        self.address = address;
+    }
+
+    /// Drops everything that was received.
+    pub(crate) fn drain(&mut self) {
+        while self.receiver.peek().is_some() {
+            self.receiver.release();
+        }
+    }
+
     /// The oldest IPv4 packet that is for us; drops what stands before it.
     pub(crate) fn peek(&mut self) -> Option<&[u8]> {
         loop {

@@ -114,6 +114,23 @@ impl Sockets {
         self.closing.push_back(Closing { handle, deadline: None });
     }
 
+    /// Forgets every connection without a word to its peer, which belongs to another VM. Streams of the application
+    /// find theirs lost; sockets that merely listen go on.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        for (_, socket) in self.set.iter_mut() {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            if socket.state() != State::Listen {
+                silence(socket);
+            }
+        }
+        for at in 0..self.listening.len() {
+            for handle in core::mem::take(&mut self.listening[at].accepted) {
+                self.recycle(handle);
+            }
+        }
+        self.sort(now);
+    }
+
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.set.get_mut(handle)
     }
@@ -236,6 +253,14 @@ fn configured(mut socket: Socket<'static>) -> Socket<'static> {
     socket.set_keep_alive(Some(KEEP_ALIVE));
     socket.set_timeout(Some(TIMEOUT));
     socket
+}
+
+/// Ends whatever connection `socket` has, without a reset to its peer.
+fn silence(socket: &mut Socket<'static>) {
+    socket.abort();
+    // `abort` leaves a reset to be sent, of which `listen`, which begins with a clean socket, rids us. Any port will do.
+    let _ = socket.listen(1);
+    socket.close();
 }
 
 fn is_listening(set: &SocketSet<'static>, handle: SocketHandle) -> bool {

@@ -15,6 +15,8 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::Ipv4Address;
 
+mod generation;
+
 use super::ethernet::{Ethernet, LinkAddress, Receive, Transmit};
 use super::sockets::Sockets;
 use super::stack::{IpAddress, Stack};
@@ -67,6 +69,9 @@ struct World {
     device: Ethernet<End, Wire>,
     clients: SocketSet<'static>,
     to_guest: Wire,
+    to_host: Wire,
+    /// The guest's address now.
+    address: [u8; 4],
     now: Instant,
 }
 
@@ -79,20 +84,22 @@ impl World {
         let guest =
             Stack::new(End(to_guest.clone(), None), to_host.clone(), LINK, ip, 1, Rc::clone(&sockets));
         let link = LinkAddress { mac: LINK.gateway_mac, gateway_mac: LINK.mac, ..LINK };
-        let mut device = Ethernet::new(End(to_host, None), to_guest.clone(), link);
+        let mut device = Ethernet::new(End(to_host.clone(), None), to_guest.clone(), link);
         let config = smoltcp::iface::Config::new(smoltcp::wire::HardwareAddress::Ip);
         let mut host = smoltcp::iface::Interface::new(config, &mut device, StackInstant::ZERO);
         let cidr = smoltcp::wire::IpCidr::new(Ipv4Address::from(HOST).into(), 31);
         host.update_ip_addrs(|addresses| addresses.push(cidr).unwrap());
         let listener = TcpListener::bind(&sockets, PORT).unwrap();
         let clients = SocketSet::new(Vec::new());
-        Self { guest, listener, host, device, clients, to_guest, now: Instant::from_nanos(0) }
+        let now = Instant::from_nanos(0);
+        Self { guest, listener, host, device, clients, to_guest, to_host, address: GUEST, now }
     }
 
     fn connect(&mut self, port: u16) -> SocketHandle {
         let buffer = || SocketBuffer::new(vec![0; 8192]);
         let mut socket = Socket::new(buffer(), buffer());
-        socket.connect(self.host.context(), (Ipv4Address::from(GUEST), PORT), port).unwrap();
+        let remote = (Ipv4Address::from(self.address), PORT);
+        socket.connect(self.host.context(), remote, port).unwrap();
         self.clients.add(socket)
     }
 
