@@ -23,7 +23,7 @@ use futures::future::{BoxFuture, FutureExt};
 use tap::Tap;
 use weir_net::tap::{TapLink, TapPool};
 use weir_vmm::launcher::{LauncherHandle, SpawnError};
-use weir_vmm::{NetSpec, VmSpec};
+use weir_vmm::{NetLimits, NetSpec, VmSpec};
 
 pub use image::{SealError, seal};
 
@@ -108,6 +108,7 @@ fn describe(order: &StartOrder, link: &TapLink, mtu: u16) -> (VmSpec, SocketAddr
         gateway: link.host,
         gateway_mac: link.host_mac,
         mtu,
+        limits: NetLimits::NONE,
     };
     let spec = VmSpec {
         id: order.id,
