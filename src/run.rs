@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnetwork::Ipv4Network;
 use tokio::signal::unix::{SignalKind, signal};
-use weir_config::{Kind, Pool, Queue, Scale};
+use weir_config::{Health, Isolation, Kind, Pool, Queue, Scale, VmLimits};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
@@ -92,10 +92,13 @@ fn pool(options: &RunOptions) -> Pool {
         memory: options.memory,
         env: options.env.iter().cloned().collect(),
         args: options.args.clone(),
+        isolation: Isolation::Vm,
         soft_limit: 1,
         hard_limit: 1,
         start_timeout: Duration::from_secs(5),
         scale: Scale { min: 1, max: 1, idle_timeout: Duration::from_secs(1) },
         queue: Queue { max_pending: 1, timeout: Duration::from_secs(1) },
+        health: Health::default(),
+        limits: VmLimits::default(),
     }
 }

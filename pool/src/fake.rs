@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use weir_config::model::{Config, Host, Kind, Pool, Queue, Scale};
+use weir_config::model::{Config, Health, Host, Isolation, Kind, Pool, Queue, Scale, VmLimits};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
@@ -253,11 +253,14 @@ pub fn pool(name: &str) -> Pool {
         memory: 16 << 20,
         env: BTreeMap::new(),
         args: Vec::new(),
+        isolation: Isolation::Vm,
         soft_limit: 2,
         hard_limit: 4,
         start_timeout: Duration::from_secs(5),
         scale: Scale { min: 0, max: 4, idle_timeout: Duration::from_secs(30) },
         queue: Queue { max_pending: 8, timeout: Duration::from_secs(10) },
+        health: Health::default(),
+        limits: VmLimits::default(),
     }
 }
 
@@ -267,7 +270,7 @@ pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
     Config {
         listeners: Vec::new(),
         admin: None,
-        host: Host { memory: 8 << 30, max_vms: 512, network },
+        host: Host { memory: 8 << 30, max_vms: 512, network, snapshots: None },
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
         routes: Vec::new(),
     }
