@@ -25,6 +25,8 @@ pub enum VmEvent {
 pub enum VmCommand {
     /// End now.
     Stop,
+    /// Back to the snapshot; answered by Ready.
+    Reset,
 }
 
 /// Why a VM ended.

@@ -25,7 +25,7 @@ use weir_vmm::channel::ChannelError;
 use weir_vmm::{ExitReason, VmCommand, VmEvent};
 
 use super::socket::{Socket, watch};
-use crate::launcher::VmProcess;
+use crate::launcher::{StartKind, VmProcess};
 
 /// How long to wait for the launcher to say how a process ended that is gone already.
 const STATUS: Duration = Duration::from_secs(1);
@@ -138,8 +138,17 @@ impl VmProcess for Process {
         self.address
     }
 
+    fn kind(&self) -> StartKind {
+        StartKind::Cold
+    }
+
     fn next_event(&mut self) -> BoxFuture<'_, VmEvent> {
         self.next().boxed()
+    }
+
+    fn reset(&self) {
+        // As for `stop`: the answer does not come, and the process will be killed.
+        let _ = self.control.send_now(&VmCommand::Reset);
     }
 
     fn stop(&self) {

@@ -28,7 +28,8 @@ pub(crate) fn arm(vcpu: &mut VcpuFd, control: &OwnedFd) -> io::Result<KickTarget
 /// The reason to stop, if there is one.
 pub(crate) fn commands(control: &OwnedFd) -> Result<(), ExitReason> {
     match channel::recv::<VmCommand>(control.as_fd()) {
-        Ok(Some((VmCommand::Stop, _)) | None) => Err(ExitReason::Stopped),
+        // Without a snapshot to go back to, the end is the only clean state there is.
+        Ok(Some((VmCommand::Stop | VmCommand::Reset, _)) | None) => Err(ExitReason::Stopped),
         Err(error) if error.would_block() => Ok(()),
         Err(error) if error.is_message() => Err(ExitReason::Host(crate::message(&error))),
         // A broken socket is weir's death.
