@@ -154,6 +154,11 @@ impl VmProcess for Process {
         self.next().boxed()
     }
 
+    fn reset(&self) {
+        // As for `stop`: the answer does not come, and the process will be killed.
+        let _ = self.control.send_now(&VmCommand::Reset);
+    }
+
     fn stop(&self) {
         // If it does not get there, the process is as good as gone, or stuck and will be killed.
         let _ = self.control.send_now(&VmCommand::Stop);
@@ -163,11 +168,6 @@ impl VmProcess for Process {
         if let Some(alive) = &self.alive {
             alive.process.kill();
         }
-    }
-
-    fn reset(&self) {
-        // As for stop.
-        let _ = self.control.send_now(&VmCommand::Reset);
     }
 
     fn kind(&self) -> StartKind {
