@@ -11,7 +11,7 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -29,7 +29,7 @@ use crate::launcher::{StartKind, VmProcess};
 const STATUS: Duration = Duration::from_secs(1);
 
 /// What a VM uses until it is gone.
-pub(super) type Borrowed = Box<dyn Any + Send>;
+pub(super) type Borrowed = Box<dyn Any + Send + Sync>;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -58,6 +58,15 @@ impl Process {
         let Child { control, process, status } = child;
         let alive = Some(Alive { process, borrowed });
         Self { address, kind, control, alive, status, talking: true, ready: false, last_word: None }
+    }
+
+    /// Sends its first command, which makes it what it is.
+    pub(super) async fn send(
+        &self,
+        command: &VmCommand,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        self.control.send(command, files).await
     }
 
     /// Waits until the VM is READY or will never be; the reason then.
