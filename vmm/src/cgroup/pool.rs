@@ -89,7 +89,7 @@ impl CgroupLease {
     /// # Errors
     /// [`CgroupError::Write`]; the process is then in no or not in all hierarchies limited, and should be killed or,
     /// if it is known to be harmless, left alone.
-    pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
+    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
         self.group().add(&*self.groups.fs, &self.groups.roots, pid)
     }
 
