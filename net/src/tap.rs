@@ -3,8 +3,8 @@
 //! ```text
 //!             acquire                    drop of the TapLink                      acquire
 //!   (none) ───────────> leased ──────────────────────────────────────────> idle ───────────> leased
-//!            made with           old address taken away, frames thrown            drained
-//!            a new link          away, next address given                         once more
+//!            made with           old address and offloads taken away,             drained
+//!            a new link          frames thrown away, next address given           once more
 //! ```
 //!
 //! Why recycle: to destroy a TAP takes 20 ms and happens serially, also when a process that holds many ends. So
@@ -116,7 +116,7 @@ impl Shared {
     /// slow way, but nothing of the old VM remains.
     fn recycle(&self, device: Arc<Device>, old: Link) {
         let cleared = device
-            .reset_flags()
+            .reset()
             .and_then(|()| device.clear(&old, &mut self.route.lock()))
             .and_then(|()| device.drain());
         if let Err(error) = cleared {
@@ -161,8 +161,11 @@ impl TapLink {
     }
 
     /// The VM's end, non-blocking and close-on-exec. Each read and write is one Ethernet frame behind a 12-byte
-    /// `struct virtio_net_hdr_v1`, whose last two bytes (`num_buffers`) the kernel neither writes nor reads. No
-    /// offloads: what is read has its checksums and fits the MTU.
+    /// `struct virtio_net_hdr_v1`, whose last two bytes (`num_buffers`) the kernel neither writes nor reads.
+    ///
+    /// Reads: no offloads, until the holder switches some on by `TUNSETOFFLOAD`, which takes no privilege. Until then
+    /// what is read has its checksums and fits the MTU. The next VM gets the device without offloads again.
+    /// Writes: the kernel acts on the header whatever was switched on, so it must not be one that a guest wrote.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.device.fd()
     }

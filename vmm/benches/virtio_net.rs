@@ -12,7 +12,7 @@ use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
 use weir_vmm::NetSpec;
 use weir_vmm::virtio::Transport;
-use weir_vmm::virtio::net::{BATCH, FrameIo, NetDevice, QUEUE_SIZE, RX, TX};
+use weir_vmm::virtio::net::{BATCH, FrameIo, NetDevice, Offloads, QUEUE_SIZE, RX, TX};
 
 /// A frame with its virtio header, bytes.
 const LENGTH: usize = 12 + 1500;
@@ -35,6 +35,10 @@ struct Memory {
 }
 
 impl FrameIo for Memory {
+    fn set_offloads(&mut self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+
     fn receive(&mut self, head: &mut [u8], body: &[VolatileSlice<'_>]) -> io::Result<usize> {
         let (first, mut rest) = self.frame.split_at(head.len());
         head.copy_from_slice(first);

@@ -327,7 +327,8 @@ impl Machine {
     /// Takes a clone back to where it began.
     fn reset(&mut self) -> Result<(), ExitReason> {
         let Some(origin) = &mut self.origin else {
-            return Err(ExitReason::Host("reset of a vm that is no clone".to_owned()));
+            // Without a snapshot to go back to, the end is the only clean state there is.
+            return Err(ExitReason::Stopped);
         };
         let vcpu = &mut self.vcpu;
         let mut rewind = || {

@@ -163,24 +163,27 @@ impl<D: VirtioDevice> Transport<D> {
         Ok(())
     }
 
-    fn write_status(&mut self, value: u32, memory: &GuestMemoryMmap) -> Result<(), Violation> {
+    fn write_status(&mut self, value: u32, memory: &GuestMemoryMmap) -> Result<(), DeviceError> {
         match self.status.write(value, self.acceptable()) {
             Transition::None => {}
             Transition::NeedsReset => self.interrupt_status |= register::VIRTIO_MMIO_INT_CONFIG,
-            Transition::Reset => self.reset(),
+            Transition::Reset => {
+                self.forget();
+                self.device.reset()?;
+            }
             Transition::Activate => {
                 for (index, queue) in (0..).zip(&mut self.queues).filter(|(_, queue)| queue.ready()) {
                     // PARK implies a kick, so the driver need not send any.
                     queue.disable_notification(memory).map_err(|_| Violation::Ring { queue: index })?;
                 }
-                self.device.activate(self.driver_features);
+                self.device.activate(self.driver_features)?;
             }
         }
         Ok(())
     }
 
-    fn reset(&mut self) {
-        self.device.reset();
+    /// The registers and queues after a reset.
+    fn forget(&mut self) {
         self.status = Status::default();
         self.interrupt_status = 0;
         self.device_features_select = 0;
@@ -229,7 +232,8 @@ impl<D: VirtioDevice> Transport<D> {
     /// The driver chose nothing that was not offered, and all that is needed.
     fn acceptable(&self) -> bool {
         let needed = 1 << VIRTIO_F_VERSION_1;
-        self.driver_features & !self.offered() == 0 && self.driver_features & needed != 0
+        let features = self.driver_features;
+        features & !self.offered() == 0 && features & needed != 0 && self.device.accepts(features)
     }
 
     fn selected(&self) -> Option<usize> {

@@ -21,7 +21,7 @@ use vm_memory::GuestMemoryMmap;
 use super::Transport;
 use crate::virtio::queue::QueueSetup;
 use crate::virtio::status::Status;
-use crate::virtio::{DmaMemory, Violation, VirtioDevice};
+use crate::virtio::{DeviceError, DmaMemory, Violation, VirtioDevice};
 
 /// The interrupt reasons that there are.
 const INTERRUPTS: u32 = register::VIRTIO_MMIO_INT_VRING | register::VIRTIO_MMIO_INT_CONFIG;
@@ -99,6 +99,9 @@ pub enum RestoreError {
     /// A queue that QueueReady would have refused.
     #[error(transparent)]
     Queue(#[from] Violation),
+    /// The host's side of the device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Chains that the device still holds.
     #[error("queue {queue}: {next_available} chains taken, {next_used} given back")]
     QueuePosition {
@@ -154,8 +157,15 @@ impl<D: VirtioDevice> Transport<D> {
     /// # Errors
     /// [`RestoreError`] if a driver cannot have led this device there; then it is as after a reset.
     pub fn rewind(&mut self, state: &TransportState, memory: &GuestMemoryMmap) -> Result<(), RestoreError> {
-        self.reset();
-        self.adopt(state, memory).inspect_err(|_| self.reset())
+        self.forget();
+        let adopted = self.adopt(state, memory);
+        if adopted.is_err() {
+            self.forget();
+        }
+        if !self.status.live() {
+            self.device.reset()?;
+        }
+        adopted
     }
 
     fn adopt(&mut self, state: &TransportState, memory: &GuestMemoryMmap) -> Result<(), RestoreError> {
@@ -180,7 +190,7 @@ impl<D: VirtioDevice> Transport<D> {
             }
         }
         if self.status.live() {
-            self.device.activate(self.driver_features);
+            self.device.activate(self.driver_features)?;
         }
         Ok(())
     }

@@ -39,9 +39,14 @@ pub(super) struct Driver<I> {
 impl Driver<FakeIo> {
     /// A live device with queues of `size` descriptors, on a wire in memory.
     pub(super) fn on_wire(size: u16) -> (Self, Rc<RefCell<Wire>>) {
+        Self::with_features(FEATURES, size)
+    }
+
+    /// The same, after agreeing on `features`.
+    pub(super) fn with_features(features: u64, size: u16) -> (Self, Rc<RefCell<Wire>>) {
         let (io, wire) = FakeIo::new();
         let mut driver = Self::fresh(io);
-        driver.start(size);
+        driver.start_with(features, size);
         (driver, wire)
     }
 
@@ -73,7 +78,11 @@ impl<I: FrameIo> Driver<I> {
     }
 
     pub(super) fn start(&mut self, size: u16) {
-        self.negotiate(FEATURES);
+        self.start_with(FEATURES, size);
+    }
+
+    pub(super) fn start_with(&mut self, features: u64, size: u16) {
+        self.negotiate(features);
         for queue in 0..2 {
             self.set_up(queue, size.into(), QUEUES[queue as usize]).unwrap();
         }

@@ -4,6 +4,8 @@
 mod driver;
 mod fake;
 mod hostile;
+mod merge;
+mod offload;
 mod registers;
 mod rx;
 mod state;
@@ -52,3 +54,6 @@ fn frame(to: [u8; 6], from: [u8; 6], source: Ipv4Addr, target: Ipv4Addr, length:
 fn with_header(header: [u8; 12], frame: &[u8]) -> Vec<u8> {
     [&header, frame].concat()
 }
+
+/// A virtio header full of what means nothing where no offloads were agreed on.
+const NOISE: [u8; 12] = [0xfe, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];

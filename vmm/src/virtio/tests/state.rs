@@ -107,7 +107,7 @@ fn states_that_no_driver_can_lead_to_are_refused() {
         let error = Forged { status, ..live() }.restore().unwrap_err();
         assert!(matches!(error, RestoreError::Status { .. }), "{status:#x} {error:?}");
     }
-    for driver_features in [0, 1 << 5, FEATURES | 1, FEATURES | 1 << 28, u64::MAX] {
+    for driver_features in [0, 1 << 5, FEATURES | 1 << 8, FEATURES | 1 << 7, FEATURES | 1 << 28, u64::MAX] {
         let error = Forged { driver_features, ..live() }.restore().unwrap_err();
         assert!(matches!(error, RestoreError::Features { .. }), "{driver_features:#x} {error:?}");
     }

@@ -28,11 +28,16 @@ impl VirtioDevice for Recorder {
     fn config(&self) -> &[u8] {
         &[]
     }
-    fn activate(&mut self, features: u64) {
-        self.0.set(Some(features));
+    fn accepts(&self, _: u64) -> bool {
+        true
     }
-    fn reset(&mut self) {
+    fn activate(&mut self, features: u64) -> Result<(), DeviceError> {
+        self.0.set(Some(features));
+        Ok(())
+    }
+    fn reset(&mut self) -> Result<(), DeviceError> {
         self.0.set(None);
+        Ok(())
     }
     fn service(&mut self, _: &mut [Queue], _: DmaMemory<'_>) -> Result<Progress, DeviceError> {
         Ok(Progress { more: true, ..Progress::default() })
