@@ -64,7 +64,7 @@ impl Group {
         root.directory.join(self.number.to_string())
     }
 
-    pub(super) fn add(&self, fs: &dyn Filesystem, roots: &[Root], pid: u32) -> Result<(), CgroupError> {
+    pub(super) fn add(&self, fs: &dyn Filesystem, roots: &[Root], pid: i32) -> Result<(), CgroupError> {
         roots.iter().try_for_each(|root| self.write(fs, root, ("cgroup.procs", format!("{pid}\n"))))
     }
 

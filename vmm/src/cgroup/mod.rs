@@ -26,6 +26,7 @@
 //! Memory stays charged to a group when it outlives its process: the sealed memory of a template is one such. The
 //! next VM would have that much less, so such a group is not used again.
 
+mod doctor;
 mod fs;
 mod group;
 mod knobs;
@@ -41,6 +42,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
+pub use doctor::doctor;
 pub use knobs::{CpuLimits, OVERHEAD};
 pub use pool::{CgroupLease, CgroupPool};
 pub use root::Cgroups;

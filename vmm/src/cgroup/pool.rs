@@ -83,13 +83,12 @@ pub struct CgroupLease {
 }
 
 impl CgroupLease {
-    /// Puts a process of one thread into the group. May wait for 16 ms, and must not be called once the process can
-    /// have ended and been reaped.
+    /// Puts a process, with all its threads, into the group. May wait for 16 ms, and must not be called once the
+    /// process can have ended and been reaped.
     ///
     /// # Errors
-    /// [`CgroupError::Write`]; the process is then in no or not in all hierarchies limited, and should be killed or,
-    /// if it is known to be harmless, left alone.
-    pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
+    /// [`CgroupError::Write`]; the process may then be in the group in some hierarchies and not in others.
+    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
         self.group().add(&*self.groups.fs, &self.groups.roots, pid)
     }
 

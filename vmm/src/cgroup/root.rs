@@ -17,7 +17,7 @@ const PREFIX: &str = "weir-";
 pub struct Cgroups {
     fs: Arc<dyn Filesystem>,
     /// This process.
-    own: u32,
+    own: i32,
     /// At least one.
     usable: Vec<(Controller, Place)>,
 }
@@ -38,7 +38,7 @@ impl Cgroups {
     /// # Errors
     /// [`CgroupError::Read`].
     pub fn survey() -> Result<Survey, CgroupError> {
-        survey(&Host, std::process::id())
+        survey(&Host, own_pid())
     }
 
     /// Finds the controllers that this process may use.
@@ -46,10 +46,10 @@ impl Cgroups {
     /// # Errors
     /// [`CgroupError::Read`]; [`CgroupError::Unavailable`] if there is not one.
     pub fn detect() -> Result<Self, CgroupError> {
-        Self::detect_on(Arc::new(Host), std::process::id())
+        Self::detect_on(Arc::new(Host), own_pid())
     }
 
-    pub(super) fn detect_on(fs: Arc<dyn Filesystem>, own: u32) -> Result<Self, CgroupError> {
+    pub(super) fn detect_on(fs: Arc<dyn Filesystem>, own: i32) -> Result<Self, CgroupError> {
         let (mut usable, mut lacking) = (Vec::new(), Vec::new());
         for (controller, found) in survey(&*fs, own)?.controllers {
             match found {
@@ -137,7 +137,7 @@ fn enable(fs: &dyn Filesystem, group: &Path, controllers: &[Controller]) -> Resu
 
 /// Gives `controllers` to the groups in weir's own group `base`, which must have no processes for that: they go to
 /// the leaf, and come back if it was in vain.
-fn give(fs: &dyn Filesystem, base: &Path, controllers: &[Controller], own: u32) -> Result<(), CgroupError> {
+fn give(fs: &dyn Filesystem, base: &Path, controllers: &[Controller], own: i32) -> Result<(), CgroupError> {
     // The root of the hierarchy may have processes, and they can stay.
     if fs.read(&base.join("cgroup.type")).is_err() {
         return enable(fs, base, controllers);
@@ -165,7 +165,7 @@ fn give(fs: &dyn Filesystem, base: &Path, controllers: &[Controller], own: u32) 
 }
 
 /// A process that has ended needs no moving.
-fn move_to(fs: &dyn Filesystem, group: &Path, pid: u32) -> io::Result<()> {
+fn move_to(fs: &dyn Filesystem, group: &Path, pid: i32) -> io::Result<()> {
     match fs.write(&group.join("cgroup.procs"), &format!("{pid}\n")) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         moved => moved,
@@ -176,7 +176,7 @@ fn move_to(fs: &dyn Filesystem, group: &Path, pid: u32) -> io::Result<()> {
 /// it has processes still, is there for the next weir.
 fn sweep(fs: &dyn Filesystem, base: &Path) {
     for name in fs.children(base).unwrap_or_default() {
-        let pid = name.strip_prefix(PREFIX).and_then(|pid| pid.parse::<u32>().ok());
+        let pid = name.strip_prefix(PREFIX).and_then(|pid| pid.parse::<i32>().ok());
         // A weir that has just made its group may not have locked it yet.
         if pid.is_some_and(|pid| fs.read(Path::new(&format!("/proc/{pid}/status"))).is_err()) {
             let group = base.join(name);
@@ -186,6 +186,10 @@ fn sweep(fs: &dyn Filesystem, base: &Path) {
             }
         }
     }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Best effort, as [`sweep`].

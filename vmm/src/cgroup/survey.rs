@@ -64,7 +64,7 @@ pub struct Survey {
 }
 
 /// Looks around.
-pub(super) fn survey(fs: &dyn Filesystem, own: u32) -> Result<Survey, CgroupError> {
+pub(super) fn survey(fs: &dyn Filesystem, own: i32) -> Result<Survey, CgroupError> {
     let read = |file: &str| {
         fs.read(Path::new(file)).map_err(|source| CgroupError::Read { file: file.into(), source })
     };
@@ -82,7 +82,7 @@ pub(super) fn survey(fs: &dyn Filesystem, own: u32) -> Result<Survey, CgroupErro
 struct Scene<'a> {
     fs: &'a dyn Filesystem,
     /// This process.
-    own: u32,
+    own: i32,
     mounts: Vec<Mount>,
     membership: Membership,
     /// /proc/cgroups.
@@ -174,25 +174,25 @@ fn is_delegated(fs: &dyn Filesystem, group: &Path) -> bool {
 }
 
 /// Whether `group` has processes that are neither `own` nor its children.
-fn strangers(fs: &dyn Filesystem, group: &Path, own: u32) -> bool {
+fn strangers(fs: &dyn Filesystem, group: &Path, own: i32) -> bool {
     processes(fs, group).len() > family(fs, group, own).len()
 }
 
 /// Those of `group`'s processes that are `own` or its children.
-pub(super) fn family(fs: &dyn Filesystem, group: &Path, own: u32) -> Vec<u32> {
+pub(super) fn family(fs: &dyn Filesystem, group: &Path, own: i32) -> Vec<i32> {
     let mut processes = processes(fs, group);
     processes.retain(|&pid| pid == own || is_child(fs, pid, own));
     processes
 }
 
 /// The processes of a group. 0 is one of another pid namespace: never its own, nor its child.
-fn processes(fs: &dyn Filesystem, group: &Path) -> Vec<u32> {
+fn processes(fs: &dyn Filesystem, group: &Path) -> Vec<i32> {
     let text = fs.read(&group.join("cgroup.procs")).unwrap_or_default();
     text.lines().map(|line| line.trim().parse().unwrap_or(0)).collect()
 }
 
 /// Whether `pid` is a child of `parent`: proc_pid_status(5).
-fn is_child(fs: &dyn Filesystem, pid: u32, parent: u32) -> bool {
+fn is_child(fs: &dyn Filesystem, pid: i32, parent: i32) -> bool {
     let status = fs.read(Path::new(&format!("/proc/{pid}/status"))).unwrap_or_default();
     let found = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     found.is_some_and(|text| text.trim().parse() == Ok(parent))

@@ -22,7 +22,7 @@ pub(super) struct State {
     /// Files that are no group's, such as those of /proc.
     pub(super) files: BTreeMap<PathBuf, String>,
     /// Processes that live.
-    pub(super) alive: BTreeSet<u32>,
+    pub(super) alive: BTreeSet<i32>,
     /// Groups that another process holds the lock of.
     pub(super) locked: BTreeSet<PathBuf>,
     /// Every write, in order.
@@ -36,7 +36,7 @@ pub(super) struct Group {
     pub(super) controllers: BTreeSet<String>,
     /// Version 2: what groups within it get.
     pub(super) subtree: BTreeSet<String>,
-    pub(super) processes: Vec<u32>,
+    pub(super) processes: Vec<i32>,
     /// Written values.
     pub(super) knobs: BTreeMap<String, String>,
     /// Bytes.
@@ -60,7 +60,7 @@ impl Kernel {
     }
 
     /// Mounts a hierarchy at `point`, whose root has `processes`.
-    pub(super) fn mount(&self, version: Version, point: &str, controllers: &str, processes: &[u32]) {
+    pub(super) fn mount(&self, version: Version, point: &str, controllers: &str, processes: &[i32]) {
         let mut state = self.state();
         state.hierarchies.insert(point.into(), version);
         state.alive.extend(processes);
@@ -80,7 +80,7 @@ impl Kernel {
         self.state().files.insert("/proc/self/cgroup".into(), text.to_owned());
     }
 
-    pub(super) fn end(&self, pid: u32) {
+    pub(super) fn end(&self, pid: i32) {
         let mut state = self.state();
         state.alive.remove(&pid);
         state.groups.values_mut().for_each(|group| group.processes.retain(|&process| process != pid));
@@ -92,7 +92,7 @@ impl Kernel {
         self.state().groups.get(&group)?.knobs.get(&name).map(|text| text.trim().to_owned())
     }
 
-    pub(super) fn processes(&self, group: &str) -> Vec<u32> {
+    pub(super) fn processes(&self, group: &str) -> Vec<i32> {
         self.state().groups[Path::new(group)].processes.clone()
     }
 
@@ -111,7 +111,7 @@ impl State {
         (point.clone(), *version)
     }
 
-    fn move_process(&mut self, group: &Path, pid: u32) -> io::Result<()> {
+    fn move_process(&mut self, group: &Path, pid: i32) -> io::Result<()> {
         let (point, version) = self.hierarchy(group);
         if !self.alive.contains(&pid) {
             return error(libc::ESRCH);

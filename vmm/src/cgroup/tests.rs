@@ -7,10 +7,10 @@ use super::testing::Kernel;
 use super::{CgroupError, CgroupPool, Cgroups, Controller, CpuLimits, Lack, OVERHEAD, Version, survey};
 
 /// weir's own process.
-const WEIR: u32 = 7;
+const WEIR: i32 = 7;
 /// Another one, not weir's child.
-const STRANGER: u32 = 5;
-const VM: u32 = 100;
+const STRANGER: i32 = 5;
+const VM: i32 = 100;
 const MIB: u64 = 1 << 20;
 
 /// Version 1, cpu mounted together with cpuacct, weir in the roots but for memory.
