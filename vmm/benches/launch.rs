@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use weir_vmm::channel;
 use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{Inherited, LauncherHandle, Setup, run, spawn_command};
-use weir_vmm::{BootOrder, ExitReason, NetSpec, VmCommand, VmEvent, VmId, VmSpec, event};
+use weir_vmm::{BootOrder, ExitReason, NetLimits, NetSpec, VmCommand, VmEvent, VmId, VmSpec, event};
 
 const ROUNDS: u64 = 500;
 
@@ -68,9 +68,19 @@ fn spec(id: VmId) -> VmSpec {
         gateway: Ipv4Addr::new(10, 88, 0, 2),
         gateway_mac: [2, 0x57, 10, 88, 0, 2],
         mtu: 1500,
+        limits: NetLimits::NONE,
     };
     let env = vec![("PORT".into(), "8080".into())];
-    VmSpec { id, pool: "bench".into(), memory: 16 << 20, vcpus: 1, net: Some(net), env, args: vec![], log_lines: 100 }
+    VmSpec {
+        id,
+        pool: "bench".into(),
+        memory: 16 << 20,
+        vcpus: 1,
+        net: Some(net),
+        env,
+        args: vec![],
+        log_lines: 100,
+    }
 }
 
 fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration, Duration)> {

@@ -18,7 +18,7 @@ pub mod virtio;
 
 pub use event::{CrashReason, ExitReason, VmCommand, VmEvent};
 pub use order::{BootOrder, CloneOrder, PageRun, Sharing};
-pub use spec::{NetSpec, VmId, VmSpec};
+pub use spec::{NetLimits, NetSpec, Rate, VmId, VmSpec};
 
 /// An error with its causes: "open /dev/kvm: No such file or directory".
 pub(crate) fn message(error: &dyn std::error::Error) -> String {

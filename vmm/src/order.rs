@@ -86,7 +86,10 @@ mod tests {
         let run = PageRun { first: 1, count: 2 };
         assert_eq!(run.range(3 * PAGE), Some(PAGE..3 * PAGE));
         assert_eq!(run.range(3 * PAGE - 1), None);
-        assert_eq!(PageRun { first: u32::MAX, count: u32::MAX }.range(u64::MAX).map(|range| range.start), Some(u64::from(u32::MAX) * PAGE));
+        assert_eq!(
+            PageRun { first: u32::MAX, count: u32::MAX }.range(u64::MAX).map(|range| range.start),
+            Some(u64::from(u32::MAX) * PAGE)
+        );
         assert_eq!(PageRun { first: 0, count: 0 }.range(PAGE), None);
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tap::Tap;
 use weir_config::model::Pool;
 use weir_net::tap::{TapLink, TapPool};
-use weir_vmm::{NetSpec, VmId, VmSpec};
+use weir_vmm::{NetLimits, NetSpec, Rate, VmId, VmSpec};
 
 use super::spares::Taken;
 use super::supervisor::Current;
@@ -75,16 +75,19 @@ impl Parts {
             pool: pool.name.clone(),
             memory: pool.memory,
             vcpus: pool.vcpus,
-            net: Some(self.net(link)),
+            net: Some(self.net(pool, link)),
             env: env.into_iter().collect(),
             args: pool.args.clone(),
             log_lines: pool.limits.log_lines,
         }
     }
 
-    /// The guest's end of `link`.
-    pub(super) fn net(&self, link: &TapLink) -> NetSpec {
-        let link = link.link();
+    /// The guest's end of `link`, with the limits of `pool`.
+    pub(super) fn net(&self, pool: &Pool, link: &TapLink) -> NetSpec {
+        let (link, limits) = (link.link(), &pool.limits);
+        let send = Rate { bytes_per_second: limits.send_rate, packets_per_second: limits.send_packets };
+        let receive =
+            Rate { bytes_per_second: limits.receive_rate, packets_per_second: limits.receive_packets };
         NetSpec {
             mac: link.guest_mac,
             address: link.guest,
@@ -92,6 +95,7 @@ impl Parts {
             gateway: link.host,
             gateway_mac: link.host_mac,
             mtu: self.mtu,
+            limits: NetLimits { send, receive },
         }
     }
 }

@@ -79,7 +79,7 @@ pub(super) async fn clone(
     let order = CloneOrder {
         id,
         memory: pool.memory,
-        net: Some(parts.net(&link.link)),
+        net: Some(parts.net(pool, &link.link)),
         sharing,
         state: template.state.clone(),
         log_lines: pool.limits.log_lines,

@@ -92,6 +92,8 @@ impl Vm {
 
     /// Until the process has been killed, by whomever.
     async fn killed(mut self) {
+        // With its input closed it would end by itself.
+        let _input = self.process.stdin.take();
         let status = within(tokio::task::spawn_blocking(move || self.process.wait().unwrap())).await.unwrap();
         assert_eq!(status.signal(), Some(9));
     }

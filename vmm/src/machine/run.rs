@@ -247,26 +247,30 @@ impl Machine {
     fn park(&mut self, wait: Option<Duration>) -> Result<(), ExitReason> {
         let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
         loop {
-            let progress = self.service()?;
+            let progress = self.service(Instant::now())?;
             if progress.wake || wait == Some(Duration::ZERO) {
                 return Ok(());
             }
             if self.template && self.outbox.is_ready() && !progress.more {
                 return Err(self.freeze());
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(());
             }
+            // What a limit of the link keeps waiting is served when its time has come.
+            let device = self.network.as_ref().and_then(Transport::deadline);
+            let until = deadline.into_iter().chain(device).min();
+            let left = until.map(|until| until.saturating_duration_since(now));
             if self.sleep(if progress.more { Some(Duration::ZERO) } else { left })? == Slept::Reset {
                 return Ok(());
             }
         }
     }
 
-    fn service(&mut self) -> Result<Progress, ExitReason> {
+    fn service(&mut self, now: Instant) -> Result<Progress, ExitReason> {
         match &mut self.network {
-            Some(network) => Ok(network.service(&self.memory)?),
+            Some(network) => Ok(network.service(&self.memory, now)?),
             None => Ok(Progress::default()),
         }
     }

@@ -63,9 +63,7 @@ fn thaw(
     let vm = MappedVm::new(vm, &memory).map_err(vcpu::step("give memory to vm"))?;
     let network = match (&net, &state.network, tap) {
         (None, None, _) => None,
-        (Some(net), Some(state), Some(tap)) => {
-            Some(network::restored(net, tap, vm.fd(), state, &memory)?)
-        }
+        (Some(net), Some(state), Some(tap)) => Some(network::restored(net, tap, vm.fd(), state, &memory)?),
         (Some(_), Some(_), None) => return Err(BuildError::NoTap),
         (Some(_), None, _) => return Err(BuildError::NetworkMismatch("no")),
         (None, Some(_), _) => return Err(BuildError::NetworkMismatch("a")),

@@ -136,7 +136,24 @@ pub(crate) fn load(vcpu: &mut Vcpu, state: &CpuState) -> Result<(), VcpuError> {
         state.general;
     let rflags = rflags & USER_RFLAGS | RFLAGS;
     let general = kvm_regs {
-        rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags,
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rsp,
+        rbp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip,
+        rflags,
     };
     set_general(&vcpu.fd, general)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use virtio_queue::Queue;
 
@@ -40,9 +41,19 @@ pub trait VirtioDevice {
     ///
     /// # Errors
     /// [`DeviceError::Violation`] if the guest broke the ring protocol, any other if the host's side failed.
-    fn service(&mut self, queues: &mut [Queue], memory: DmaMemory<'_>) -> Result<Progress, DeviceError>;
+    fn service(
+        &mut self,
+        queues: &mut [Queue],
+        memory: DmaMemory<'_>,
+        now: Instant,
+    ) -> Result<Progress, DeviceError>;
 
-    /// To be polled for reading while the guest sleeps; `None` while the guest has no buffer to receive into.
+    /// When the device could go on with what a limit keeps it from, as of the last [`Self::service`]; `None` if nothing
+    /// does.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// To be polled for reading while the guest sleeps; `None` while the guest has no buffer to receive into, or a limit
+    /// keeps it from receiving.
     fn readable_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// To be polled for writing while the guest sleeps; `Some` only while something waits to be sent.

@@ -7,6 +7,7 @@ mod state;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_mmio as register;
@@ -85,7 +86,7 @@ impl<D: VirtioDevice> Transport<D> {
     }
 
     /// To be polled for reading while the guest sleeps, as of the last [`Self::service`]. `None`: no buffer to receive
-    /// into, so that what arrives waits in the TAP's own queue.
+    /// into, or no more to be received before [`Self::deadline`], so that what arrives waits in the TAP's own queue.
     pub fn readable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.device.readable_fd().filter(|_| self.status.live())
     }
@@ -95,15 +96,21 @@ impl<D: VirtioDevice> Transport<D> {
         self.device.writable_fd().filter(|_| self.status.live())
     }
 
-    /// Does a bounded amount of the work that the rings ask for. Nothing before DRIVER_OK.
+    /// When to call [`Self::service`] again though no descriptor is ready, as of its last call: a limit of the link
+    /// keeps something waiting until then. Mostly `None`.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.device.deadline().filter(|_| self.status.live())
+    }
+
+    /// Does a bounded amount of the work that the rings ask for, at the time `now`. Nothing before DRIVER_OK.
     ///
     /// # Errors
     /// If the guest broke the ring protocol, or the host's side failed: either ends the VM.
-    pub fn service(&mut self, memory: &GuestMemoryMmap) -> Result<Progress, DeviceError> {
+    pub fn service(&mut self, memory: &GuestMemoryMmap, now: Instant) -> Result<Progress, DeviceError> {
         if !self.status.live() {
             return Ok(Progress::default());
         }
-        let progress = self.device.service(&mut self.queues, DmaMemory::new(memory, self.dma_floor))?;
+        let progress = self.device.service(&mut self.queues, DmaMemory::new(memory, self.dma_floor), now)?;
         if progress.rx_delivered > 0 || progress.tx_completed > 0 {
             self.interrupt_status |= register::VIRTIO_MMIO_INT_VRING;
         }

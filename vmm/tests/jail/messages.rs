@@ -5,8 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 
 use rustix::net::{SendFlags, send};
-use weir_vmm::channel;
 use weir_vmm::VmEvent;
+use weir_vmm::channel;
 use weir_vmm::launcher::protocol::{ChildId, LauncherReply};
 
 use crate::harness::{Launcher, Privilege, Variant, launcher, null, readable, receive};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use weir_net::tap::TapPool;
 use weir_guest::PROBE;
+use weir_net::tap::TapPool;
 use weir_vmm::ExitReason;
 
 use super::Case;

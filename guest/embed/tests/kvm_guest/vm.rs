@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use weir_net::tap::{TapLink, TapPool};
 use weir_vmm::{
-    BootOrder, CloneOrder, ExitReason, NetSpec, Sharing, VmCommand, VmEvent, VmId, VmSpec, channel as socket, event, kvm,
-    machine,
+    BootOrder, CloneOrder, ExitReason, NetLimits, NetSpec, Sharing, VmCommand, VmEvent, VmId, VmSpec,
+    channel as socket, event, kvm, machine,
 };
 
 /// Port that guests listen on.
@@ -146,6 +146,7 @@ fn net(tap: &TapLink) -> NetSpec {
         gateway: link.host,
         gateway_mac: link.host_mac,
         mtu: MTU,
+        limits: NetLimits::NONE,
     }
 }
 

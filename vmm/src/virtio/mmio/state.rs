@@ -9,7 +9,7 @@
 //! rings are, and it brings its own maximum size along.
 //!
 //! Of the device itself there is nothing to keep. Between two calls of `service` a device holds no chain and no frame;
-//! its configuration belongs to the new VM's link, its counters and token buckets to the new VM.
+//! its configuration belongs to the new VM's link, its counters and token buckets to the new VM. A reset or [`Transport::rewind`] fills no bucket.
 
 use std::io;
 

@@ -14,8 +14,9 @@
 //! accepted when it says DRIVER_OK, and nothing of it holds after a reset.
 //!
 //! Backpressure both ways: without room for the longest frame the TAP is not read; if the TAP takes nothing, frames
-//! stay in the transmit ring until it does.
+//! stay in the transmit ring until it does. The same for limits: what exceeds them waits where it is, see [`bucket`].
 
+pub mod bucket;
 mod buffers;
 pub mod counters;
 pub mod filter;
@@ -27,6 +28,7 @@ mod transmit;
 
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
@@ -40,6 +42,7 @@ pub use offload::Offloads;
 
 use super::{DeviceError, DmaMemory, Progress, VirtioDevice};
 use crate::spec::NetSpec;
+use bucket::Limiter;
 use filter::Filter;
 use offload::Agreed;
 
@@ -67,8 +70,11 @@ pub struct NetDevice<I> {
     /// What `io` was told last.
     told: Offloads,
     agreed: Agreed,
+    send_limit: Limiter,
+    receive_limit: Limiter,
     receiving: bool,
     send_blocked: bool,
+    deadline: Option<Instant>,
 }
 
 /// How one step of a direction ended.
@@ -93,14 +99,23 @@ impl<I: FrameIo> NetDevice<I> {
             filter: Filter::new(spec),
             config: config_space(spec),
             counters: NetCounters::default(),
+            send_limit: Limiter::new(spec.limits.send),
+            receive_limit: Limiter::new(spec.limits.receive),
             receiving: false,
             send_blocked: false,
+            deadline: None,
         }
     }
 
     /// What went through so far.
     pub fn counters(&self) -> &NetCounters {
         &self.counters
+    }
+
+    /// A limit keeps something waiting: `wait` from `now`. Longer than the clock can express is for ever.
+    fn delay(&mut self, now: Instant, wait: Duration) {
+        let until = now.checked_add(wait);
+        self.deadline = self.deadline.into_iter().chain(until).min();
     }
 
     fn set_offloads(&mut self, offloads: Offloads) -> Result<(), DeviceError> {
@@ -139,6 +154,7 @@ impl<I: FrameIo> VirtioDevice for NetDevice<I> {
         self.agreed = Agreed::on(features);
         self.receiving = false;
         self.send_blocked = false;
+        self.deadline = None;
         self.set_offloads(self.agreed.receive)
     }
 
@@ -146,20 +162,30 @@ impl<I: FrameIo> VirtioDevice for NetDevice<I> {
         self.activate(0)
     }
 
-    fn service(&mut self, queues: &mut [Queue], memory: DmaMemory<'_>) -> Result<Progress, DeviceError> {
+    fn service(
+        &mut self,
+        queues: &mut [Queue],
+        memory: DmaMemory<'_>,
+        now: Instant,
+    ) -> Result<Progress, DeviceError> {
         let [rx, tx] = queues else { return Ok(Progress::default()) };
         let mut progress = Progress::default();
         self.send_blocked = false;
         self.receiving = false;
+        self.deadline = None;
         if tx.ready() {
-            self.send_batch(tx, memory, &mut progress)?;
+            self.send_batch(tx, memory, now, &mut progress)?;
         }
         if rx.ready() {
-            self.receive_batch(rx, memory, &mut progress)?;
+            self.receive_batch(rx, memory, now, &mut progress)?;
         }
         progress.wake =
             progress.rx_delivered > 0 || progress.tx_completed > 0 && transmit::wants_completions(tx, memory);
         Ok(progress)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     fn readable_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -88,6 +88,15 @@ pub(super) fn is_segmented(header: &Header) -> bool {
     header.segmentation != WHOLE
 }
 
+/// As how many packets a checked frame of `length` bytes counts.
+pub(super) fn packets(header: &Header, length: usize) -> usize {
+    if !is_segmented(header) || header.segment == 0 {
+        return 1;
+    }
+    let data = length.saturating_sub(header.headers.into());
+    data.div_ceil(header.segment.into()).max(1)
+}
+
 /// What the host's kernel may be told about a frame of the guest's, that has passed the filter; `frame` is its
 /// beginning, `length` its whole length. Flags that nobody knows are ignored, as the specification demands.
 ///

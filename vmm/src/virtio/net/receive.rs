@@ -1,6 +1,7 @@
 //! From the host to the guest.
 
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use virtio_queue::Queue;
 
@@ -21,12 +22,13 @@ impl<I: FrameIo> NetDevice<I> {
         &mut self,
         queue: &mut Queue,
         memory: DmaMemory<'_>,
+        now: Instant,
         progress: &mut Progress,
     ) -> Result<(), DeviceError> {
         let (mut buffers, mut body) = (Buffers::default(), Segments::default());
         let mut steps = 0;
         while steps < BATCH {
-            match self.receive(queue, &mut buffers, &mut body, memory)? {
+            match self.receive(queue, &mut buffers, &mut body, memory, now)? {
                 Step::Done => progress.rx_delivered += 1,
                 Step::Dropped => {}
                 Step::Idle => break,
@@ -45,12 +47,18 @@ impl<I: FrameIo> NetDevice<I> {
         buffers: &mut Buffers<'m>,
         body: &mut Segments<'m>,
         memory: DmaMemory<'m>,
+        now: Instant,
     ) -> Result<Step, DeviceError> {
         let wanted = HEADER + self.longest_received();
         let mergeable = self.agreed.mergeable;
         let least = if mergeable { HEADER } else { HEAD };
         self.receiving = buffers.gather(queue, memory, mergeable, least, wanted)? && buffers.room() >= HEAD;
         if !self.receiving {
+            return Ok(Step::Idle);
+        }
+        if let Some(wait) = self.receive_limit.wait(now) {
+            self.receiving = false;
+            self.delay(now, wait);
             return Ok(Step::Idle);
         }
         let usable = buffers.room().min(wanted);
@@ -75,7 +83,9 @@ impl<I: FrameIo> NetDevice<I> {
             let count = u16::try_from(buffers.covering(received)).unwrap_or(u16::MAX);
             *header = Header { buffers: count, ..told }.bytes();
             buffers.memory().write_prefix(&head);
-            self.counters.received(received - HEADER);
+            let length = received - HEADER;
+            self.counters.received(length);
+            self.receive_limit.take(length, offload::packets(&told, length));
             buffers.complete(queue, memory, received)?;
             return Ok(Step::Done);
         }

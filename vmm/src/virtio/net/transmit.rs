@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -23,11 +24,12 @@ impl<I: FrameIo> NetDevice<I> {
         &mut self,
         queue: &mut Queue,
         memory: DmaMemory<'_>,
+        now: Instant,
         progress: &mut Progress,
     ) -> Result<(), DeviceError> {
         let (mut chain, mut body) = (Chain::default(), Segments::default());
         let mut steps = 0;
-        while steps < BATCH && matches!(self.send(queue, &mut chain, &mut body, memory)?, Step::Done) {
+        while steps < BATCH && matches!(self.send(queue, &mut chain, &mut body, memory, now)?, Step::Done) {
             steps += 1;
         }
         progress.tx_completed = steps;
@@ -42,8 +44,14 @@ impl<I: FrameIo> NetDevice<I> {
         chain: &mut Chain<'m>,
         body: &mut Segments<'m>,
         memory: DmaMemory<'m>,
+        now: Instant,
     ) -> Result<Step, DeviceError> {
         if !chain.next(queue, TX, memory)? {
+            return Ok(Step::Idle);
+        }
+        if let Some(wait) = self.send_limit.wait(now) {
+            queue.go_to_previous_position();
+            self.delay(now, wait);
             return Ok(Step::Idle);
         }
         let (head, total) = (chain.head, chain.readable.len());
@@ -62,7 +70,10 @@ impl<I: FrameIo> NetDevice<I> {
                 bytes[..HEADER].copy_from_slice(&header.bytes());
                 body.assign(&chain.readable, bytes.len()..total);
                 match self.io.send(bytes, body.as_slice()) {
-                    Ok(_) => self.counters.sent(length),
+                    Ok(_) => {
+                        self.counters.sent(length);
+                        self.send_limit.take(length, offload::packets(&header, length));
+                    }
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                         queue.go_to_previous_position();
                         self.send_blocked = true;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_mmio as register;
 use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
@@ -9,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::LINK;
 use super::fake::{FakeIo, Wire};
+use crate::spec::NetSpec;
 use crate::virtio::net::{FrameIo, NetDevice};
 use crate::virtio::{DeviceError, Progress, RestoreError, Transport};
 
@@ -31,6 +33,8 @@ pub(super) type Descriptor = (u64, u32, u16, u16);
 pub(super) struct Driver<I> {
     pub(super) transport: Transport<NetDevice<I>>,
     pub(super) memory: GuestMemoryMmap,
+    /// What the clock shows; it stands still unless a test moves it.
+    pub(super) now: Instant,
     size: u16,
     available: [u16; 2],
     used: [u16; 2],
@@ -58,8 +62,13 @@ impl Driver<FakeIo> {
 
 impl<I: FrameIo> Driver<I> {
     pub(super) fn fresh(io: I) -> Self {
+        Self::on_link(io, &LINK)
+    }
+
+    pub(super) fn on_link(io: I, link: &NetSpec) -> Self {
         Self {
-            transport: Transport::new(NetDevice::new(io, &LINK), FLOOR).unwrap(),
+            transport: Transport::new(NetDevice::new(io, link), FLOOR).unwrap(),
+            now: Instant::now(),
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap(),
             size: 0,
             available: [0; 2],
@@ -74,7 +83,14 @@ impl<I: FrameIo> Driver<I> {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
         memory.write_slice(&self.get(0, MEMORY as usize), GuestAddress(0)).unwrap();
         let transport = Transport::restore(NetDevice::new(io, &LINK), FLOOR, &state, &memory)?;
-        Ok(Self { transport, memory, size: self.size, available: self.available, used: self.used })
+        Ok(Self {
+            transport,
+            memory,
+            now: self.now,
+            size: self.size,
+            available: self.available,
+            used: self.used,
+        })
     }
 
     pub(super) fn start(&mut self, size: u16) {
@@ -134,7 +150,7 @@ impl<I: FrameIo> Driver<I> {
     }
 
     pub(super) fn service(&mut self) -> Result<Progress, DeviceError> {
-        self.transport.service(&self.memory)
+        self.transport.service(&self.memory, self.now)
     }
 
     /// Writes descriptor `index`.

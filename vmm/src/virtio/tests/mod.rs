@@ -4,6 +4,7 @@
 mod driver;
 mod fake;
 mod hostile;
+mod limits;
 mod merge;
 mod offload;
 mod registers;
@@ -16,7 +17,7 @@ mod tx;
 
 use std::net::Ipv4Addr;
 
-use crate::spec::NetSpec;
+use crate::spec::{NetLimits, NetSpec};
 
 /// The link that all tests use.
 const LINK: NetSpec = NetSpec {
@@ -26,6 +27,7 @@ const LINK: NetSpec = NetSpec {
     gateway: Ipv4Addr::new(10, 88, 0, 0),
     gateway_mac: [0x02, 0x57, 10, 88, 0, 0],
     mtu: 1500,
+    limits: NetLimits::NONE,
 };
 
 /// A frame of `length` bytes from the guest to the host, `seed` making its payload unlike others.
