@@ -29,6 +29,8 @@ pub struct Limits {
     pub soft_limit: u32,
     /// How long a VM that is not wanted may be without a request.
     pub idle_timeout: Duration,
+    /// Connections hold VMs.
+    pub connections: bool,
 }
 
 /// Where a VM is in its life.
@@ -144,10 +146,12 @@ fn retirements(view: &View<'_>, desired: u32, now: Instant) -> (Vec<VmId>, Optio
     idle.sort_unstable();
     let due = idle.partition_point(|(at, ..)| *at <= now);
     let retired = due.min((live(view) - desired.min(live(view))) as usize);
-    // Neither a lease's end nor a reset's is an event. A busy VM cannot be due before a whole timeout from now; one that
-    // is due but still wanted goes when demand falls.
-    let in_use = |vm: &VmView| vm.in_flight > 0 || vm.phase == Phase::Resetting;
-    let mut usable = of(view, Phase::Ready).chain(of(view, Phase::Resetting)).filter(watched);
+    // Neither a lease's end nor a reset's is an event, nor that a connection takes an idle VM. A busy VM cannot be due
+    // before a whole timeout from now; one that is due but still wanted goes when demand falls.
+    let connections = view.limits.connections;
+    let in_use = |vm: &VmView| connections || vm.in_flight > 0 || vm.phase == Phase::Resetting;
+    let usable = of(view, Phase::Ready).chain(of(view, Phase::Resetting));
+    let mut usable = usable.filter(|vm| connections || watched(vm));
     let busy = usable.any(in_use).then(|| now + busy_again(idle_timeout));
     let wanted = (retired < due).then(|| now + idle_timeout.clamp(SHORTEST_TICK, TICK));
     let next = idle.get(due).map(|(at, ..)| *at);

@@ -69,6 +69,7 @@ struct Vms {
     usual: Script,
     next: VecDeque<Script>,
     started: Vec<Started>,
+    resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
     stuck: BTreeSet<VmId>,
     alive: BTreeMap<VmId, (String, mpsc::UnboundedSender<Command>)>,
@@ -131,6 +132,7 @@ impl FakeLauncher {
             usual,
             next: VecDeque::new(),
             started: Vec::new(),
+            resets: BTreeMap::new(),
             stuck: BTreeSet::new(),
             alive: BTreeMap::new(),
         };
@@ -155,6 +157,11 @@ impl FakeLauncher {
     /// All starts so far, in order.
     pub fn started(&self) -> Vec<Started> {
         self.vms.lock().started.clone()
+    }
+
+    /// How often a VM has gone back to its snapshot.
+    pub fn resets(&self, id: VmId) -> u32 {
+        self.vms.lock().resets.get(&id).copied().unwrap_or(0)
     }
 
     /// Processes of `pool` that exist.
@@ -236,6 +243,7 @@ impl FakeProcess {
                 () = planned => if let Some((_, event)) = self.plan.take() {
                     if std::mem::take(&mut self.resetting) && event == VmEvent::Ready {
                         self.script.resets.fetch_add(1, SeqCst);
+                        *self.vms.lock().resets.entry(self.id).or_default() += 1;
                     }
                     return event;
                 },

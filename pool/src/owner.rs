@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
+use weir_config::model::Isolation;
 use weir_vmm::{ExitReason, VmId};
 
 use crate::backoff::{Backoff, Came, LASTING};
@@ -139,6 +140,7 @@ impl Owner {
                 max: config.scale.max,
                 soft_limit: config.soft_limit,
                 idle_timeout: config.scale.idle_timeout,
+                connections: config.isolation == Isolation::Connection,
             },
             queued: self.shared.waiting(),
             vms: &vms,

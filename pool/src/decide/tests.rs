@@ -6,7 +6,7 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 const IDLE: Duration = Duration::from_secs(30);
 
 fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
-    Limits { min, max, soft_limit, idle_timeout: IDLE }
+    Limits { min, max, soft_limit, idle_timeout: IDLE, connections: false }
 }
 
 fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
@@ -102,6 +102,9 @@ fn a_connection_s_vm_is_taken_until_it_has_been_idle_for_the_timeout() {
         |min, retired: &[VmId]| revocations(&free(limits(min, 4, 1), 0, &vms), retired, 0, now + IDLE);
     assert_eq!((ended(2, &[]), ended(0, &[VmId(1)])), (vec![VmId(1)], vec![]));
     assert_eq!(at(2, 0, now).look_again, Some(now + IDLE), "though the pool is as small as it may be");
+    let limits = Limits { connections: true, ..limits(1, 4, 1) };
+    let decision = decide(&free(limits, 0, &[vm(1, Phase::Ready, 0, now)]), now);
+    assert_eq!(decision.look_again, Some(now + IDLE), "a connection may take it without a word");
 }
 
 #[test]
