@@ -16,6 +16,7 @@ use crate::net::TcpListener;
 use crate::net::rings::{self, DeviceError, Receiver, Transmitter};
 use crate::net::sockets::Sockets;
 use crate::net::stack::Stack;
+use crate::reclaim::{Advice, Reclaim};
 use crate::text::Text;
 use crate::timer::{Sleep, Timers};
 use crate::{control, panic, trap};
@@ -30,6 +31,7 @@ struct Runtime {
     timers: Timers,
     sockets: Rc<RefCell<Sockets>>,
     ready: Cell<bool>,
+    reclaim: RefCell<Reclaim>,
 }
 
 /// A value of the only thread there is.
@@ -89,6 +91,7 @@ pub(crate) fn boot() {
         // Three quarters for connections' buffers: most of it is never touched, but all of it must be there.
         sockets: Rc::new(RefCell::new(Sockets::new(memory / 4 * 3))),
         ready: Cell::new(false),
+        reclaim: RefCell::default(),
     };
     if RUNTIME.0.set(runtime).is_err() {
         panic!("booted twice");
@@ -124,12 +127,34 @@ fn wait(runtime: &Runtime) -> u64 {
         network.deadline(now)
     });
     if !runtime.executor.is_idle() {
+        runtime.reclaim.borrow_mut().busy();
         return abi::PARK_YIELD;
     }
-    match network_deadline.into_iter().chain(runtime.timers.next()).min() {
+    let reclaim_deadline = reclaim(runtime, now);
+    match network_deadline.into_iter().chain(runtime.timers.next()).chain(reclaim_deadline).min() {
         // A wait of 2^64-1 ns would read as "for ever", which after 584 years makes no difference.
         Some(deadline) => deadline.nanos().saturating_sub(now.nanos()),
         None => abi::PARK_FOREVER,
+    }
+}
+
+/// Gives memory back to the host if the time has come; returns when to come back for that.
+fn reclaim(runtime: &Runtime, now: Instant) -> Option<Instant> {
+    let mut sockets = runtime.sockets.borrow_mut();
+    let mut reclaim = runtime.reclaim.borrow_mut();
+    if !sockets.is_quiet() {
+        reclaim.busy();
+        return None;
+    }
+    let free = panic::heap_discardable() + sockets.discardable();
+    match reclaim.quiet(now, runtime.ready.get(), free) {
+        Advice::Nothing => None,
+        Advice::At(deadline) => Some(deadline),
+        Advice::Now => {
+            sockets.discard(control::discard);
+            panic::discard_heap();
+            None
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! rings (virtio-net) <-> ethernet (frames, SYNs seen first) <-> stack (smoltcp) <-> sockets <-> tcp (async)
 //! ```
 
+mod block;
 pub(crate) mod ethernet;
 pub(crate) mod mmio;
 pub(crate) mod rings;

@@ -64,6 +64,7 @@ impl Transmit for Wire {
 /// A guest with one listener, and a host with sockets.
 struct World {
     guest: Stack<End, Wire>,
+    sockets: Rc<RefCell<Sockets>>,
     listener: TcpListener,
     host: smoltcp::iface::Interface,
     device: Ethernet<End, Wire>,
@@ -92,7 +93,7 @@ impl World {
         let listener = TcpListener::bind(&sockets, PORT).unwrap();
         let clients = SocketSet::new(Vec::new());
         let now = Instant::from_nanos(0);
-        Self { guest, listener, host, device, clients, to_guest, to_host, address: GUEST, now }
+        Self { guest, sockets, listener, host, device, clients, to_guest, to_host, address: GUEST, now }
     }
 
     fn connect(&mut self, port: u16) -> SocketHandle {
@@ -290,4 +291,42 @@ proptest! {
             world.step();
         }
     }
+}
+
+#[test]
+fn memory_of_past_connections_goes_but_for_the_warmest_and_is_used_again() {
+    let mut world = World::new(6);
+    let sockets = world.sockets.clone();
+    let discard = || {
+        let mut given = 0;
+        let promised = sockets.borrow().discardable();
+        sockets.borrow_mut().discard(|start, length| {
+            // SAFETY: the sockets have just disowned these bytes.
+            unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) }.fill(0xa5);
+            given += length;
+        });
+        assert_eq!(given, promised);
+        given / PER_CONNECTION
+    };
+    for round in 0..3 {
+        let clients = [1, 2, 3, 4, 5].map(|port| world.connect(10_000 + port));
+        world.steps(4);
+        assert_eq!(discard(), 0, "round {round}: all in use");
+        assert!(!sockets.borrow().is_quiet());
+        for stream in world.accept_all() {
+            stream.abort();
+        }
+        world.steps(4);
+        assert_eq!(clients.map(|client| world.state(client)), [State::Closed; 5], "round {round}");
+        assert!(sockets.borrow().is_quiet());
+        assert_eq!((discard(), discard()), (3, 0), "round {round}");
+    }
+    // What was discarded still carries bytes.
+    let client = world.connect(10_009);
+    world.steps(4);
+    let mut stream = world.accept_all().remove(0);
+    let write = pin!(stream.write(b"hello")).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(write, Poll::Ready(Ok(5)));
+    world.steps(4);
+    assert_eq!(world.client(client).recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap(), b"hello");
 }
