@@ -1,6 +1,7 @@
 //! `[host]`: what all VMs together may take of this machine.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use toml::de::DeValue;
@@ -8,7 +9,7 @@ use toml::de::DeValue;
 use crate::key::Located;
 use crate::model::Host;
 use crate::reader::Reader;
-use crate::values::{integer, size, string};
+use crate::values::{directory, integer, size, string};
 
 /// `[host]` as far as it is valid.
 pub(crate) struct HostSection {
@@ -16,6 +17,8 @@ pub(crate) struct HostSection {
     pub(crate) memory: Option<Located<u64>>,
     pub(crate) max_vms: Option<Located<u32>>,
     network: Option<Located<Ipv4Network>>,
+    /// `None`: invalid. `Some(None)`: left out.
+    snapshots: Option<Option<Located<PathBuf>>>,
 }
 
 impl HostSection {
@@ -26,6 +29,7 @@ impl HostSection {
             memory: table.read("memory", size).or(8 << 30),
             max_vms: table.read("max_vms", integer(1..=u32::MAX)).or(512),
             network: table.read("network", network).or(default_network),
+            snapshots: table.read("snapshots", directory).optional(),
         };
         if let (Some(network), Some(max_vms)) = (&section.network, &section.max_vms) {
             let links = links(network.value);
@@ -39,7 +43,12 @@ impl HostSection {
     }
 
     pub(crate) fn into_host(self) -> Option<Host> {
-        Some(Host { memory: self.memory?.value, max_vms: self.max_vms?.value, network: self.network?.value })
+        Some(Host {
+            memory: self.memory?.value,
+            max_vms: self.max_vms?.value,
+            network: self.network?.value,
+            snapshots: self.snapshots?.map(|directory| directory.value),
+        })
     }
 }
 

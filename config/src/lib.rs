@@ -60,6 +60,7 @@ mod error;
 mod field;
 mod host;
 mod key;
+mod limits;
 mod listener;
 mod load;
 mod machine;

@@ -1,4 +1,5 @@
-//! A route's path in normal form, so that two ways to write one path are seen to be the same.
+//! A route's path in normal form, so that two ways to write one path are seen to be the same; and the path of a
+//! request that weir makes itself, which is sent as it is written.
 //!
 //! Requests are compared with routes after one decoding of their paths (by the proxy), so the normal form is such that
 //! two routes that the same request would match have one: what may stand for itself does, and an encoded character that
@@ -46,6 +47,31 @@ pub(crate) fn normalize(text: &str) -> Result<String, String> {
         }
     }
     Ok(path)
+}
+
+/// Longest target of a request, bytes: servers take at least this much (RFC 9112 §3).
+const LONGEST_TARGET: usize = 2048;
+
+/// Holds `text` against RFC 9112's origin-form: an absolute path with or without a query. It goes into a request line,
+/// so what would end that line, or begin another part of it, is refused with all else that no URI has.
+pub(crate) fn check_target(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err(format!(r#"must start with "/", is {text:?}"#));
+    }
+    if text.len() > LONGEST_TARGET {
+        return Err(format!("must not be longer than {LONGEST_TARGET} bytes, is {}", text.len()));
+    }
+    if text.contains('#') {
+        return Err(format!("{text:?} has a fragment, which is no part of a request"));
+    }
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let valid = |part: &str, separators: &str| {
+        part.split(|c| separators.contains(c)).all(|piece| normalize_segment(piece).is_some())
+    };
+    if valid(path, "/") && valid(query, "/?") {
+        return Ok(());
+    }
+    Err(format!("{text:?} has a character that must be percent-encoded, or is encoded wrongly"))
 }
 
 /// `None`: a character that may not be in a path, or a `%` without two hexadecimal digits.
@@ -137,7 +163,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn targets_are_what_a_request_line_takes() {
+        let encoding = "has a character that must be percent-encoded, or is encoded wrongly";
+        let long = format!("/{}", "x".repeat(2048));
+        for valid in [
+            "/",
+            "/healthz",
+            "/a//b/../c/",
+            "/%2f%00",
+            "/h?full=1&x=/?",
+            "/?",
+            &long[1..].replacen('x', "/", 1),
+        ] {
+            assert_eq!(check_target(valid), Ok(()), "{valid}");
+        }
+        for (text, message) in [
+            ("", r#"must start with "/", is """#.to_owned()),
+            ("healthz", r#"must start with "/", is "healthz""#.to_owned()),
+            ("http://a/", r#"must start with "/", is "http://a/""#.to_owned()),
+            ("/a#b", r#""/a#b" has a fragment, which is no part of a request"#.to_owned()),
+            ("/ HTTP/1.1\r\nx: y", format!(r#""/ HTTP/1.1\r\nx: y" {encoding}"#)),
+            ("/a?b c", format!(r#""/a?b c" {encoding}"#)),
+            ("/ö", format!(r#""/ö" {encoding}"#)),
+            ("/%4", format!(r#""/%4" {encoding}"#)),
+            (&long, "must not be longer than 2048 bytes, is 2049".to_owned()),
+        ] {
+            assert_eq!(check_target(text), Err(message), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_target_ends_its_line(text in "/([a-c.%0-9A-Fa-f~/?\\r\\n ]{0,12}|\\PC{0,8})") {
+            if check_target(&text).is_ok() {
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+        }
+
         #[test]
         fn normal_form_is_stable(text in "/([a-c.%0-9A-Fa-f~/]{0,12}|\\PC{0,8})") {
             if let Ok(normal) = normalize(&text) {

@@ -7,7 +7,9 @@ use toml::de::DeValue;
 
 use crate::error::Sink;
 use crate::key::{Located, Place, suggestion};
-use crate::model::{Kind, Pool, Queue, Scale};
+use crate::limits;
+use crate::model::{Health, Isolation, Kind, Pool, Queue, Scale};
+use crate::path::check_target;
 use crate::reader::Reader;
 use crate::units::SizeText;
 use crate::values::{duration, integer, size, string};
@@ -47,12 +49,13 @@ impl PoolSection {
         if let (Some(env), Some(args)) = (&env, &args) {
             check_strings(env, args, table.place(), table.sink());
         }
-        let soft_limit = table.read("soft_limit", integer(1..=1024)).or(16);
-        let hard_limit = table.read("hard_limit", integer(1..=1024)).or(64);
-        not_less(&hard_limit, &soft_limit, "soft_limit", table.sink());
+        let isolation = table.read("isolation", isolation).or(Isolation::Vm);
+        let (soft_limit, hard_limit) = read_concurrency(table, isolation.as_ref());
         let start_timeout = table.read("start_timeout", duration).or(Duration::from_secs(5));
         let scale = table.table("scale", ScaleSection::read);
         let queue = table.table("queue", read_queue).flatten();
+        let health = table.table("health", read_health).flatten();
+        let limits = table.table("limits", limits::read).flatten();
 
         let min = scale.as_ref().and_then(|scale| scale.min.clone());
         let memory_per_vm = memory.clone();
@@ -67,11 +70,14 @@ impl PoolSection {
                 memory: memory?.value,
                 env: env?,
                 args: args?,
+                isolation: isolation?.value,
                 soft_limit: soft_limit?.value,
                 hard_limit: hard_limit?.value,
                 start_timeout: start_timeout?.value,
                 scale: scale?.into_scale()?,
                 queue: queue?,
+                health: health?,
+                limits: limits?,
             })
         };
         Self { name: name.to_owned(), image: image_name, memory: memory_per_vm, min, pool: pool() }
@@ -102,6 +108,47 @@ fn read_queue(table: &mut Reader<'_>) -> Option<Queue> {
     let max_pending = table.read("max_pending", integer(1..=1_000_000)).or(1000);
     let timeout = table.read("timeout", duration).or(Duration::from_secs(10));
     Some(Queue { max_pending: max_pending?.value, timeout: timeout?.value })
+}
+
+fn read_health(table: &mut Reader<'_>) -> Option<Health> {
+    let path = table.read("path", string).check(|path| check_target(path)).optional();
+    let timeout = table.read("timeout", duration).or(Health::default().timeout);
+    Some(Health { path: path?.map(|path| path.value), timeout: timeout?.value })
+}
+
+/// `soft_limit` and `hard_limit`. A VM that is reset between tenants has one at a time.
+fn read_concurrency(
+    table: &mut Reader<'_>,
+    isolation: Option<&Located<Isolation>>,
+) -> (Option<Located<u32>>, Option<Located<u32>>) {
+    let shared = isolation.is_none_or(|isolation| isolation.value == Isolation::Vm);
+    let rule = |limit: &u32| match limit {
+        2.. if !shared => Err(format!(
+            r#"must be 1, or left out, with an isolation other than "vm": one tenant at a time; is {limit}"#
+        )),
+        _ => Ok(()),
+    };
+    let [default_soft, default_hard] = if shared { [16, 64] } else { [1, 1] };
+    let soft_limit = table.read("soft_limit", integer(1..=1024)).check(rule).or(default_soft);
+    let hard_limit = table.read("hard_limit", integer(1..=1024)).check(rule).or(default_hard);
+    // With an isolation that is none, the defaults are anyone's guess.
+    if isolation.is_some() {
+        not_less(&hard_limit, &soft_limit, "soft_limit", table.sink());
+    }
+    (soft_limit, hard_limit)
+}
+
+fn isolation(value: &DeValue<'_>) -> Result<Isolation, String> {
+    let text = string(value)?;
+    match text.as_str() {
+        "vm" => Ok(Isolation::Vm),
+        "connection" => Ok(Isolation::Connection),
+        "request" => Ok(Isolation::Request),
+        _ => {
+            let near = suggestion(&text, ["vm", "connection", "request"]);
+            Err(format!(r#"must be "vm", "connection" or "request", is {text:?}{near}"#))
+        }
+    }
 }
 
 fn check_name(name: &str, place: &Place, sink: &Sink) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -70,6 +71,15 @@ pub(crate) fn size(value: &DeValue<'_>) -> Result<u64, String> {
         format!(r#"expected a size such as "16MiB", found {found}; units are {SIZE_UNITS}"#)
     })?;
     parse_size(text).map_err(|error| error.to_string())
+}
+
+/// A directory's path; whether it is there is not asked.
+pub(crate) fn directory(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    let text = string(value)?;
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(text.into())
 }
 
 /// An IP address with a port.

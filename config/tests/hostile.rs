@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use toml::{Table, Value};
-use weir_config::parse;
+use weir_config::{Isolation, parse};
 
 const SECTIONS: &[&str] = &["listener", "admin", "host", "pool", "route"];
 const KEYS: &[&str] = &[
@@ -26,6 +26,17 @@ const KEYS: &[&str] = &[
     "queue",
     "max_pending",
     "timeout",
+    "isolation",
+    "health",
+    "limits",
+    "cpu_weight",
+    "cpu_quota",
+    "send_rate",
+    "receive_rate",
+    "send_packets",
+    "receive_packets",
+    "log_lines",
+    "snapshots",
     "name",
     "host",
     "path",
@@ -43,6 +54,8 @@ const STRINGS: &[&str] = &[
     "0.0.0.0/0",
     "10.0.0.0/31",
     "unikernel",
+    "vm",
+    "request",
     "hello",
     "/",
     "/%2e",
@@ -108,6 +121,9 @@ fn check(text: &str) -> Result<(), TestCaseError> {
                 prop_assert_eq!(name, &pool.name);
                 prop_assert!(pool.memory <= config.host.memory);
                 prop_assert!(pool.soft_limit <= pool.hard_limit && pool.scale.min <= pool.scale.max);
+                prop_assert!(pool.isolation == Isolation::Vm || pool.hard_limit == 1);
+                prop_assert!((1..=10_000).contains(&pool.limits.cpu_weight));
+                prop_assert!(pool.limits.cpu_quota.is_none_or(|quota| quota >= 10));
             }
         }
         Err(errors) => {

@@ -1,9 +1,10 @@
 //! What valid texts mean: defaults, normal forms, derived names.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
-use weir_config::{HostPattern, Kind, LoadError, load, parse};
+use weir_config::{Health, HostPattern, Isolation, Kind, LoadError, VmLimits, load, parse};
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
 
@@ -14,6 +15,7 @@ fn defaults() {
     assert_eq!(config.routes, []);
     assert_eq!((config.host.memory, config.host.max_vms), (8 << 30, 512));
     assert_eq!(config.host.network.to_string(), "10.88.0.0/16");
+    assert_eq!(config.host.snapshots, None);
     let pool = &config.pools["hello"];
     assert_eq!((pool.name.as_str(), pool.kind, pool.image.as_str()), ("hello", Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));
@@ -23,6 +25,12 @@ fn defaults() {
     assert_eq!((pool.scale.min, pool.scale.max), (0, 64));
     assert_eq!(pool.scale.idle_timeout, Duration::from_secs(30));
     assert_eq!((pool.queue.max_pending, pool.queue.timeout), (1000, Duration::from_secs(10)));
+    assert_eq!(pool.isolation, Isolation::Vm);
+    assert_eq!(pool.health, Health { path: None, timeout: Duration::from_secs(1) });
+    let VmLimits { cpu_weight, cpu_quota, send_rate, receive_rate, send_packets, receive_packets, log_lines } =
+        pool.limits;
+    assert_eq!((cpu_weight, cpu_quota, log_lines), (100, None, 100));
+    assert_eq!([send_rate, receive_rate, send_packets, receive_packets], [None; 4]);
 }
 
 #[test]
@@ -36,6 +44,7 @@ address = "127.0.0.1:0"
 memory = "1GB"
 max_vms = 2
 network = "192.168.7.0/30"
+snapshots = "/var/lib/weir"
 [pool.a]
 kind = "unikernel"
 image = "./a.elf"
@@ -63,6 +72,74 @@ queue = { max_pending = 1, timeout = "500ms" }
     assert_eq!((pool.scale.min, pool.scale.max), (1, 2));
     assert_eq!(pool.scale.idle_timeout, Duration::from_secs(3600));
     assert_eq!((pool.queue.max_pending, pool.queue.timeout), (1, Duration::from_millis(500)));
+    assert_eq!(config.host.snapshots.as_deref(), Some(Path::new("/var/lib/weir")));
+}
+
+#[test]
+fn written_health_and_limits_replace_defaults() {
+    let keys = r#"
+[pool.hello.health]
+path = "/up?full=1"
+timeout = "250ms"
+[pool.hello.limits]
+cpu_weight = 10000
+cpu_quota = 1.25
+send_rate = "10MiB"
+receive_rate = "1B"
+send_packets = 1000
+receive_packets = 1
+log_lines = 5
+"#;
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    let pool = &config.pools["hello"];
+    assert_eq!(
+        pool.health,
+        Health { path: Some("/up?full=1".to_owned()), timeout: Duration::from_millis(250) }
+    );
+    assert_eq!(
+        pool.limits,
+        VmLimits {
+            cpu_weight: 10_000,
+            cpu_quota: Some(1250),
+            send_rate: NonZeroU64::new(10 << 20),
+            receive_rate: NonZeroU64::new(1),
+            send_packets: NonZeroU64::new(1000),
+            receive_packets: NonZeroU64::new(1),
+            log_lines: 5,
+        }
+    );
+}
+
+#[test]
+fn a_vm_that_is_reset_has_one_tenant_at_a_time() {
+    for (keys, isolation, limits) in [
+        ("", Isolation::Vm, (16, 64)),
+        ("isolation = 'vm'\nsoft_limit = 3", Isolation::Vm, (3, 64)),
+        ("isolation = 'connection'", Isolation::Connection, (1, 1)),
+        ("isolation = 'request'\nhard_limit = 1", Isolation::Request, (1, 1)),
+    ] {
+        let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+        let pool = &config.pools["hello"];
+        assert_eq!((pool.isolation, (pool.soft_limit, pool.hard_limit)), (isolation, limits), "{keys}");
+    }
+}
+
+#[test]
+fn quotas_are_exact_thousandths() {
+    for (text, milli) in [
+        ("0.01", 10),
+        ("0.5", 500),
+        ("+0.5", 500),
+        ("0.333", 333),
+        ("0.2500000", 250),
+        ("1", 1000),
+        ("1.0", 1000),
+        ("1_0.5", 10_500),
+        ("1024", 1_024_000),
+    ] {
+        let config = parse(&format!("{MINIMAL}limits.cpu_quota = {text}"), "test").expect("valid");
+        assert_eq!(config.pools["hello"].limits.cpu_quota, Some(milli), "{text}");
+    }
 }
 
 #[test]

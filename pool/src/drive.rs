@@ -9,22 +9,35 @@
 //!          exit, or killed because it is not READY within start_timeout
 //! ```
 //!
-//! It tells the pool's owner of READY and of the end, and keeps everything else, above all the guest's log, away
-//! from it.
+//! Where requests or connections are isolated, `ready` has a loop of its own:
+//!
+//! ```text
+//!  ready --dirty gate--> resetting --READY--> ready, gate renewed
+//!                            | not within RESET_TIMEOUT: kill
+//!                            v
+//!                          gone
+//! ```
+//!
+//! It tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log,
+//! away from it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
-use weir_vmm::{ExitReason, VmEvent};
+use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::guest_log::GuestLog;
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use crate::owner::Event;
+use crate::shared::Shared;
+use crate::vm::Vm;
 
 /// How long a VM may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a VM may take to go back to its snapshot; it takes well under a millisecond where nothing is wrong.
+const RESET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a VM ended.
 #[derive(Debug)]
@@ -33,6 +46,8 @@ pub(crate) enum End {
     NotStarted(StartError),
     /// It was killed because it was not READY in time.
     NotReady(Duration),
+    /// It was killed because it did not go back to its snapshot in time.
+    NotReset,
     /// The process ended.
     Exited(ExitReason),
 }
@@ -42,60 +57,99 @@ pub(crate) async fn drive(
     launcher: Arc<dyn Launcher>,
     order: StartOrder,
     stop: oneshot::Receiver<()>,
-    owner: mpsc::UnboundedSender<Event>,
+    shared: Arc<Shared>,
 ) {
     let id = order.id;
-    let end = live(launcher, order, stop, &owner).await;
+    let end = live(launcher, order, stop, &shared).await;
     // An owner that is gone has no interest.
-    drop(owner.send(Event::Gone { id, end }));
+    drop(shared.events.send(Event::Gone { id, end }));
 }
 
 async fn live(
     launcher: Arc<dyn Launcher>,
     order: StartOrder,
     mut stop: oneshot::Receiver<()>,
-    owner: &mpsc::UnboundedSender<Event>,
+    shared: &Arc<Shared>,
 ) -> End {
     let start_timeout = order.pool.start_timeout;
     let (id, now) = (order.id, Instant::now());
     let mut log = GuestLog::new(&order.pool.name, id, now);
-    let late = sleep_until(now + start_timeout);
-    tokio::pin!(late);
+    let late = now + start_timeout;
     let mut starting = launcher.start(order);
     let started = tokio::select! {
         biased;
         _ = &mut stop => Err(End::Exited(ExitReason::Stopped)),
-        () = &mut late => Err(End::NotReady(start_timeout)),
+        () = sleep_until(late) => Err(End::NotReady(start_timeout)),
         started = &mut starting => started.map_err(End::NotStarted),
     };
-    let mut process = match started {
-        Ok(process) => process,
-        Err(why @ End::NotStarted(_)) => return why,
+    match started {
+        Ok(process) => run(id, process, late, log, stop, shared).await,
+        Err(why @ End::NotStarted(_)) => why,
         Err(why) => {
             // What comes into being all the same is to be gone before this says so.
             if let Ok(Ok(process)) = timeout(GRACE, starting).await {
                 end(process, &mut log).await;
             }
-            return why;
+            why
         }
-    };
-    let mut ready = false;
+    }
+}
+
+/// What a READY is waited for.
+enum Awaited {
+    Nothing,
+    Start,
+    Reset { vm: Arc<Vm>, since: Instant },
+}
+
+async fn run(
+    id: VmId,
+    mut process: Box<dyn VmProcess>,
+    start_by: Instant,
+    mut log: GuestLog,
+    mut stop: oneshot::Receiver<()>,
+    shared: &Arc<Shared>,
+) -> End {
+    let (order_reset, mut resets) = mpsc::unbounded_channel();
+    let mut awaited = Awaited::Start;
+    let late = sleep_until(start_by);
+    tokio::pin!(late);
     loop {
         tokio::select! {
             biased;
             _ = &mut stop => return End::Exited(end(process, &mut log).await),
-            () = &mut late, if !ready => {
+            () = &mut late, if !matches!(awaited, Awaited::Nothing) => {
                 process.kill();
                 exit(&mut process, &mut log).await;
-                return End::NotReady(start_timeout);
+                return match awaited {
+                    Awaited::Reset { .. } => End::NotReset,
+                    Awaited::Start | Awaited::Nothing => End::NotReady(shared.config.start_timeout),
+                };
+            }
+            // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
+            Some(vm) = resets.recv() => {
+                let since = Instant::now();
+                process.reset();
+                late.as_mut().reset(since + RESET_TIMEOUT);
+                awaited = Awaited::Reset { vm, since };
             }
             event = process.next_event() => match event {
-                VmEvent::Ready if ready => {}
-                VmEvent::Ready => {
-                    ready = true;
-                    drop(owner.send(Event::Ready { id, address: process.address() }));
-                }
+                VmEvent::Ready => match std::mem::replace(&mut awaited, Awaited::Nothing) {
+                    // Nobody asked.
+                    Awaited::Nothing => {}
+                    Awaited::Start => {
+                        let (address, kind) = (process.address(), process.kind());
+                        let vm = Vm::new(id, address, kind.into(), Instant::now(), order_reset.clone());
+                        drop(shared.events.send(Event::Ready { vm, kind }));
+                    }
+                    Awaited::Reset { vm, since } => {
+                        let now = Instant::now();
+                        shared.renewed(&vm, now.saturating_duration_since(since), now);
+                    }
+                },
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
+                // Only a template is asked for this.
+                VmEvent::Frozen(_) => {}
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },
         }
@@ -114,7 +168,7 @@ async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason 
 async fn exit(process: &mut Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
     loop {
         match process.next_event().await {
-            VmEvent::Ready => {}
+            VmEvent::Ready | VmEvent::Frozen(_) => {}
             VmEvent::Log(text) => log.line(&text, Instant::now()),
             VmEvent::Exit(reason) => return reason,
         }
@@ -127,6 +181,7 @@ impl End {
         match self {
             Self::NotStarted(_) => "start_failed",
             Self::NotReady(_) => "start_timeout",
+            Self::NotReset => "reset_timeout",
             Self::Exited(reason) => reason.label(),
         }
     }
@@ -142,6 +197,7 @@ impl End {
                 causes.join(": ")
             }
             Self::NotReady(limit) => format!("not ready within {limit:?}"),
+            Self::NotReset => format!("not reset within {RESET_TIMEOUT:?}"),
             Self::Exited(reason) => reason.to_string(),
         }
     }

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use weir_config::model::{Config, Host, Kind, Pool, Queue, Scale};
+use weir_config::model::{Config, Health, Host, Isolation, Kind, Pool, Queue, Scale, VmLimits};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
-use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
+use crate::launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
 
 /// What a VM does.
 #[derive(Clone, Debug)]
@@ -21,6 +22,12 @@ pub struct Script {
     pub address: SocketAddr,
     /// How it comes up.
     pub boot: Boot,
+    /// What it claims to be made from.
+    pub kind: StartKind,
+    /// How it goes back to its snapshot.
+    pub reset: Reset,
+    /// How often it has gone back; may be shared with what plays its application.
+    pub resets: Arc<AtomicU32>,
     /// How long it takes to end when asked to; `None`: it does not listen.
     pub stop: Option<Duration>,
 }
@@ -40,6 +47,17 @@ pub enum Boot {
     Hangs,
 }
 
+/// How a VM goes back to its snapshot.
+#[derive(Clone, Debug)]
+pub enum Reset {
+    /// READY after this time.
+    Ready(Duration),
+    /// Never.
+    Hangs,
+    /// Ends instead after this time.
+    Exits(Duration, ExitReason),
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct FakeLauncher {
@@ -51,6 +69,7 @@ struct Vms {
     usual: Script,
     next: VecDeque<Script>,
     started: Vec<Started>,
+    resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
     stuck: BTreeSet<VmId>,
     alive: BTreeMap<VmId, (String, mpsc::UnboundedSender<Command>)>,
@@ -70,6 +89,7 @@ pub struct Started {
 #[derive(Debug)]
 enum Command {
     Say(VmEvent),
+    Reset,
     Stop,
 }
 
@@ -82,17 +102,26 @@ struct FakeProcess {
     own_commands: mpsc::UnboundedSender<Command>,
     /// What it will say by itself, and when.
     plan: Option<(Instant, VmEvent)>,
+    /// What it will say is the end of a reset.
+    resetting: bool,
 }
 
 impl Script {
     /// READY after `boot` at `address`, and ends at once when asked to.
     pub fn ready_after(boot: Duration, address: SocketAddr) -> Self {
-        Self { address, boot: Boot::Ready(boot), stop: Some(Duration::ZERO) }
+        Self { address, ..Self::boot(Boot::Ready(boot)) }
     }
 
     /// As `boot` says, at an address where nobody listens.
     pub fn boot(boot: Boot) -> Self {
-        Self { address: (Ipv4Addr::LOCALHOST, 1).into(), boot, stop: Some(Duration::ZERO) }
+        Self {
+            address: (Ipv4Addr::LOCALHOST, 1).into(),
+            boot,
+            kind: StartKind::Cold,
+            reset: Reset::Ready(Duration::ZERO),
+            resets: Arc::default(),
+            stop: Some(Duration::ZERO),
+        }
     }
 }
 
@@ -103,6 +132,7 @@ impl FakeLauncher {
             usual,
             next: VecDeque::new(),
             started: Vec::new(),
+            resets: BTreeMap::new(),
             stuck: BTreeSet::new(),
             alive: BTreeMap::new(),
         };
@@ -127,6 +157,11 @@ impl FakeLauncher {
     /// All starts so far, in order.
     pub fn started(&self) -> Vec<Started> {
         self.vms.lock().started.clone()
+    }
+
+    /// How often a VM has gone back to its snapshot.
+    pub fn resets(&self, id: VmId) -> u32 {
+        self.vms.lock().resets.get(&id).copied().unwrap_or(0)
     }
 
     /// Processes of `pool` that exist.
@@ -173,7 +208,8 @@ impl Launcher for FakeLauncher {
         };
         vms.alive.insert(order.id, (order.pool.name.clone(), own_commands.clone()));
         let vms = self.vms.clone();
-        let process = FakeProcess { id: order.id, script, vms, commands, own_commands, plan };
+        let process =
+            FakeProcess { id: order.id, script, vms, commands, own_commands, plan, resetting: false };
         async { Ok(Box::new(process) as Box<dyn VmProcess>) }.boxed()
     }
 }
@@ -197,6 +233,7 @@ impl FakeProcess {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(Command::Say(event)) => return event,
+                    Some(Command::Reset) => self.plan_reset(),
                     Some(Command::Stop) => {
                         let stopped = |after| (Instant::now() + after, VmEvent::Exit(ExitReason::Stopped));
                         self.plan = self.script.stop.map(stopped).or(self.plan.take());
@@ -204,10 +241,24 @@ impl FakeProcess {
                     None => pending().await,
                 },
                 () = planned => if let Some((_, event)) = self.plan.take() {
+                    if std::mem::take(&mut self.resetting) && event == VmEvent::Ready {
+                        self.script.resets.fetch_add(1, SeqCst);
+                        *self.vms.lock().resets.entry(self.id).or_default() += 1;
+                    }
                     return event;
                 },
             }
         }
+    }
+
+    fn plan_reset(&mut self) {
+        let now = Instant::now();
+        self.plan = match &self.script.reset {
+            Reset::Ready(after) => Some((now + *after, VmEvent::Ready)),
+            Reset::Exits(after, reason) => Some((now + *after, VmEvent::Exit(reason.clone()))),
+            Reset::Hangs => None,
+        };
+        self.resetting = true;
     }
 }
 
@@ -225,6 +276,14 @@ impl VmProcess for FakeProcess {
             event
         }
         .boxed()
+    }
+
+    fn kind(&self) -> StartKind {
+        self.script.kind
+    }
+
+    fn reset(&self) {
+        self.command(Command::Reset);
     }
 
     fn stop(&self) {
@@ -253,11 +312,14 @@ pub fn pool(name: &str) -> Pool {
         memory: 16 << 20,
         env: BTreeMap::new(),
         args: Vec::new(),
+        isolation: Isolation::Vm,
         soft_limit: 2,
         hard_limit: 4,
         start_timeout: Duration::from_secs(5),
         scale: Scale { min: 0, max: 4, idle_timeout: Duration::from_secs(30) },
         queue: Queue { max_pending: 8, timeout: Duration::from_secs(10) },
+        health: Health::default(),
+        limits: VmLimits::default(),
     }
 }
 
@@ -267,7 +329,7 @@ pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
     Config {
         listeners: Vec::new(),
         admin: None,
-        host: Host { memory: 8 << 30, max_vms: 512, network },
+        host: Host { memory: 8 << 30, max_vms: 512, network, snapshots: None },
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
         routes: Vec::new(),
     }

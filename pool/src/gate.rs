@@ -1,21 +1,50 @@
-//! One VM's in-flight count and its closed bit, in one atomic word.
+//! One VM's in-flight count, its tenancy and its closed bit, in one atomic word.
+//!
+//! Where a VM is shared by all requests there is only the count:
 //!
 //! ```text
 //!            enter (count < limit)                      leave
-//!   open n  ----------------------> open n+1     open n ------> open n-1
-//!
-//!   open n  --close--> closed n --leave--> ... --leave--> closed 0      (never open again)
-//!   open 0  --close_if_idle--> closed 0
+//!   free n  ----------------------> free n+1     free n ------> free n-1
 //! ```
 //!
-//! Because the count and the bit change together, no request can enter a VM that has been told to drain, and a VM
-//! that was closed as idle has nobody inside. All operations are sequentially consistent: [`crate::shared`] relies on
-//! a total order between "the count went down" and "somebody began to wait".
+//! Where it is isolated (`isolation = "connection" | "request"`) it is *occupied* by one tenancy at a time, and what that
+//! has left behind is removed before the next:
+//!
+//! ```text
+//!            occupy              leave                  renew
+//!   free 0 ---------> ending 1 ---------> dirty 0 ----------------> free 0, generation + 1
+//!                      |    ^                ^
+//!                 keep |    | end            | end, revoke
+//!                      v    |                |
+//!                     held n <------------> held 0
+//!                             enter_held, leave
+//! ```
+//!
+//! And whatever it is:
+//!
+//! ```text
+//!   open n --close--> closed n --leave--> ... --leave--> closed 0      (never open again, never dirty any more)
+//!   free 0, held 0 --close_if_idle--> closed 0
+//! ```
+//!
+//! Because all of it changes together, no request can enter a VM that has been told to drain; a VM that was closed as
+//! idle has nobody inside; and nobody can enter a dirty VM, or one that another tenancy has: a tenancy proves itself by
+//! the generation, which changes when a VM is renewed. All operations are sequentially consistent: [`crate::shared`]
+//! relies on a total order between "there is room" and "somebody began to wait".
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const CLOSED: u64 = 1 << 63;
 const COUNT: u64 = u32::MAX as u64;
+
+const STATE: u64 = 0b11 << 61;
+const FREE: u64 = 0b00 << 61;
+const ENDING: u64 = 0b01 << 61;
+const HELD: u64 = 0b10 << 61;
+const DIRTY: u64 = 0b11 << 61;
+
+const GENERATION_SHIFT: u32 = 32;
+const GENERATION: u64 = !(CLOSED | STATE | COUNT);
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -30,18 +59,99 @@ pub(crate) struct Closing {
     pub(crate) in_flight: u32,
 }
 
+/// What a request left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// A gate that others are in or may enter.
+    Open,
+    /// A gate that is closed and empty: the VM can be stopped.
+    ClosedEmpty,
+    /// A gate that its tenancy holds, with nobody inside: it can be revoked.
+    Idle,
+    /// A gate that nobody enters before the VM is renewed, which is for the caller to see to.
+    Dirty,
+}
+
+/// Whose a gate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Everybody's, or nobody's yet.
+    Free,
+    /// A tenancy's, until the last request inside leaves.
+    Ending,
+    /// A tenancy's, until that is ended or revoked.
+    Held,
+    /// Nobody's until it is renewed.
+    Dirty,
+}
+
 impl Gate {
-    /// Enters if the gate is open and fewer than `limit` are inside; the count with the caller in it.
+    /// Enters if the gate is open and free, and fewer than `limit` are inside; the count with the caller in it.
     pub(crate) fn enter(&self, limit: u32) -> Option<u32> {
-        let enter = |word| (word & CLOSED == 0 && count(word) < limit).then_some(word + 1);
+        let enter = |word| (is(word, FREE) && count(word) < limit).then_some(word + 1);
         self.0.fetch_update(SeqCst, SeqCst, enter).ok().map(|before| count(before) + 1)
     }
 
-    /// Leaves; whether the gate is now closed and empty. Only for who has entered.
-    pub(crate) fn leave(&self) -> bool {
-        let before = self.0.fetch_sub(1, SeqCst);
-        debug_assert_ne!(count(before), 0, "left a gate that nobody entered");
-        before == CLOSED | 1
+    /// Enters an open and free gate with nobody inside, as the only request of a new tenancy; whether it did.
+    pub(crate) fn occupy(&self) -> bool {
+        let occupy = |word| (is(word, FREE) && count(word) == 0).then_some(word | ENDING | 1);
+        self.0.fetch_update(SeqCst, SeqCst, occupy).is_ok()
+    }
+
+    /// The tenancy of which a request is inside outlives that request; whether it does, for a closed gate does not.
+    pub(crate) fn keep(&self) -> bool {
+        let keep = |word| is(word, ENDING).then_some(word & !STATE | HELD);
+        self.0.fetch_update(SeqCst, SeqCst, keep).is_ok()
+    }
+
+    /// Enters as one more request of the tenancy that holds generation `generation`; whether that still does.
+    pub(crate) fn enter_held(&self, generation: u32) -> bool {
+        let enter = |word| (is(word, HELD) && generation_of(word) == generation).then_some(word + 1);
+        self.0.fetch_update(SeqCst, SeqCst, enter).is_ok()
+    }
+
+    /// Leaves. Only for who has entered.
+    pub(crate) fn leave(&self) -> Left {
+        let mut left = Left::Open;
+        let leave = |word| {
+            debug_assert_ne!(count(word), 0, "left a gate that nobody entered");
+            let after = word - 1;
+            left = match after {
+                _ if count(after) > 0 => Left::Open,
+                _ if after & CLOSED != 0 => Left::ClosedEmpty,
+                _ if is(after, ENDING) => Left::Dirty,
+                _ if is(after, HELD) => Left::Idle,
+                _ => Left::Open,
+            };
+            Some(if left == Left::Dirty { after | DIRTY } else { after })
+        };
+        // It always has a next value.
+        let _ = self.0.fetch_update(SeqCst, SeqCst, leave);
+        left
+    }
+
+    /// Ends the tenancy that holds generation `generation`, now or when its last request leaves. Whether the gate is
+    /// now dirty, which is for the caller to see to.
+    pub(crate) fn end(&self, generation: u32) -> bool {
+        let end = |word| {
+            (is(word, HELD) && generation_of(word) == generation).then_some(match count(word) {
+                0 => word | DIRTY,
+                _ => word & !STATE | ENDING,
+            })
+        };
+        self.0.fetch_update(SeqCst, SeqCst, end).is_ok_and(|before| count(before) == 0)
+    }
+
+    /// Ends a tenancy that has no request inside. Whether the gate is now dirty, which is for the caller to see to.
+    pub(crate) fn revoke(&self) -> bool {
+        let revoke = |word| (is(word, HELD) && count(word) == 0).then_some(word | DIRTY);
+        self.0.fetch_update(SeqCst, SeqCst, revoke).is_ok()
+    }
+
+    /// The VM is clean again. Whether anybody can enter now: not if the gate was not dirty, or is closed.
+    pub(crate) fn renew(&self) -> bool {
+        let renew = |word| is(word, DIRTY).then_some(next_generation(word));
+        self.0.fetch_update(SeqCst, SeqCst, renew).is_ok()
     }
 
     /// Lets nobody in any more.
@@ -50,108 +160,52 @@ impl Gate {
         Closing { first: before & CLOSED == 0, in_flight: count(before) }
     }
 
-    /// Closes only if nobody is inside; whether it did.
+    /// Closes only if nobody is inside and the gate is not dirty; whether it did.
     pub(crate) fn close_if_idle(&self) -> bool {
-        self.0.compare_exchange(0, CLOSED, SeqCst, SeqCst).is_ok()
+        let close = |word| ((is(word, FREE) || is(word, HELD)) && count(word) == 0).then_some(word | CLOSED);
+        self.0.fetch_update(SeqCst, SeqCst, close).is_ok()
     }
 
     /// Requests inside.
     pub(crate) fn in_flight(&self) -> u32 {
         count(self.0.load(SeqCst))
     }
+
+    /// How often it has been renewed, modulo 2^29. Does not change while a request is inside.
+    pub(crate) fn generation(&self) -> u32 {
+        generation_of(self.0.load(SeqCst))
+    }
+
+    /// Requests inside, and whose it is.
+    pub(crate) fn state(&self) -> (u32, State) {
+        let word = self.0.load(SeqCst);
+        let state = match word & STATE {
+            FREE => State::Free,
+            ENDING => State::Ending,
+            HELD => State::Held,
+            _ => State::Dirty,
+        };
+        (count(word), state)
+    }
+}
+
+/// Open, and in this state.
+fn is(word: u64, state: u64) -> bool {
+    word & (CLOSED | STATE) == state
 }
 
 fn count(word: u64) -> u32 {
     (word & COUNT) as u32
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-    use std::sync::atomic::AtomicU32;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        Enter(u32),
-        Leave,
-        Close,
-        CloseIfIdle,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            6 => (0..5u32).prop_map(Step::Enter),
-            6 => Just(Step::Leave),
-            1 => Just(Step::Close),
-            1 => Just(Step::CloseIfIdle),
-        ];
-        proptest::collection::vec(step, 0..64)
-    }
-
-    proptest! {
-        // Each operation is one atomic step, so every interleaving of threads is one of these sequences.
-        #[test]
-        fn gate_does_as_its_model(steps in steps()) {
-            let gate = Gate::default();
-            let (mut inside, mut closed) = (0u32, false);
-            for step in steps {
-                match step {
-                    Step::Enter(limit) => {
-                        let expected = (!closed && inside < limit).then_some(inside + 1);
-                        prop_assert_eq!(gate.enter(limit), expected);
-                        inside = expected.unwrap_or(inside);
-                    }
-                    Step::Leave if inside == 0 => {}
-                    Step::Leave => {
-                        inside -= 1;
-                        prop_assert_eq!(gate.leave(), closed && inside == 0);
-                    }
-                    Step::Close => {
-                        prop_assert_eq!(gate.close(), Closing { first: !closed, in_flight: inside });
-                        closed = true;
-                    }
-                    Step::CloseIfIdle => {
-                        let expected = !closed && inside == 0;
-                        prop_assert_eq!(gate.close_if_idle(), expected);
-                        closed |= expected;
-                    }
-                }
-                prop_assert_eq!(gate.in_flight(), inside);
-            }
-        }
-    }
-
-    #[test]
-    fn threads_never_exceed_the_limit_and_exactly_one_sees_a_closed_gate_empty() {
-        const LIMIT: u32 = 3;
-        let gate = Gate::default();
-        let (peak, last) = (AtomicU32::new(0), AtomicU32::new(0));
-        let barrier = Barrier::new(5);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    barrier.wait();
-                    for _ in 0..10_000 {
-                        let Some(inside) = gate.enter(LIMIT) else { continue };
-                        peak.fetch_max(inside, SeqCst);
-                        if gate.leave() {
-                            last.fetch_add(1, SeqCst);
-                        }
-                    }
-                });
-            }
-            barrier.wait();
-            let closing = gate.close();
-            if closing.in_flight == 0 {
-                last.fetch_add(1, SeqCst);
-            }
-        });
-        assert!(peak.into_inner() <= LIMIT);
-        assert_eq!(last.into_inner(), 1);
-        assert_eq!(gate.enter(LIMIT), None);
-    }
+fn generation_of(word: u64) -> u32 {
+    ((word & GENERATION) >> GENERATION_SHIFT) as u32
 }
+
+/// A free and empty gate of the generation after `word`'s.
+fn next_generation(word: u64) -> u64 {
+    word.wrapping_add(1 << GENERATION_SHIFT) & GENERATION
+}
+
+#[cfg(test)]
+mod tests;

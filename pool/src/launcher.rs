@@ -43,14 +43,43 @@ pub trait Launcher: Send + Sync {
     fn start(&self, order: StartOrder) -> BoxFuture<'static, Result<Box<dyn VmProcess>, StartError>>;
 }
 
+/// What a VM was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartKind {
+    /// Its image, booted.
+    Cold,
+    /// Its pool's snapshot.
+    Clone,
+    /// Its pool's snapshot, in a process that was ready beforehand.
+    Prefork,
+}
+
+impl StartKind {
+    /// Value of the `kind` label of `weir_vm_start_duration_seconds`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Clone => "clone",
+            Self::Prefork => "prefork",
+        }
+    }
+}
+
 /// A VM's process. Dropping it kills it.
 pub trait VmProcess: Send {
     /// Where its application will listen.
     fn address(&self) -> SocketAddr;
 
+    /// What it was made from.
+    fn kind(&self) -> StartKind;
+
     /// The next thing that the VM says. The last one is [`VmEvent::Exit`], after which the process is gone; after
     /// that it is not called again. Cancel-safe.
     fn next_event(&mut self) -> BoxFuture<'_, VmEvent>;
+
+    /// Asks it to go back to its clean snapshot. The next [`VmEvent::Ready`] says that it has: a VM's process says
+    /// READY once for its start and once for each reset, whatever its guest does. A process that cannot go back ends.
+    fn reset(&self);
 
     /// Asks it to end.
     fn stop(&self);

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
+use crate::launcher::StartKind;
 use crate::shared::Shared;
 use crate::vm::Vm;
 
 /// Held while a request is with a VM, its response's last byte included; a tunnelled stream (WebSocket) holds it as
 /// long as it lives. While it is held the VM is neither stopped for being idle nor given to more than `hard_limit`
-/// requests. Dropping it gives the place to the next request that waits.
+/// requests. Dropping it gives the place to the next request that waits; where the pool isolates requests or
+/// connections and this was the last lease of its tenancy, after the VM has been reset.
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
@@ -22,10 +24,13 @@ pub struct Lease {
 }
 
 /// How the VM of a lease came to be, seen from the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The later, the longer it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Start {
     /// It was there already.
     Warm,
+    /// The request waited for it to be cloned from a snapshot.
+    Clone,
     /// The request waited for it to boot.
     Cold,
 }
@@ -74,7 +79,13 @@ impl Lease {
         self.vm.id
     }
 
-    /// Whether the request had to wait for the VM to boot.
+    /// How many tenancies of the VM have been ended by a reset before this lease's, modulo 2^29; always 0 where the pool
+    /// isolates neither requests nor connections. Two leases of one VM are of one tenancy if it is the same.
+    pub fn generation(&self) -> u32 {
+        self.vm.gate.generation()
+    }
+
+    /// Whether the request had to wait for the VM to come into being.
     pub fn start(&self) -> Start {
         self.start
     }
@@ -90,6 +101,17 @@ impl Lease {
         self.vm.gone()
     }
 
+    /// Has `hook` called whenever a tenancy of the VM has ended, before the VM is reset: for taking down what belongs to
+    /// the tenancy. Of several hooks of one VM the first stays. Not called where the VM is not reset but goes.
+    pub fn before_reset(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.vm.set_before_reset(Box::new(hook));
+    }
+
+    /// The VM, for who keeps its tenancy.
+    pub(crate) fn tenant_of(&self) -> &Arc<Vm> {
+        &self.vm
+    }
+
     /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
     /// it has ended it is stopped, and demand brings another in its place.
     pub fn suspect(&self) {
@@ -100,6 +122,26 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.leave(&self.vm, Instant::now());
+    }
+}
+
+impl Start {
+    /// Word for logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Clone => "clone",
+            Self::Cold => "cold",
+        }
+    }
+}
+
+impl From<StartKind> for Start {
+    fn from(kind: StartKind) -> Self {
+        match kind {
+            StartKind::Cold => Self::Cold,
+            StartKind::Clone | StartKind::Prefork => Self::Clone,
+        }
     }
 }
 

@@ -12,6 +12,12 @@
 //! `gate`. Everything that changes the list is done by the pool's one `owner` task, on what the pure
 //! [`decide()`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
 //! room: a READY, or the end of another lease.
+//!
+//! Where a pool isolates requests or connections, a VM that somebody has used takes nobody else before it has been reset:
+//!
+//! ```text
+//!  lease ends --gate: dirty--> VM task --reset()--> process --READY--> gate: free --> who waits longest
+//! ```
 #![forbid(unsafe_code)]
 
 mod backoff;
@@ -33,13 +39,15 @@ mod pools;
 mod queue;
 mod roster;
 mod shared;
+mod tenancy;
 mod vm;
 
 pub use decide::decide;
 pub use guest_log::printable;
-pub use launch::VmLauncher;
-pub use launcher::{Launcher, StartError, StartOrder, VmProcess};
+pub use launch::{LaunchMetrics, Materials, VmLauncher};
+pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
 pub use pools::{Pools, StartPoolsError};
+pub use tenancy::Tenancy;

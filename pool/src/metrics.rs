@@ -1,14 +1,19 @@
 //! What pools tell Prometheus.
 
+use std::time::Duration;
+
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::launcher::StartKind;
 use crate::pool::Instances;
 
 /// From a tenth of a millisecond (a hand-over) to the longest timeouts.
-const SECONDS: &[f64] =
-    &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
 
 /// The metric families of all pools.
 #[derive(Clone, Debug)]
@@ -19,6 +24,8 @@ pub struct PoolMetrics {
     instances: IntGaugeVec,
     desired: IntGaugeVec,
     start_duration: HistogramVec,
+    resets: IntCounterVec,
+    reset_duration: HistogramVec,
     exits: IntCounterVec,
 }
 
@@ -29,8 +36,11 @@ pub(crate) struct PoolSeries {
     pub(crate) queue_depth: IntGauge,
     pub(crate) queue_wait: Histogram,
     pub(crate) desired: IntGauge,
+    start_duration: HistogramVec,
+    /// Ordered.
+    pub(crate) resets: IntCounter,
     /// From the order to READY.
-    pub(crate) cold_start: Histogram,
+    pub(crate) reset_duration: Histogram,
     starting: IntGauge,
     ready: IntGauge,
     draining: IntGauge,
@@ -65,6 +75,16 @@ impl PoolMetrics {
                 "From the order to start a VM to its READY.",
                 &["pool", "kind"],
             )?,
+            resets: counter(
+                "weir_vm_resets_total",
+                "Times that a VM had to go back to its snapshot.",
+                &["pool"],
+            )?,
+            reset_duration: histogram(
+                "weir_vm_reset_duration_seconds",
+                "From the order to go back to the snapshot to READY.",
+                &["pool"],
+            )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
         };
         metrics.register_with(registry)?;
@@ -78,6 +98,8 @@ impl PoolMetrics {
         registry.register(Box::new(self.instances.clone()))?;
         registry.register(Box::new(self.desired.clone()))?;
         registry.register(Box::new(self.start_duration.clone()))?;
+        registry.register(Box::new(self.resets.clone()))?;
+        registry.register(Box::new(self.reset_duration.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -88,7 +110,9 @@ impl PoolMetrics {
             queue_depth: self.queue_depth.with_label_values(&[pool]),
             queue_wait: self.queue_wait.with_label_values(&[pool]),
             desired: self.desired.with_label_values(&[pool]),
-            cold_start: self.start_duration.with_label_values(&[pool, "cold"]),
+            start_duration: self.start_duration.clone(),
+            resets: self.resets.with_label_values(&[pool]),
+            reset_duration: self.reset_duration.with_label_values(&[pool]),
             starting: instances("starting"),
             ready: instances("ready"),
             draining: instances("draining"),
@@ -100,6 +124,12 @@ impl PoolMetrics {
 }
 
 impl PoolSeries {
+    /// A VM became READY, `took` after the order to start it.
+    pub(crate) fn started(&self, kind: StartKind, took: Duration) {
+        let series = self.start_duration.with_label_values(&[self.pool.as_str(), kind.label()]);
+        series.observe(took.as_secs_f64());
+    }
+
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
     }

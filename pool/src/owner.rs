@@ -5,7 +5,6 @@
 //! anew, so that events may coalesce and none needs an answer of its own. The VMs' lives are drawn in
 //! [`crate::roster`].
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,16 +12,19 @@ use std::time::Duration;
 use futures::future::OptionFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use weir_vmm::VmId;
+use weir_config::model::Isolation;
+use weir_vmm::{ExitReason, VmId};
 
 use crate::backoff::{Backoff, Came, LASTING};
 use crate::budget::Share;
-use crate::decide::{Limits, View, busy_again, decide};
+use crate::decide::{Decision, Limits, View, busy_again, decide, revocations};
 use crate::drive::{End, drive};
-use crate::launcher::{Launcher, StartOrder};
+use crate::gate::State;
+use crate::launcher::{Launcher, StartKind, StartOrder};
 use crate::lease::LeaseError;
 use crate::roster::{Life, Roster};
 use crate::shared::{Shared, whole_seconds};
+use crate::vm::Vm;
 
 /// For so long after a READY, requests in the queue are spread over the VMs that are still starting instead of
 /// filling the first one. VMs that are started together come up within this, or not soon.
@@ -31,8 +33,8 @@ const SPREAD: Duration = Duration::from_millis(50);
 /// What the owner is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A VM takes requests at this address.
-    Ready { id: VmId, address: SocketAddr },
+    /// A VM takes requests.
+    Ready { vm: Vm, kind: StartKind },
     /// A VM's process is gone, or never was.
     Gone { id: VmId, end: End },
     /// A VM refused a request; its gate is closed.
@@ -104,7 +106,7 @@ impl Owner {
             self.backoff.still_ready(vm.ready_at, now);
         }
         match event {
-            Event::Ready { id, address } => self.ready(id, address, now),
+            Event::Ready { vm, kind } => self.ready(vm, kind, now),
             Event::Gone { id, end } => self.gone(id, &end, now),
             Event::Suspect(id) => self.suspect(id, now),
             Event::Shutdown { until } => {
@@ -131,56 +133,80 @@ impl Owner {
         // Before looking, so that what comes too late to be seen wakes; `publish` takes it back.
         self.shared.set_may_grow(true);
         let config = self.shared.config.clone();
+        let vms = self.roster.views();
         let view = View {
             limits: Limits {
                 min,
                 max: config.scale.max,
                 soft_limit: config.soft_limit,
                 idle_timeout: config.scale.idle_timeout,
+                connections: config.isolation == Isolation::Connection,
             },
             queued: self.shared.waiting(),
-            vms: &self.roster.views(),
+            vms: &vms,
             retry: self.backoff.retry(now),
         };
         let decision = decide(&view, now);
         self.shared.metrics.desired.set(decision.desired.into());
-        let mut missed = false;
-        for id in decision.retire {
-            if self.roster.retire(id) {
-                tracing::info!(pool = config.name, vm = %id, "vm idle");
-            } else {
-                missed = true;
-            }
-        }
-        self.start(decision.start, now);
+        let missed = self.retire(&decision);
+        let started = self.start(decision.start, now);
+        self.revoke(&revocations(&view, &decision.retire, started, now));
         let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
         decision.look_again.into_iter().chain(retry).min()
     }
 
-    fn start(&mut self, count: u32, now: Instant) {
+    /// Whether one of them is not idle any more.
+    fn retire(&mut self, decision: &Decision) -> bool {
+        let mut missed = false;
+        for id in &decision.retire {
+            if self.roster.retire(*id) {
+                tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
+            } else {
+                missed = true;
+            }
+        }
+        missed
+    }
+
+    fn revoke(&mut self, ids: &[VmId]) {
+        for id in ids {
+            // One that has a request again keeps its VM; who waits will look again when that has ended.
+            if let Some(vm) = self.roster.revoke(*id) {
+                tracing::debug!(pool = self.shared.config.name, vm = %id, "vm taken from an idle connection");
+                self.shared.reset(vm);
+            }
+        }
+    }
+
+    /// How many there was room for.
+    fn start(&mut self, count: u32, now: Instant) -> u32 {
         let was_starved = std::mem::take(&mut self.starved);
-        for _ in 0..count {
+        for started in 0..count {
             let Some(room) = self.share.reserve() else {
                 self.starved = true;
                 if !was_starved {
                     tracing::warn!(pool = self.shared.config.name, "host budget exhausted, vm start waits");
                 }
-                return;
+                return started;
             };
             let id = VmId(self.ids.fetch_add(1, Relaxed));
             tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
             let order = StartOrder { id, pool: self.shared.config.clone() };
             let (stop, stopped) = oneshot::channel();
             self.roster.starting(id, stop, room, now);
-            tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.events.clone()));
+            tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
         }
+        count
     }
 
-    fn ready(&mut self, id: VmId, address: SocketAddr, now: Instant) {
-        if let Some(started_at) = self.roster.ready(id, address, now) {
+    fn ready(&mut self, vm: Vm, kind: StartKind, now: Instant) {
+        let (id, address) = (vm.id, vm.address);
+        if let Some(started_at) = self.roster.ready(vm) {
             let took = now.duration_since(started_at);
-            tracing::info!(pool = self.shared.config.name, vm = %id, %address, start_ms = took.as_secs_f64() * 1e3, "vm ready");
-            self.shared.metrics.cold_start.observe(took.as_secs_f64());
+            let (pool, kind_word, start_ms) =
+                (&self.shared.config.name, kind.label(), took.as_secs_f64() * 1e3);
+            tracing::info!(pool, vm = %id, %address, kind = kind_word, start_ms, "vm ready");
+            self.shared.metrics.started(kind, took);
             self.backoff.ready();
         }
     }
@@ -188,8 +214,13 @@ impl Owner {
     fn gone(&mut self, id: VmId, end: &End, now: Instant) {
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
+        // Where there is no snapshot to go back to, that is how it is.
+        let instead_of_reset = matches!(end, End::Exited(ExitReason::Stopped));
         let (pool, end, reason) = (&self.shared.config.name, end.label(), end.describe());
         match entry.life {
+            Life::Ready(vm) if instead_of_reset && vm.gate.state().1 == State::Dirty => {
+                tracing::info!(pool, vm = %id, end, reason, "vm ended instead of going back to its snapshot");
+            }
             Life::Stopping => tracing::info!(pool, vm = %id, end, reason, "vm stopped"),
             Life::Starting => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm start failed");

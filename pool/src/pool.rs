@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::lease::{Lease, LeaseError};
 use crate::shared::Shared;
+use crate::tenancy::Tenancy;
 
 /// A pool of interchangeable VMs.
 #[derive(Debug)]
@@ -31,12 +32,20 @@ impl Pool {
     /// The right to send one request to one VM. Starts a VM if there is none, and waits for it or for room in
     /// another one, at most `queue.timeout`.
     ///
+    /// Where the pool isolates requests or connections the lease is a tenancy of its own: nobody else gets the VM before
+    /// it has been reset.
+    ///
     /// Dropping the future leaves the queue at once.
     ///
     /// # Errors
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
     pub async fn lease(&self) -> Result<Lease, LeaseError> {
         self.shared.lease(Instant::now()).await
+    }
+
+    /// A stay of a client's connection in this pool. It takes a VM with its first lease.
+    pub fn tenancy(&self) -> Tenancy {
+        Tenancy::new(Arc::clone(&self.shared))
     }
 
     /// The pool's configuration.

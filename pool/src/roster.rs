@@ -8,10 +8,12 @@
 //!   (gone) <-------------+-------------------------------+----------------------------+
 //! ```
 //!
+//! Where requests or connections are isolated, a ready VM is at times not clean and takes nobody (see [`crate::gate`]). It
+//! gets clean again without the owner's doing; when it drains meanwhile it is stopped as it is.
+//!
 //! An entry lives exactly as long as the VM's process, and so does its room in the host's budget.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -20,6 +22,7 @@ use weir_vmm::VmId;
 
 use crate::budget::Reservation;
 use crate::decide::{Phase, VmView};
+use crate::gate::State;
 use crate::pool::Instances;
 use crate::vm::Vm;
 
@@ -56,10 +59,10 @@ impl Roster {
         self.entries.insert(id, entry);
     }
 
-    /// `id` is READY; since when it was starting. `None` if it is being stopped already.
-    pub(crate) fn ready(&mut self, id: VmId, address: SocketAddr, now: Instant) -> Option<Instant> {
-        let entry = self.entries.get_mut(&id).filter(|entry| matches!(entry.life, Life::Starting))?;
-        entry.life = Life::Ready(Arc::new(Vm::new(id, address, now)));
+    /// `vm` is READY; since when it was starting. `None` if it is being stopped already.
+    pub(crate) fn ready(&mut self, vm: Vm) -> Option<Instant> {
+        let entry = self.entries.get_mut(&vm.id).filter(|entry| matches!(entry.life, Life::Starting))?;
+        entry.life = Life::Ready(Arc::new(vm));
         self.ready_changed = true;
         Some(entry.started_at)
     }
@@ -80,6 +83,14 @@ impl Roster {
         match self.entries.get(&id).map(|entry| &entry.life) {
             Some(Life::Ready(vm)) if vm.gate.close_if_idle() => self.drain(id).is_some(),
             _ => false,
+        }
+    }
+
+    /// Ends the stay of a connection that has no request in `id`; the VM, which is for the caller to reset, if it did.
+    pub(crate) fn revoke(&mut self, id: VmId) -> Option<&Arc<Vm>> {
+        match &self.entries.get(&id)?.life {
+            Life::Ready(vm) if vm.gate.revoke() => Some(vm),
+            _ => None,
         }
     }
 
@@ -163,8 +174,11 @@ impl Entry {
             Life::Draining(vm) => (Phase::Draining, Some(vm)),
             Life::Stopping => (Phase::Stopping, None),
         };
-        let in_flight = vm.map_or(0, |vm| vm.gate.in_flight());
-        VmView { id, phase, in_flight, idle_since: vm.map_or(self.started_at, |vm| vm.idle_since()) }
+        let idle_since = vm.map_or(self.started_at, |vm| vm.idle_since());
+        let (in_flight, state) = vm.map_or((0, State::Free), |vm| vm.gate.state());
+        let phase = if (phase, state) == (Phase::Ready, State::Dirty) { Phase::Resetting } else { phase };
+        let in_flight = if state == State::Free { in_flight } else { in_flight.min(1) };
+        VmView { id, phase, in_flight, held: state == State::Held, idle_since }
     }
 }
 
@@ -181,7 +195,7 @@ mod tests {
         let share = HostBudget::new(&config).expect("the host has room").share(&config.pools["p"]);
         let (mut roster, id) = (Roster::default(), VmId(1));
         roster.starting(id, oneshot::channel().0, share.reserve().expect("room"), now);
-        roster.ready(id, ([127, 0, 0, 1], 1).into(), now);
+        roster.ready(Vm::undriven(id, now));
         (roster, id)
     }
 
@@ -193,5 +207,21 @@ mod tests {
         assert!(!roster.retire(id));
         vm.gate.leave();
         assert!(roster.retire(id));
+    }
+
+    #[test]
+    fn only_a_connection_without_a_request_loses_its_vm() {
+        let (mut roster, id) = one_ready(Instant::now());
+        let vm = roster.ready_vms().next().expect("it is ready").clone();
+        let seen = |roster: &Roster| {
+            let view = roster.views()[0];
+            (view.phase, view.in_flight, view.held)
+        };
+        assert!(vm.gate.occupy() && vm.gate.keep() && vm.gate.enter_held(0));
+        assert_eq!((seen(&roster), roster.revoke(id).is_some()), ((Phase::Ready, 1, true), false));
+        vm.gate.leave();
+        vm.gate.leave();
+        assert_eq!((seen(&roster), roster.revoke(id).is_some()), ((Phase::Ready, 0, true), true));
+        assert_eq!((seen(&roster), roster.retire(id)), ((Phase::Resetting, 0, false), false));
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use weir_config::model;
 
 use crate::choice::{self, Entered};
+use crate::gate::Left;
 use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
 use crate::owner::Event;
@@ -83,7 +84,7 @@ impl Shared {
 
     /// Only when nobody waits: who came first goes first.
     fn lease_warm(self: &Arc<Self>) -> Option<Lease> {
-        if self.closed.load(SeqCst) || self.waiting.load(SeqCst) > 0 {
+        if self.is_closed() || self.waiting() > 0 {
             return None;
         }
         let ready = self.ready.load();
@@ -123,7 +124,7 @@ impl Shared {
     pub(crate) fn dispatch(self: &Arc<Self>, now: Instant) {
         while let Some((waiter, vm)) = self.next_match() {
             let queued = now.saturating_duration_since(waiter.since);
-            let start = if vm.ready_at > waiter.since { Start::Cold } else { Start::Warm };
+            let start = if vm.ready_at > waiter.since { vm.start } else { Start::Warm };
             let lease = Lease::entered(self.clone(), vm, start, queued);
             // A waiter that has just gone away gives its lease back by dropping it; nobody's turn is lost, since
             // that looks at the queue again.
@@ -144,16 +145,44 @@ impl Shared {
     }
 
     fn enter<'a>(&self, ready: &'a [Arc<Vm>], limit: u32) -> Option<Entered<'a>> {
-        choice::enter(ready, self.config.soft_limit, limit, |n| rand::random_range(0..n))
+        let model::Pool { isolation, soft_limit, .. } = *self.config;
+        choice::enter(ready, isolation, soft_limit, limit, |n| rand::random_range(0..n))
     }
 
     /// A lease of `vm` has ended.
-    pub(crate) fn leave(self: &Arc<Self>, vm: &Vm, now: Instant) {
-        if vm.leave(now) {
-            self.wake.notify_one();
+    pub(crate) fn leave(self: &Arc<Self>, vm: &Arc<Vm>, now: Instant) {
+        match vm.leave(now) {
+            Left::ClosedEmpty => self.wake.notify_one(),
+            Left::Dirty => self.reset(vm),
+            // Those who wait may have it if there is no other, which the owner decides.
+            Left::Idle if self.waiting() > 0 => self.wake.notify_one(),
+            Left::Idle | Left::Open => {}
         }
-        if self.waiting.load(SeqCst) > 0 {
+        if self.waiting() > 0 {
             self.dispatch(now);
+        }
+    }
+
+    /// The tenancy of `vm` that holds this generation has ended.
+    pub(crate) fn end_tenancy(&self, vm: &Arc<Vm>, generation: u32) {
+        if vm.gate.end(generation) {
+            self.reset(vm);
+        }
+    }
+
+    /// `vm`'s gate has become dirty.
+    pub(crate) fn reset(&self, vm: &Arc<Vm>) {
+        self.metrics.resets.inc();
+        vm.reset();
+    }
+
+    /// `vm` is clean again, `took` after it was to be. Not by way of the owner: those who wait for it are in a hurry.
+    pub(crate) fn renewed(self: &Arc<Self>, vm: &Vm, took: Duration, now: Instant) {
+        if vm.gate.renew() {
+            self.metrics.reset_duration.observe(took.as_secs_f64());
+            if self.waiting() > 0 {
+                self.dispatch(now);
+            }
         }
     }
 
@@ -163,6 +192,11 @@ impl Shared {
             // Fails only when the owner is gone, and then so are its VMs.
             drop(self.events.send(Event::Suspect(vm.id)));
         }
+    }
+
+    /// Whether no request may come in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
     }
 
     /// Requests that wait.
@@ -211,7 +245,7 @@ impl Shared {
     }
 
     /// Within its timeout every place in a full queue becomes free, on average in half of it.
-    fn queue_retry_after(&self) -> Duration {
+    pub(crate) fn queue_retry_after(&self) -> Duration {
         whole_seconds(self.config.queue.timeout / 2)
     }
 }

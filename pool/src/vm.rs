@@ -1,14 +1,17 @@
 //! A VM as requests see it: from READY on.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Left};
+use crate::lease::Start;
 
 /// One VM that has been READY.
 #[derive(Debug)]
@@ -16,22 +19,52 @@ pub(crate) struct Vm {
     pub(crate) id: VmId,
     pub(crate) address: SocketAddr,
     pub(crate) gate: Gate,
+    /// What those find who waited for it.
+    pub(crate) start: Start,
     pub(crate) ready_at: Instant,
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
     gone: watch::Sender<bool>,
+    /// To its task: it is dirty.
+    resets: mpsc::UnboundedSender<Arc<Vm>>,
+    before_reset: OnceLock<Hook>,
+}
+
+/// What is done between the end of a tenancy and the reset.
+pub(crate) struct Hook(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 impl Vm {
-    pub(crate) fn new(id: VmId, address: SocketAddr, ready_at: Instant) -> Self {
+    /// One that has just become READY; its task takes orders to reset it from `resets`' other end.
+    pub(crate) fn new(
+        id: VmId,
+        address: SocketAddr,
+        start: Start,
+        ready_at: Instant,
+        resets: mpsc::UnboundedSender<Arc<Self>>,
+    ) -> Self {
         Self {
             id,
             address,
             gate: Gate::default(),
+            start,
             ready_at,
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
+            resets,
+            before_reset: OnceLock::new(),
         }
+    }
+
+    /// One that nobody drives.
+    #[cfg(test)]
+    pub(crate) fn undriven(id: VmId, ready_at: Instant) -> Self {
+        Self::new(id, ([127, 0, 0, 1], 1).into(), Start::Cold, ready_at, mpsc::unbounded_channel().0)
     }
 
     /// Its process is gone, or told to go whatever requests it has.
@@ -47,12 +80,27 @@ impl Vm {
         async move { drop(gone.wait_for(|gone| *gone).await) }
     }
 
-    /// Leaves the gate at `now`; whether it is now closed and empty.
-    pub(crate) fn leave(&self, now: Instant) -> bool {
+    /// Leaves the gate at `now`.
+    pub(crate) fn leave(&self, now: Instant) -> Left {
         let nanos = now.saturating_duration_since(self.ready_at).as_nanos();
         // Before the count goes down: who then sees an empty gate also sees since when.
         self.last_left.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
         self.gate.leave()
+    }
+
+    /// See [`crate::Lease::before_reset`].
+    pub(crate) fn set_before_reset(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        // Whoever came first has said all that is to be done.
+        let _ = self.before_reset.set(Hook(hook));
+    }
+
+    /// Its gate has become dirty: has it reset.
+    pub(crate) fn reset(self: &Arc<Self>) {
+        if let Some(Hook(hook)) = self.before_reset.get() {
+            hook();
+        }
+        // Fails only when its task has ended, and then so has the VM.
+        drop(self.resets.send(Arc::clone(self)));
     }
 
     /// Since when it has been without a request, given that it is without one now.

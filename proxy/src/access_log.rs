@@ -40,7 +40,7 @@ pub(crate) struct Record<'a> {
     pub(crate) pool: Option<&'a str>,
     /// The VM that was asked last.
     pub(crate) vm: Option<u64>,
-    /// `warm` or `cold`.
+    /// `warm`, `clone` or `cold`.
     pub(crate) start: Option<&'static str>,
     /// How long the request waited for leases, all tries together.
     pub(crate) queue_ms: Option<f64>,

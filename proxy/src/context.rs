@@ -93,9 +93,7 @@ impl Context {
         self.vm = Some(lease.vm().0);
         self.queued += lease.queued();
         // One wait for a boot makes the request a cold one, whatever a retry finds.
-        if self.start != Some(Start::Cold) {
-            self.start = Some(lease.start());
-        }
+        self.start = self.start.max(Some(lease.start()));
         self.lease = Some(lease);
     }
 

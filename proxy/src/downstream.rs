@@ -16,7 +16,8 @@
 //!
 //! pingora closes the connection after such an answer.
 //!
-//! It is also where a client's body is held back, see [`hold_by`].
+//! It is also where a client's body is held back, see [`hold_by`], and whose end is the end of its stays in pools that
+//! isolate connections, see [`crate::tenancies`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -42,6 +43,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::answer::Refusal;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
+use crate::tenancies::Stay;
 use crate::upstream::Pace;
 
 /// How pingora's own refusals begin, and nothing else that it writes between two requests.
@@ -51,6 +53,8 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 ";
 pub(crate) struct Downstream {
     proxy: Arc<HttpProxy<Proxy>>,
     unrouted: Arc<Unrouted>,
+    /// Some pool isolates connections.
+    stays: bool,
 }
 
 /// See the module's documentation.
@@ -64,23 +68,35 @@ struct Connection {
     unrouted: Arc<Unrouted>,
     /// Says when the request's body may be read.
     pace: Mutex<Option<Pace>>,
+    /// `None` where no pool isolates connections.
+    stay: Option<Stay>,
 }
 
 impl Downstream {
-    pub(crate) fn new(proxy: HttpProxy<Proxy>, unrouted: Arc<Unrouted>) -> Self {
-        Self { proxy: Arc::new(proxy), unrouted }
+    /// `stays`: some pool isolates connections.
+    pub(crate) fn new(proxy: HttpProxy<Proxy>, unrouted: Arc<Unrouted>, stays: bool) -> Self {
+        Self { proxy: Arc::new(proxy), unrouted, stays }
     }
 }
 
 #[async_trait]
 impl ServerApp for Downstream {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let stay = match self.stays.then(Stay::begin).transpose() {
+            Ok(stay) => stay,
+            Err(error) => {
+                // Each request is for itself then.
+                tracing::error!(%error, "connection without a stay");
+                None
+            }
+        };
         let connection = Connection {
             stream,
             within: AtomicBool::new(false),
             refusal: Bytes::new(),
             unrouted: Arc::clone(&self.unrouted),
             pace: Mutex::new(None),
+            stay,
         };
         self.proxy.process_new(Box::new(connection), shutdown).await
     }
@@ -257,7 +273,7 @@ impl GetTimingDigest for Connection {
 
 impl GetProxyDigest for Connection {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
+        self.stay.as_ref().map(Stay::digest).or_else(|| self.stream.get_proxy_digest())
     }
 
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {

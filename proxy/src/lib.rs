@@ -29,6 +29,7 @@ pub mod routes;
 mod serve;
 mod service;
 pub mod target;
+mod tenancies;
 mod trace;
 mod upstream;
 

@@ -9,7 +9,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use weir_config::model::Config;
+use weir_config::model::{Config, Isolation};
 use weir_pool::{Lease, Pools};
 
 use crate::access_log::AccessLog;
@@ -24,11 +24,13 @@ use crate::retry::{RETRIES_MAX, RetryBudget};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
 use crate::target;
+use crate::tenancies::tenancy;
 use crate::upstream::Upstreams;
 
 /// The proxy as pingora drives it.
 #[derive(Debug)]
 pub(crate) struct Proxy {
+    isolates_connections: bool,
     router: Router<Arc<Route>>,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
@@ -64,8 +66,11 @@ impl Proxy {
             Ok(Arc::new(Route { config: Arc::clone(config), pool: Arc::clone(found), series }))
         };
         let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+        let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
+        let isolates_connections = routes.iter().any(of_connections);
         let entries = config.routes.iter().zip(routes);
         Ok(Self {
+            isolates_connections,
             router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
             unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
             metrics,
@@ -76,6 +81,11 @@ impl Proxy {
             retries: RetryBudget::default(),
             made: Instant::now(),
         })
+    }
+
+    /// Whether a connection can have a VM of its own.
+    pub(crate) fn isolates_connections(&self) -> bool {
+        self.isolates_connections
     }
 
     pub(crate) fn since_made(&self) -> Duration {
@@ -104,10 +114,17 @@ impl Proxy {
 
     /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
     pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
+        let tenancy = tenancy(session, &route.pool);
         let session = session.as_downstream_mut();
+        let leasing = async {
+            match tenancy {
+                Some(tenancy) => tenancy.lease().await,
+                None => route.pool.lease().await,
+            }
+        };
         let leased = tokio::select! {
             biased;
-            leased = route.pool.lease() => leased,
+            leased = leasing => leased,
             gone = gone(session) => return Err(NoLease::ClientGone(gone.into_down())),
         };
         leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))

@@ -59,10 +59,7 @@ impl Proxy {
             route: route.map(|route| route.config.name.as_str()),
             pool: route.map(|route| route.config.pool.as_str()),
             vm: ctx.vm,
-            start: ctx.start.map(|start| match start {
-                Start::Warm => "warm",
-                Start::Cold => "cold",
-            }),
+            start: ctx.start.map(Start::label),
             queue_ms: ctx.vm.map(|_| milliseconds(ctx.queued)),
             ttfb_ms: ctx.first_byte.map(milliseconds),
             duration_ms: milliseconds(took),

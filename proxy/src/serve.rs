@@ -110,7 +110,22 @@ pub enum ServeError {
 /// # Errors
 ///
 /// If serving is not possible. Nothing is left running then.
-pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
+pub async fn serve(server: Server, shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
+    serve_with(server, shutdown, options()).await
+}
+
+fn options() -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    // Not to allow it, but to refuse it in the hooks.
+    options.allow_connect_method_proxying = true;
+    options
+}
+
+async fn serve_with(
+    server: Server,
+    mut shutdown: watch::Receiver<bool>,
+    options: HttpServerOptions,
+) -> Result<Drained, ServeError> {
     let in_flight = InFlight::new(server.metrics.in_flight.clone());
     let draining = Arc::new(AtomicBool::new(false));
     let drain_timeout = server.timeouts.drain;
@@ -124,7 +139,7 @@ pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Resul
         in_flight.clone(),
         Arc::clone(&draining),
     )?;
-    let (mut service, fds) = service(proxy, listeners);
+    let (mut service, fds) = service(proxy, listeners, options);
     let (stop, stopped) = watch::channel(false);
     let mut accepting = tokio::spawn(async move { service.start_service(Some(fds), stopped, 1).await });
     tokio::select! {
@@ -140,7 +155,11 @@ pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Resul
     Ok(Drained { unfinished: in_flight.count() })
 }
 
-fn service(proxy: Proxy, listeners: Listeners) -> (Service<Downstream>, ListenFds) {
+fn service(
+    proxy: Proxy,
+    listeners: Listeners,
+    options: HttpServerOptions,
+) -> (Service<Downstream>, ListenFds) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -150,12 +169,10 @@ fn service(proxy: Proxy, listeners: Listeners) -> (Service<Downstream>, ListenFd
         ..ServerConf::default()
     };
     let unrouted = Arc::clone(&proxy.unrouted);
+    let stays = proxy.isolates_connections();
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
-    // Not to allow it, but to refuse it in the hooks.
-    let mut options = HttpServerOptions::default();
-    options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
-    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted));
+    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted, stays));
     let mut fds = Fds::new();
     for (index, socket) in listeners.http.into_iter().enumerate() {
         // pingora finds the socket by this name, and takes it over.

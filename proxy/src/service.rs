@@ -109,7 +109,8 @@ impl ProxyHttp for Proxy {
             }
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
-        Ok(self.upstreams.peer(lease, traffic(session.req_header())))
+        let isolation = ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool.config().isolation;
+        Ok(self.upstreams.peer(lease, isolation, traffic(session.req_header())))
     }
 
     async fn connected_to_upstream(

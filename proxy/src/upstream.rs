@@ -5,6 +5,11 @@
 //! So every connection is known here by a second descriptor of its socket, and when the VM is gone all of them are shut
 //! down: whoever reads gets an end of file at once, and the request can go to another VM. pingora owns the connection
 //! and tells its end through the stream's tracer, which gives up the second descriptor.
+//!
+//! Where requests or connections are isolated, no connection to a VM outlives the tenancy that it was made for. It is
+//! aborted (RST, without a FIN's leave-taking) before the VM is reset, so that neither the next generation of the guest
+//! gets what was meant for the one before, nor weir an answer of the one before; and weir keeps no TIME-WAIT of each
+//! request, of which there would soon be one for every local port.
 
 mod bridge;
 mod links;
@@ -17,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
+use weir_config::model::Isolation;
 use weir_pool::Lease;
 
 pub(crate) use bridge::Pace;
@@ -59,12 +65,15 @@ impl Upstreams {
     }
 
     /// How to reach the VM of a lease.
-    pub(crate) fn peer(self: &Arc<Self>, lease: &Lease, traffic: Traffic) -> Box<HttpPeer> {
+    pub(crate) fn peer(
+        self: &Arc<Self>,
+        lease: &Lease,
+        isolation: Isolation,
+        traffic: Traffic,
+    ) -> Box<HttpPeer> {
         let vm = lease.vm().0;
-        if let Some(peers) = self.by_vm.load().get(&vm) {
-            return peers.get(traffic);
-        }
-        self.add(vm, lease).get(traffic)
+        let known = self.by_vm.load().get(&vm).cloned();
+        known.unwrap_or_else(|| self.add(vm, lease, isolation)).get(lease, traffic)
     }
 
     /// How fast a body may be sent on a connection to `vm`; `None` for connections without a bridge.
@@ -72,10 +81,11 @@ impl Upstreams {
         self.by_vm.load().get(&vm)?.links.pace(fd)
     }
 
-    fn add(self: &Arc<Self>, vm: u64, lease: &Lease) -> Arc<Peers> {
-        let links = Arc::new(Links::new(self.timeouts));
-        let peer =
-            |bridged| self.new_peer(vm, lease.address(), Connector { links: Arc::clone(&links), bridged });
+    fn add(self: &Arc<Self>, vm: u64, lease: &Lease, isolation: Isolation) -> Arc<Peers> {
+        let links = Arc::new(Links::new(self.timeouts, isolation != Isolation::Vm));
+        let peer = |bridged| {
+            self.new_peer(lease.address(), isolation, Connector { links: Arc::clone(&links), bridged })
+        };
         let added = Arc::new(Peers { exchange: peer(false), duplex: peer(true), links: Arc::clone(&links) });
         let before = self.by_vm.rcu(|by_vm| {
             let mut by_vm = HashMap::clone(by_vm);
@@ -85,6 +95,9 @@ impl Upstreams {
         if let Some(earlier) = before.get(&vm) {
             return Arc::clone(earlier);
         }
+        // This lease is held, so no tenancy ends before the hook is there.
+        let aborted = Arc::clone(&links);
+        lease.before_reset(move || aborted.abort());
         let (upstreams, gone) = (Arc::clone(self), lease.gone());
         tokio::spawn(async move {
             gone.await;
@@ -102,12 +115,11 @@ impl Upstreams {
         });
     }
 
-    fn new_peer(&self, vm: u64, address: SocketAddr, connector: Connector) -> HttpPeer {
+    fn new_peer(&self, address: SocketAddr, isolation: Isolation, connector: Connector) -> HttpPeer {
         let mut peer = HttpPeer::new(address, false, String::new());
-        // An address is used by one VM after another; a connection must not be.
-        peer.group_key = vm << 1 | u64::from(connector.bridged);
         // pingora does not use the end of a bridge again: it is not connected to the VM's address.
-        peer.options.idle_timeout = Some(if connector.bridged { Duration::ZERO } else { self.timeouts.idle });
+        let kept = !connector.bridged && isolation != Isolation::Request;
+        peer.options.idle_timeout = Some(if kept { self.timeouts.idle } else { Duration::ZERO });
         peer.options.custom_l4 = Some(Arc::new(connector));
         peer.options.read_timeout = Some(self.timeouts.read);
         peer.options.write_timeout = Some(self.timeouts.write);
@@ -116,14 +128,19 @@ impl Upstreams {
 }
 
 impl Peers {
-    fn get(&self, traffic: Traffic) -> Box<HttpPeer> {
-        let mut peer = Box::new(match traffic {
-            Traffic::Exchange => self.exchange.clone(),
-            Traffic::Duplex | Traffic::Tunnel => self.duplex.clone(),
-        });
+    fn get(&self, lease: &Lease, traffic: Traffic) -> Box<HttpPeer> {
+        let bridged = traffic != Traffic::Exchange;
+        let mut peer = Box::new(if bridged { &self.duplex } else { &self.exchange }.clone());
+        peer.group_key = group_key(lease, bridged);
         if traffic == Traffic::Tunnel {
             peer.options.read_timeout = Some(TUNNEL_SILENCE);
         }
         peer
     }
+}
+
+/// Of the connections that may be used one after another: an address is used by one VM after another, and a VM by one
+/// tenancy after another; a connection must not be. The VM's number counts from one, and the generation has 29 bits.
+fn group_key(lease: &Lease, bridged: bool) -> u64 {
+    (lease.vm().0 << 29 | u64::from(lease.generation())) << 1 | u64::from(bridged)
 }

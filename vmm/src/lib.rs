@@ -1,6 +1,7 @@
 //! weir's VMM: one microVM in one jailed process.
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod channel;
 pub mod doctor;
 pub mod event;

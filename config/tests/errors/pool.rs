@@ -97,6 +97,89 @@ fn pool_scale_and_queue() {
 }
 
 #[test]
+fn pool_isolation() {
+    let alone = r#"must be 1, or left out, with an isolation other than "vm": one tenant at a time; is"#;
+    check(
+        &format!("{LISTENER}{POOL}"),
+        &[
+            ["isolation = 'vm'\nhard_limit = 1024", ""],
+            ["isolation = 'request'\nsoft_limit = 1\nhard_limit = 1", ""],
+            ["isolation = 'request'\nhard_limit = 2", &format!("pool.hello.hard_limit: {alone} 2")],
+            [
+                "isolation = 'connection'\nhard_limit = 8\nsoft_limit = 9",
+                &format!("pool.hello.hard_limit: {alone} 8\npool.hello.soft_limit: {alone} 9"),
+            ],
+            ["isolation = 'request'\nhard_limit = 0", "pool.hello.hard_limit: must be from 1 to 1024, is 0"],
+            [
+                "isolation = 'requests'\nhard_limit = 1",
+                r#"pool.hello.isolation: must be "vm", "connection" or "request", is "requests", did you mean "request"?"#,
+            ],
+            ["isolation = ''", r#"pool.hello.isolation: must be "vm", "connection" or "request", is """#],
+            ["isolation = true", "pool.hello.isolation: expected a string, found a boolean"],
+        ],
+    );
+}
+
+#[test]
+fn pool_health() {
+    check(
+        &format!("{LISTENER}{POOL}[pool.hello.health]\n"),
+        &[
+            ["path = '/up?a=b'\ntimeout = '100ms'", ""],
+            ["path = 'up'", r#"pool.hello.health.path: must start with "/", is "up""#],
+            [
+                "path = \"/up HTTP/1.1\\r\\nx: y\"",
+                r#"pool.hello.health.path: "/up HTTP/1.1\r\nx: y" has a character that must be percent-encoded, or is encoded wrongly"#,
+            ],
+            ["path = \"/\\u0000\"", "pool.hello.health.path: must not contain a NUL character"],
+            ["timeout = '0s'", "pool.hello.health.timeout: must be longer than zero"],
+        ],
+    );
+}
+
+#[test]
+fn pool_limits() {
+    let quota = |message: &str| format!("pool.hello.limits.cpu_quota: {message}");
+    check(
+        &format!("{LISTENER}{POOL}[pool.hello.limits]\n"),
+        &[
+            ["cpu_weight = 1\ncpu_quota = 0.01", ""],
+            ["cpu_weight = 0", "pool.hello.limits.cpu_weight: must be from 1 to 10000, is 0"],
+            ["cpu_weight = 10001", "pool.hello.limits.cpu_weight: must be from 1 to 10000, is 10001"],
+            ["cpu_weight = 1.0", "pool.hello.limits.cpu_weight: expected an integer, found a float"],
+            ["cpu_quota = 0", &quota("must be from 0.01 to 1024, is 0")],
+            ["cpu_quota = 0.009", &quota("must be from 0.01 to 1024, is 0.009")],
+            ["cpu_quota = -0.5", &quota("must be from 0.01 to 1024, is -0.5")],
+            ["cpu_quota = 1024.001", &quota("must be from 0.01 to 1024, is 1024.001")],
+            [
+                "cpu_quota = 99999999999999999999",
+                &quota("must be from 0.01 to 1024, is 99999999999999999999"),
+            ],
+            ["cpu_quota = 0.3333", &quota("must have at most three decimals, is 0.3333")],
+            ["cpu_quota = 5e-1", &quota("must be a number of CPUs such as 0.5, is 5e-1")],
+            ["cpu_quota = nan", &quota("must be a number of CPUs such as 0.5, is nan")],
+            ["cpu_quota = -inf", &quota("must be a number of CPUs such as 0.5, is -inf")],
+            ["cpu_quota = 0x1", &quota("must be a decimal number")],
+            ["cpu_quota = '50%'", &quota("expected a number of CPUs such as 0.5, found a string")],
+            [
+                "send_rate = '0B'",
+                "pool.hello.limits.send_rate: must be more than zero; leave it out for no limit",
+            ],
+            [
+                "receive_rate = '1MiB/s'",
+                r#"pool.hello.limits.receive_rate: "1MiB/s" is not a number with a unit; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"#,
+            ],
+            ["send_packets = 0", "pool.hello.limits.send_packets: must be from 1 to 1000000000, is 0"],
+            [
+                "receive_packets = 1000000001",
+                "pool.hello.limits.receive_packets: must be from 1 to 1000000000, is 1000000001",
+            ],
+            ["log_lines = 0", "pool.hello.limits.log_lines: must be from 1 to 1000000, is 0"],
+        ],
+    );
+}
+
+#[test]
 fn pool_strings() {
     let name = r#"a variable's name must not be empty nor contain "=" or a NUL character"#;
     check(

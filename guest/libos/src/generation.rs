@@ -83,14 +83,16 @@ pub(crate) fn addresses(info: &BootInfo) -> (LinkAddress, IpAddress) {
 
 #[cfg(test)]
 mod tests {
+    use core::num::NonZeroU16;
     use core::time::Duration;
 
     use super::*;
+    use crate::net::ethernet::Frame;
 
     struct Nowhere;
 
     impl Receive for Nowhere {
-        fn peek(&mut self) -> Option<&[u8]> {
+        fn peek(&mut self) -> Option<Frame<'_>> {
             None
         }
         fn release(&mut self) {}
@@ -100,7 +102,12 @@ mod tests {
         fn has_room(&mut self) -> bool {
             false
         }
-        fn transmit<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        fn transmit<R>(
+            &mut self,
+            length: usize,
+            _segment: Option<NonZeroU16>,
+            fill: impl FnOnce(&mut [u8]) -> R,
+        ) -> R {
             fill(&mut vec![0; length])
         }
     }

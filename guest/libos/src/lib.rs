@@ -30,6 +30,7 @@ pub mod net;
 mod panic;
 pub mod random;
 pub mod raw;
+mod reclaim;
 mod runtime;
 mod text;
 pub mod timer;

@@ -8,7 +8,8 @@ use weir_abi::{BootInfo, control as abi};
 
 use crate::control;
 use crate::net::mmio::Mmio;
-use crate::net::rings::{HEADER, RECEIVE_QUEUE, TRANSMIT_QUEUE};
+use crate::net::offload::HEADER;
+use crate::net::rings::{RECEIVE_QUEUE, TRANSMIT_QUEUE};
 
 pub use crate::boot::info;
 

@@ -13,9 +13,12 @@ use crate::clock::{self, Instant};
 use crate::executor::Executor;
 use crate::generation::{Generation, addresses};
 use crate::net::TcpListener;
-use crate::net::rings::{self, DeviceError, Receiver, Transmitter};
+use crate::net::receiver::Receiver;
+use crate::net::rings::{self, DeviceError};
 use crate::net::sockets::Sockets;
 use crate::net::stack::Stack;
+use crate::net::transmitter::Transmitter;
+use crate::reclaim::{Advice, Reclaim};
 use crate::text::Text;
 use crate::timer::{Sleep, Timers};
 use crate::{control, panic, trap};
@@ -30,6 +33,7 @@ struct Runtime {
     timers: Timers,
     sockets: Rc<RefCell<Sockets>>,
     ready: Cell<bool>,
+    reclaim: RefCell<Reclaim>,
 }
 
 /// A value of the only thread there is.
@@ -89,6 +93,7 @@ pub(crate) fn boot() {
         // Three quarters for connections' buffers: most of it is never touched, but all of it must be there.
         sockets: Rc::new(RefCell::new(Sockets::new(memory / 4 * 3))),
         ready: Cell::new(false),
+        reclaim: RefCell::default(),
     };
     if RUNTIME.0.set(runtime).is_err() {
         panic!("booted twice");
@@ -124,12 +129,42 @@ fn wait(runtime: &Runtime) -> u64 {
         network.deadline(now)
     });
     if !runtime.executor.is_idle() {
+        runtime.reclaim.borrow_mut().busy();
         return abi::PARK_YIELD;
     }
-    match network_deadline.into_iter().chain(runtime.timers.next()).min() {
+    let reclaim_deadline = reclaim(runtime, network.as_mut(), now);
+    match network_deadline.into_iter().chain(runtime.timers.next()).chain(reclaim_deadline).min() {
         // A wait of 2^64-1 ns would read as "for ever", which after 584 years makes no difference.
         Some(deadline) => deadline.nanos().saturating_sub(now.nanos()),
         None => abi::PARK_FOREVER,
+    }
+}
+
+/// Gives memory back to the host if the time has come; returns when to come back for that.
+fn reclaim(
+    runtime: &Runtime,
+    mut network: Option<&mut Stack<Receiver, Transmitter>>,
+    now: Instant,
+) -> Option<Instant> {
+    let mut sockets = runtime.sockets.borrow_mut();
+    let mut reclaim = runtime.reclaim.borrow_mut();
+    if !sockets.is_quiet() {
+        reclaim.busy();
+        return None;
+    }
+    let driver = network.as_mut().map_or(0, |network| network.discardable());
+    let free = panic::heap_discardable() + sockets.discardable() + driver;
+    match reclaim.quiet(now, runtime.ready.get(), free) {
+        Advice::Nothing => None,
+        Advice::At(deadline) => Some(deadline),
+        Advice::Now => {
+            sockets.discard(control::discard);
+            if let Some(network) = network {
+                network.discard(&mut control::discard);
+            }
+            panic::discard_heap();
+            None
+        }
     }
 }
 

@@ -6,11 +6,15 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 const IDLE: Duration = Duration::from_secs(30);
 
 fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
-    Limits { min, max, soft_limit, idle_timeout: IDLE }
+    Limits { min, max, soft_limit, idle_timeout: IDLE, connections: false }
 }
 
 fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
-    VmView { id: VmId(id), phase, in_flight, idle_since }
+    VmView { id: VmId(id), phase, in_flight, held: false, idle_since }
+}
+
+fn held(id: u64, in_flight: u32, idle_since: Instant) -> VmView {
+    VmView { held: true, ..vm(id, Phase::Ready, in_flight, idle_since) }
 }
 
 fn free(limits: Limits, queued: usize, vms: &[VmView]) -> View<'_> {
@@ -72,8 +76,62 @@ fn failures_hold_starts_back() {
     assert_eq!(start(Retry::Probe, &[vm(1, Phase::Starting, 0, now)]), (0, None));
 }
 
+#[test]
+fn a_vm_being_reset_is_there_but_not_idle() {
+    let now = Instant::now();
+    let vms = [vm(1, Phase::Resetting, 0, now), vm(2, Phase::Ready, 1, now)];
+    let later = now + IDLE + MS(1);
+    let decision = decide(&free(limits(0, 4, 1), 1, &vms), later);
+    assert_eq!((decision.desired, decision.start), (2, 0));
+    let decision = decide(&free(limits(0, 4, 1), 0, &vms[..1]), later);
+    assert_eq!((decision.retire, decision.look_again), (vec![], Some(later + IDLE)));
+}
+
+#[test]
+fn a_connection_s_vm_is_taken_until_it_has_been_idle_for_the_timeout() {
+    let now = Instant::now();
+    let vms = [held(1, 0, now), held(2, 1, now)];
+    let at = |min, queued, time| decide(&free(limits(min, 4, 1), queued, &vms), time);
+    let early = at(0, 1, now + IDLE - MS(1));
+    assert_eq!((early.desired, early.start, early.retire), (3, 1, vec![]));
+    assert_eq!(early.look_again, Some(now + IDLE));
+    assert_eq!(at(0, 0, now + IDLE).retire, [VmId(1)]);
+    let kept = at(2, 0, now + IDLE);
+    assert_eq!((kept.desired, kept.retire), (2, vec![]));
+    let ended =
+        |min, retired: &[VmId]| revocations(&free(limits(min, 4, 1), 0, &vms), retired, 0, now + IDLE);
+    assert_eq!((ended(2, &[]), ended(0, &[VmId(1)])), (vec![VmId(1)], vec![]));
+    assert_eq!(at(2, 0, now).look_again, Some(now + IDLE), "though the pool is as small as it may be");
+    let limits = Limits { connections: true, ..limits(1, 4, 1) };
+    let decision = decide(&free(limits, 0, &[vm(1, Phase::Ready, 0, now)]), now);
+    assert_eq!(decision.look_again, Some(now + IDLE), "a connection may take it without a word");
+}
+
+#[test]
+fn idle_connections_make_way_for_those_who_wait_and_only_then_the_longest_idle_first() {
+    let now = Instant::now();
+    let vms = [held(1, 0, now + MS(3)), held(2, 0, now + MS(1)), held(3, 0, now + MS(2)), held(4, 1, now)];
+    let ended = |queued, vms: &[VmView], started| {
+        revocations(&free(limits(0, 4, 1), queued, vms), &[], started, now + MS(9))
+    };
+    assert_eq!(ended(0, &vms, 0), []);
+    assert_eq!(ended(1, &vms, 0), [VmId(2)]);
+    assert_eq!(ended(9, &vms, 0), [VmId(2), VmId(3), VmId(1)]);
+    assert_eq!(ended(2, &vms, 1), [VmId(2)], "one of the two gets what has been started");
+    let coming =
+        [vm(5, Phase::Starting, 0, now), vm(6, Phase::Resetting, 0, now), vm(7, Phase::Ready, 0, now)];
+    let with_coming = [&vms[..], &coming].concat();
+    assert_eq!((ended(3, &with_coming, 0), ended(4, &with_coming, 0)), (vec![], vec![VmId(2)]));
+}
+
 fn phases() -> impl Strategy<Value = Phase> {
-    prop_oneof![Just(Phase::Starting), Just(Phase::Ready), Just(Phase::Draining), Just(Phase::Stopping)]
+    prop_oneof![
+        1 => Just(Phase::Starting),
+        2 => Just(Phase::Ready),
+        1 => Just(Phase::Resetting),
+        1 => Just(Phase::Draining),
+        1 => Just(Phase::Stopping),
+    ]
 }
 
 fn retries(now: Instant) -> impl Strategy<Value = Retry> {
@@ -90,19 +148,22 @@ proptest! {
         (min, max) in (0..5u32).prop_flat_map(|min| (Just(min), min..9)),
         soft_limit in 1..5u32,
         queued in 0..40usize,
-        shape in proptest::collection::vec((phases(), 0..6u32, 0..60_000u64), 0..9),
+        shape in proptest::collection::vec((phases(), 0..6u32, any::<bool>(), 0..60_000u64), 0..9),
         retry in retries(Instant::now()),
         after in 0..60_000u64,
     ) {
         let base = Instant::now();
         let now = base + MS(after);
-        let vms: Vec<_> = (0..).zip(shape).map(|(id, (phase, in_flight, since))| {
-            vm(id, phase, in_flight, base + MS(since.min(after)))
+        let vms: Vec<_> = (0..).zip(shape).map(|(id, (phase, in_flight, held, since))| {
+            // A connection's VM counts as having one request at most.
+            let held = held && phase == Phase::Ready;
+            let in_flight = if held { in_flight.min(1) } else { in_flight };
+            VmView { held, ..vm(id, phase, in_flight, base + MS(since.min(after))) }
         }).collect();
         let view = View { limits: limits(min, max, soft_limit), queued, vms: &vms, retry };
         let decision = decide(&view, now);
         let alive = u32::try_from(vms.len()).unwrap();
-        let live = |vm: &&VmView| matches!(vm.phase, Phase::Starting | Phase::Ready);
+        let live = |vm: &&VmView| matches!(vm.phase, Phase::Starting | Phase::Ready | Phase::Resetting);
         let live = u32::try_from(vms.iter().filter(live).count()).unwrap();
         let retired = u32::try_from(decision.retire.len()).unwrap();
 
@@ -118,6 +179,17 @@ proptest! {
         prop_assert!(decision.look_again.is_none_or(|at| at > now), "a busy loop");
         if retry == Retry::Free && alive < max && live < decision.desired {
             prop_assert!(decision.start > 0, "demand is not met though it could be");
+        }
+        let revoked = revocations(&view, &decision.retire, decision.start, now);
+        let ends = |vm: &VmView| revoked.contains(&vm.id) || decision.retire.contains(&vm.id);
+        for id in &revoked {
+            let vm = vms.iter().find(|vm| vm.id == *id).unwrap();
+            prop_assert!(vm.held && vm.in_flight == 0 && !decision.retire.contains(id));
+            prop_assert!(now >= vm.idle_since + IDLE || queued > decision.start as usize, "nobody needs it");
+        }
+        for vm in vms.iter().filter(|vm| vm.held && vm.in_flight == 0) {
+            prop_assert!(now < vm.idle_since + IDLE || ends(vm), "held for ever");
+            prop_assert!(ends(vm) || decision.look_again.is_some(), "nobody looks for idle connections");
         }
         let surplus_idle = vms.iter().any(|vm| vm.phase == Phase::Ready) && live > min;
         prop_assert!(!surplus_idle || retired > 0 || decision.look_again.is_some(), "nobody looks for idle ones");

@@ -3,6 +3,7 @@
 
 mod drain;
 mod failure;
+mod isolation;
 mod queue;
 mod scale;
 mod simulation;

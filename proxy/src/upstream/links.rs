@@ -3,6 +3,7 @@
 //! ```text
 //!  pingora --connect--> Connector --> Links: TCP, or a bridge to it; a second descriptor is kept
 //!  pingora drops the stream --tracer--> the second descriptor is closed, and with it the bridge
+//!  the tenancy ends --abort--> all connections are reset, those of pingora's included (isolated VMs only)
 //!  the VM is gone --cut--> all second descriptors are shut down; no connection is made any more
 //! ```
 
@@ -19,6 +20,7 @@ use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, ErrorType};
+use rustix::net::connect_unspec;
 use tokio::sync::{oneshot, watch};
 
 use super::bridge::{self, Pace};
@@ -31,6 +33,8 @@ pub(super) struct Links {
     open: Mutex<Option<OpenLinks>>,
     gone: watch::Sender<bool>,
     timeouts: Timeouts,
+    /// Connections end with a reset.
+    isolated: bool,
 }
 
 /// By the descriptor that pingora has.
@@ -64,8 +68,10 @@ struct Link {
 }
 
 impl Links {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self { open: Mutex::new(Some(OpenLinks::default())), gone: watch::Sender::new(false), timeouts }
+    /// `isolated`: connections do not outlive a tenancy, and end with a reset.
+    pub(super) fn new(timeouts: Timeouts, isolated: bool) -> Self {
+        let open = Mutex::new(Some(OpenLinks::default()));
+        Self { open, gone: watch::Sender::new(false), timeouts, isolated }
     }
 
     async fn connect(self: &Arc<Self>, address: SocketAddr, bridged: bool) -> pingora::Result<Stream> {
@@ -101,6 +107,13 @@ impl Links {
         Some(self.open.lock().as_ref()?.get(&fd)?.bridge.as_ref()?.pace.clone())
     }
 
+    /// The tenancy has ended: resets its connections. They are all there are, since a VM has one tenancy at a time and
+    /// whoever connects holds a lease of it.
+    pub(super) fn abort(&self) {
+        let ended = self.open.lock().as_mut().map(std::mem::take);
+        ended.into_iter().flat_map(OpenLinks::into_values).for_each(Socket::abort);
+    }
+
     /// The VM is gone: ends its connections, and lets no new one come into being.
     pub(super) fn cut(&self) {
         self.gone.send_replace(true);
@@ -109,6 +122,14 @@ impl Links {
             // Fails where the connection has ended already.
             drop(socket.second.shutdown(Shutdown::Both));
         }
+    }
+}
+
+impl Socket {
+    /// Resets the connection, whoever has descriptors of it; what is under way is lost.
+    fn abort(self) {
+        // Fails where the connection has ended already.
+        let _ = connect_unspec(&self.second);
     }
 }
 
@@ -126,8 +147,9 @@ impl Tracing for Link {
     fn on_connected(&self) {}
 
     fn on_disconnected(&self) {
-        if let Some(open) = self.links.open.lock().as_mut() {
-            open.remove(&self.fd);
+        let ended = self.links.open.lock().as_mut().and_then(|open| open.remove(&self.fd));
+        if self.links.isolated {
+            ended.into_iter().for_each(Socket::abort);
         }
     }
 
@@ -157,14 +179,14 @@ fn vm_is_gone() -> Box<Error> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
 
-    async fn pair(bridged: bool) -> (Arc<Links>, Stream, tokio::net::TcpStream) {
+    async fn pair(bridged: bool, isolated: bool) -> (Arc<Links>, Stream, tokio::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let links = Arc::new(Links::new(Timeouts::default()));
+        let links = Arc::new(Links::new(Timeouts::default(), isolated));
         let stream = links.connect(listener.local_addr().unwrap(), bridged).await.unwrap();
         let (peer, _) = listener.accept().await.unwrap();
         (links, stream, peer)
@@ -173,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_vm_s_end_ends_its_connections() {
         for bridged in [false, true] {
-            let (links, mut stream, _silent) = pair(bridged).await;
+            let (links, mut stream, _silent) = pair(bridged, false).await;
             let reading = tokio::spawn(async move { stream.read(&mut [0; 16]).await });
             tokio::task::yield_now().await;
             assert!(!reading.is_finished());
@@ -187,10 +209,39 @@ mod tests {
     #[tokio::test]
     async fn a_closed_connection_is_closed_for_good() {
         for bridged in [false, true] {
-            let (links, stream, mut peer) = pair(bridged).await;
+            let (links, stream, mut peer) = pair(bridged, false).await;
             drop(stream);
             assert_eq!(peer.read(&mut [0; 16]).await.unwrap(), 0);
             assert!(links.open.lock().as_ref().unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tenancy_s_end_resets_its_connections_whoever_has_them() {
+        for bridged in [false, true] {
+            let (links, mut kept, mut vm) = pair(bridged, true).await;
+            kept.write_all(b"what the vm has not read is lost with it").await.unwrap();
+            vm.write_all(b"and so is what it said").await.unwrap();
+            links.abort();
+            let reset = vm.read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+            // A bridge may have taken it over already.
+            let read = kept.read_to_end(&mut Vec::new()).await;
+            assert!(bridged || read.is_err(), "{read:?}");
+            assert!(links.open.lock().as_ref().unwrap().is_empty());
+            // The next tenancy's.
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            links.connect(listener.local_addr().unwrap(), bridged).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_isolated_vm_s_connection_is_reset_when_pingora_drops_it() {
+        for bridged in [false, true] {
+            let (_links, stream, mut vm) = pair(bridged, true).await;
+            drop(stream);
+            let reset = vm.read(&mut [0; 16]).await.unwrap_err();
+            assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
         }
     }
 }

@@ -10,5 +10,6 @@ mod answers;
 mod drain;
 mod failures;
 mod forwarding;
+mod isolation;
 mod streams;
 mod waiting;

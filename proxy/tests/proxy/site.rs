@@ -78,7 +78,7 @@ pub(crate) fn ready(address: SocketAddr) -> Script {
 }
 
 pub(crate) fn silent(address: SocketAddr) -> Script {
-    Script { address, boot: Boot::Silent, stop: Some(Duration::ZERO) }
+    Script { address, ..Script::boot(Boot::Silent) }
 }
 
 impl Site {

@@ -1,7 +1,8 @@
 //! The system calls that a running VM needs. Any other ends its process at once.
 //!
 //! The filter is compiled once by the launcher; a child only installs it. Whatever can be limited by its arguments
-//! is: `ioctl` to [`super::ioctls`], on a TAP to the offloads that a guest may have, `fcntl` to the set-up of the control socket, memory to what is not executable.
+//! is: `ioctl` to [`super::ioctls`], on a TAP to the offloads that a guest may have, `fcntl` to the set-up of the
+//! control socket, memory to what is not executable, `prlimit64` to the process's own address space.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -57,6 +58,9 @@ const F_SETSIG: i32 = 10;
 /// include/uapi/asm-generic/fcntl.h
 const F_SETOWN_EX: i32 = 15;
 
+/// include/uapi/asm-generic/resource.h
+const RLIMIT_AS: i32 = 9;
+
 /// Compiles the allow-list.
 ///
 /// # Errors
@@ -81,6 +85,8 @@ pub fn compile() -> Result<BpfProgram, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
     }
+    // This process's own address space, which cannot be unlimited any more.
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![equals(0, 0)?, equals(1, RLIMIT_AS)?])?]);
     // abort() raises this at itself; it is no way to reach anything else, for the process is alone in its namespace.
     rules.insert(
         libc::SYS_tgkill,

@@ -80,7 +80,7 @@ fn nobody_becomes_root_again(privilege: Privilege) {
 }
 
 fn resources_are_limited(privilege: Privilege) {
-    assert_eq!(unfiltered(privilege).report(&["limits"]), "32 0 0 0");
+    assert_eq!(unfiltered(privilege).report(&["limits"]), "32 0 0 0 3556769792");
 }
 
 fn no_other_process_is_seen_or_traced(privilege: Privilege) {

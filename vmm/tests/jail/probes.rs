@@ -7,9 +7,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, capabilities_secure_bits};
 use weir_vmm::channel;
+use weir_vmm::jail::limits::set_memory;
 use weir_vmm::launcher::Inherited;
 use weir_vmm::{ExitReason, VmCommand, VmEvent};
 
@@ -36,6 +37,11 @@ pub(crate) fn body(inherited: Inherited) -> ExitReason {
         ["capabilities"] => sets(),
         ["identity"] => identity(),
         ["limits"] => limits(),
+        ["map", sizes @ ..] => map(sizes),
+        ["limit-and-map", guest, sizes @ ..] => {
+            set_memory(mib(guest)).unwrap();
+            map(sizes)
+        }
         ["processes"] => processes(),
         ["fork-bomb"] => fork_bomb(),
         ["identity-then-wait"] => {
@@ -152,13 +158,36 @@ fn identity() -> String {
 }
 
 fn limits() -> String {
-    let kinds = [Resource::Nofile, Resource::Fsize, Resource::Core, Resource::Memlock];
+    let kinds = [Resource::Nofile, Resource::Fsize, Resource::Core, Resource::Memlock, Resource::As];
     let limits = kinds.map(|kind| {
         let limit = getrlimit(kind);
         assert_eq!(limit.current, limit.maximum);
         limit.current.unwrap().to_string()
     });
     limits.join(" ")
+}
+
+fn mib(text: &str) -> u64 {
+    text.parse::<u64>().unwrap() << 20
+}
+
+/// For each of `sizes`, MiB, whether so much more could be mapped; and then whether the limit could be raised.
+fn map(sizes: &[&str]) -> String {
+    let mut report: Vec<String> = sizes
+        .iter()
+        .map(|size| {
+            let length = mib(size).to_string();
+            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE).to_string();
+            let mapped = raw(&libc::SYS_mmap.to_string(), &["0", &length, "0", &flags]);
+            match mapped.strip_prefix("ok ") {
+                Some(address) => raw(&libc::SYS_munmap.to_string(), &[address, &length]),
+                None => "no".to_owned(),
+            }
+        })
+        .collect();
+    let unlimited = Rlimit { current: None, maximum: None };
+    report.push(outcome(setrlimit(Resource::As, unlimited).map_err(io::Error::from)));
+    report.join(", ")
 }
 
 fn processes() -> String {

@@ -52,6 +52,8 @@ const FORBIDDEN: &[(&str, c_long, &[&str])] = &[
     ("offloads that no guest is offered (TUN_F_USO4)", libc::SYS_ioctl, &["0", "1074025680", "33"]),
     ("an fcntl that is not for sockets (F_SETLEASE)", libc::SYS_fcntl, &["0", "1024", "0"]),
     ("make a shared open file blocking (F_SETFL)", libc::SYS_fcntl, &["0", "4", "2"]),
+    ("limit another process (RLIMIT_AS)", libc::SYS_prlimit64, &["1", "9", "0", "0"]),
+    ("another limit of its own (RLIMIT_NOFILE)", libc::SYS_prlimit64, &["0", "7", "0", "0"]),
     ("getppid by the x32 numbers", 0x4000_0000 + libc::SYS_getppid, &[]),
     ("getpid by the x32 numbers", 0x4000_0000 + libc::SYS_getpid, &[]),
 ];

@@ -87,6 +87,16 @@ impl<R: Receive, T: Transmit> Stack<R, T> {
         sockets.sort(now);
     }
 
+    /// How many bytes [`Self::discard`] would give back at most.
+    pub(crate) fn discardable(&mut self) -> usize {
+        self.device.discardable()
+    }
+
+    /// Calls `give` with start and length of the driver's memory whose contents are not needed.
+    pub(crate) fn discard(&mut self, give: &mut dyn FnMut(usize, usize)) {
+        self.device.give_back(give);
+    }
+
     /// When to come back even if nothing is received; not later than `now`: at once.
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         self.backlog = self.device.peek().is_some();

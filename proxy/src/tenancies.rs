@@ -1,0 +1,84 @@
+//! A client connection's stays in pools that isolate connections.
+//!
+//! ```text
+//!  accepted --request for a pool--> tenancy in that pool --connection dropped--> tenancies end
+//! ```
+//!
+//! All requests of the connection have to find them, HTTP/2's streams in tasks of their own included. What pingora hands
+//! from a client's stream to each of its sessions, whatever the protocol, is the stream's digests; so that is how they
+//! come. The connection itself ends them, and not the last session to hold a digest: pingora may keep one a little longer.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pingora::http::ResponseHeader;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::proxy::Session;
+use weir_config::model::Isolation;
+use weir_pool::{Pool, Tenancy};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Tenancies {
+    /// `None` when the connection has ended.
+    by_pool: Mutex<Option<ByPool>>,
+}
+
+/// A connection meets few pools.
+type ByPool = Vec<(Arc<Pool>, Arc<Tenancy>)>;
+
+/// The connection's hold on its tenancies: dropped, it ends them.
+#[derive(Debug)]
+pub(crate) struct Stay {
+    tenancies: Arc<Tenancies>,
+    digest: Arc<ProxyDigest>,
+}
+
+impl Stay {
+    /// Of a connection that has just been accepted.
+    pub(crate) fn begin() -> pingora::Result<Self> {
+        let tenancies = Arc::new(Tenancies { by_pool: Mutex::new(Some(Vec::new())) });
+        // It is meant for what a CONNECT proxy on the way has answered.
+        let response = ResponseHeader::build(http::StatusCode::OK, Some(0))?;
+        let digest = ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(&tenancies))));
+        Ok(Self { tenancies, digest: Arc::new(digest) })
+    }
+
+    /// For the connection's sessions.
+    pub(crate) fn digest(&self) -> Arc<ProxyDigest> {
+        Arc::clone(&self.digest)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let ended = self.tenancies.by_pool.lock().take();
+        // Not under the lock: it resets VMs.
+        drop(ended);
+    }
+}
+
+impl Tenancies {
+    /// The connection's stay in `pool`; `None` if the connection has ended.
+    fn of(&self, pool: &Arc<Pool>) -> Option<Arc<Tenancy>> {
+        let mut by_pool = self.by_pool.lock();
+        let by_pool = by_pool.as_mut()?;
+        if let Some((_, tenancy)) = by_pool.iter().find(|(known, _)| Arc::ptr_eq(known, pool)) {
+            return Some(Arc::clone(tenancy));
+        }
+        let tenancy = Arc::new(pool.tenancy());
+        by_pool.push((Arc::clone(pool), Arc::clone(&tenancy)));
+        Some(tenancy)
+    }
+}
+
+/// The stay in `pool` of the connection that `session` came on. `None`: the request is for itself, because the pool does
+/// not isolate connections or because the connection has ended.
+pub(crate) fn tenancy(session: &Session, pool: &Arc<Pool>) -> Option<Arc<Tenancy>> {
+    if pool.config().isolation != Isolation::Connection {
+        return None;
+    }
+    let digest = session.as_downstream().digest()?.proxy_digest.as_ref()?;
+    let tenancies: &Arc<Tenancies> = digest.user_data.as_ref()?.downcast_ref()?;
+    tenancies.of(pool)
+}
