@@ -68,6 +68,8 @@ async fn foreground(
             event = vm.next_event() => match event {
                 VmEvent::Log(line) => writeln!(std::io::stdout(), "{}", printable(&line)).context("write to stdout")?,
                 VmEvent::Ready => tracing::info!(address = %vm.address(), "ready"),
+                // Only a template is asked for this.
+                VmEvent::Frozen(_) => {}
                 VmEvent::Exit(reason) => return Ok(reason),
             },
             _ = interrupt.recv() => end(&*vm, &mut asked),
