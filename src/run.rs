@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnetwork::Ipv4Network;
+use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use weir_config::{Health, Isolation, Kind, Pool, Queue, Scale, VmLimits};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
-use weir_pool::{Launcher, StartOrder, VmLauncher, VmProcess, printable};
+use weir_pool::{LaunchMetrics, Launcher, Materials, StartOrder, VmLauncher, VmProcess, printable};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::cli::{Failure, LogFormat, RunOptions};
@@ -57,7 +58,9 @@ async fn foreground(
     let taps = TapPool::new(namespace, network, MTU).context("prepare a TAP link")?;
     let pool = Arc::new(pool(options));
     let images = BTreeMap::from([(pool.name.clone(), image)]);
-    let launcher = VmLauncher::new(spawn_launcher, taps, MTU, images).context("start the launcher")?;
+    let metrics = LaunchMetrics::register(&Registry::new()).context("make the launcher's metrics")?;
+    let materials = Materials { taps, mtu: MTU, images, templates: BTreeMap::new() };
+    let launcher = VmLauncher::new(spawn_launcher, materials, metrics).context("start the launcher")?;
     let mut vm = launcher.start(StartOrder { id: VmId(1), pool }).await.context("start the VM")?;
     let mut asked = false;
     loop {

@@ -18,7 +18,7 @@ use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
-use weir_pool::{PoolMetrics, Pools, VmLauncher};
+use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 
@@ -174,7 +174,10 @@ fn start_pools(
     }
     // From here on the sealed copies are used.
     drop(images);
-    let launcher = VmLauncher::new(spawn_launcher, taps, MTU, sealed).context("start the launcher")?;
+    let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
+    let materials = Materials { taps, mtu: MTU, images: sealed, templates: config.pools.clone() };
+    let launcher =
+        VmLauncher::new(spawn_launcher, materials, launch_metrics).context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
     Pools::start(config, Arc::new(launcher), metrics).context("start the pools")
 }

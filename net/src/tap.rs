@@ -3,8 +3,8 @@
 //! ```text
 //!             acquire                    drop of the TapLink                      acquire
 //!   (none) ───────────> leased ──────────────────────────────────────────> idle ───────────> leased
-//!            made with           old address taken away, frames thrown            drained
-//!            a new link          away, next address given                         once more
+//!            made with           old address and offloads taken away,             drained
+//!            a new link          frames thrown away, next address given           once more
 //! ```
 //!
 //! Why recycle: to destroy a TAP takes 20 ms and happens serially, also when a process that holds many ends. So
@@ -75,18 +75,27 @@ impl TapPool {
     /// # Errors
     /// [`TapError`]; the pool is as it was and may be asked again.
     pub fn acquire(&self) -> Result<TapLink, TapError> {
-        let idle = self.shared.state.lock().idle.pop_front();
-        let (device, link) = match idle {
-            None => self.shared.make()?,
-            Some((device, link)) => match device.drain() {
-                Ok(()) => (device, link),
-                Err(error) => {
-                    self.shared.discard(device, link, &error);
-                    return Err(error);
-                }
-            },
-        };
+        if let Some(idle) = self.try_idle()? {
+            return Ok(idle);
+        }
+        let (device, link) = self.shared.make()?;
         Ok(TapLink { shared: Arc::clone(&self.shared), device, link })
+    }
+
+    /// An idle TAP, drained, if there is one: a few microseconds, where a new one takes most of a millisecond.
+    ///
+    /// # Errors
+    /// As for [`Self::acquire`].
+    pub fn try_idle(&self) -> Result<Option<TapLink>, TapError> {
+        let idle = self.shared.state.lock().idle.pop_front();
+        let Some((device, link)) = idle else { return Ok(None) };
+        match device.drain() {
+            Ok(()) => Ok(Some(TapLink { shared: Arc::clone(&self.shared), device, link })),
+            Err(error) => {
+                self.shared.discard(device, link, &error);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -116,7 +125,7 @@ impl Shared {
     /// slow way, but nothing of the old VM remains.
     fn recycle(&self, device: Arc<Device>, old: Link) {
         let cleared = device
-            .reset_flags()
+            .reset()
             .and_then(|()| device.clear(&old, &mut self.route.lock()))
             .and_then(|()| device.drain());
         if let Err(error) = cleared {
@@ -161,8 +170,11 @@ impl TapLink {
     }
 
     /// The VM's end, non-blocking and close-on-exec. Each read and write is one Ethernet frame behind a 12-byte
-    /// `struct virtio_net_hdr_v1`, whose last two bytes (`num_buffers`) the kernel neither writes nor reads. No
-    /// offloads: what is read has its checksums and fits the MTU.
+    /// `struct virtio_net_hdr_v1`, whose last two bytes (`num_buffers`) the kernel neither writes nor reads.
+    ///
+    /// Reads: no offloads, until the holder switches some on by `TUNSETOFFLOAD`, which takes no privilege. Until then
+    /// what is read has its checksums and fits the MTU. The next VM gets the device without offloads again.
+    /// Writes: the kernel acts on the header whatever was switched on, so it must not be one that a guest wrote.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.device.fd()
     }

@@ -148,6 +148,8 @@ async fn run(
                     }
                 },
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
+                // Only a template is asked for this.
+                VmEvent::Frozen(_) => {}
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },
         }
@@ -166,7 +168,7 @@ async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason 
 async fn exit(process: &mut Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
     loop {
         match process.next_event().await {
-            VmEvent::Ready => {}
+            VmEvent::Ready | VmEvent::Frozen(_) => {}
             VmEvent::Log(text) => log.line(&text, Instant::now()),
             VmEvent::Exit(reason) => return reason,
         }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use weir_vmm::channel;
-use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
+use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{Inherited, LauncherHandle, Setup, run, spawn_command};
-use weir_vmm::{ExitReason, NetSpec, VmEvent, VmId, VmSpec};
+use weir_vmm::{BootOrder, ExitReason, NetLimits, NetSpec, VmCommand, VmEvent, VmId, VmSpec, event};
 
 const ROUNDS: u64 = 500;
 
@@ -68,9 +68,19 @@ fn spec(id: VmId) -> VmSpec {
         gateway: Ipv4Addr::new(10, 88, 0, 2),
         gateway_mac: [2, 0x57, 10, 88, 0, 2],
         mtu: 1500,
+        limits: NetLimits::NONE,
     };
     let env = vec![("PORT".into(), "8080".into())];
-    VmSpec { id, pool: "bench".into(), memory: 16 << 20, vcpus: 1, net: Some(net), env, args: vec![] }
+    VmSpec {
+        id,
+        pool: "bench".into(),
+        memory: 16 << 20,
+        vcpus: 1,
+        net: Some(net),
+        env,
+        args: vec![],
+        log_lines: 100,
+    }
 }
 
 fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration, Duration)> {
@@ -79,10 +89,11 @@ fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration,
     let (tap, _host) = UnixDatagram::pair()?;
     tap.set_nonblocking(true)?;
     let start = Instant::now();
-    let request = LauncherRequest::Start(Box::new(spec(id)));
-    channel::send(launcher.socket.as_fd(), &request, &[image.as_fd(), theirs.as_fd(), tap.as_fd()])?;
+    channel::send(launcher.socket.as_fd(), &LauncherRequest::Fork(ChildId(id.0)), &[theirs.as_fd()])?;
     // Ours alone would keep the socket open if the start failed.
     drop(theirs);
+    let order = VmCommand::Boot(Box::new(BootOrder { spec: spec(id), template: false }));
+    event::command(&control, &order, &[image.as_fd(), tap.as_fd()])?;
     let first = channel::recv::<VmEvent>(control.as_fd())?;
     let ready = start.elapsed();
     if !matches!(first, Some((VmEvent::Ready, _))) {
@@ -92,7 +103,7 @@ fn round(launcher: &LauncherHandle, id: VmId, image: &File) -> Result<(Duration,
     loop {
         match channel::recv::<LauncherReply>(launcher.socket.as_fd())? {
             Some((LauncherReply::Exited { .. }, _)) => return Ok((ready, start.elapsed())),
-            Some((LauncherReply::Started { .. }, _)) => {}
+            Some((LauncherReply::Forked { .. }, _)) => {}
             other => return Err(format!("instead of an end: {other:?}").into()),
         }
     }

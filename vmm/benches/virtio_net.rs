@@ -5,14 +5,15 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use virtio_bindings::virtio_mmio as register;
 use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
-use weir_vmm::NetSpec;
 use weir_vmm::virtio::Transport;
-use weir_vmm::virtio::net::{BATCH, FrameIo, NetDevice, QUEUE_SIZE, RX, TX};
+use weir_vmm::virtio::net::{BATCH, FrameIo, NetDevice, Offloads, QUEUE_SIZE, RX, TX};
+use weir_vmm::{NetLimits, NetSpec};
 
 /// A frame with its virtio header, bytes.
 const LENGTH: usize = 12 + 1500;
@@ -26,6 +27,7 @@ const LINK: NetSpec = NetSpec {
     gateway: std::net::Ipv4Addr::new(10, 88, 0, 0),
     gateway_mac: [2, 0x57, 10, 88, 0, 0],
     mtu: 1500,
+    limits: NetLimits::NONE,
 };
 
 /// Copies frames as the kernel would.
@@ -35,6 +37,10 @@ struct Memory {
 }
 
 impl FrameIo for Memory {
+    fn set_offloads(&mut self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+
     fn receive(&mut self, head: &mut [u8], body: &[VolatileSlice<'_>]) -> io::Result<usize> {
         let (first, mut rest) = self.frame.split_at(head.len());
         head.copy_from_slice(first);
@@ -126,7 +132,7 @@ fn service(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     index = index.wrapping_add(frames);
                     memory.write_obj(index, index_at).expect("write");
-                    let progress = transport.service(&memory).expect("service");
+                    let progress = transport.service(&memory, Instant::now()).expect("service");
                     assert_eq!(progress.rx_delivered + progress.tx_completed, u32::from(frames));
                 });
             });

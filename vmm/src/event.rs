@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, ChannelError};
+use crate::order::{BootOrder, CloneOrder};
 
 /// From a VM's process to weir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,17 +17,24 @@ pub enum VmEvent {
     Ready,
     /// A line that the guest logged.
     Log(String),
+    /// A template is frozen; its state, for [`crate::order::CloneOrder::state`] and for nobody else's eyes: it comes from
+    /// a process that a guest may have taken over. Its memory is in the memfd of its order once the process is gone.
+    Frozen(Vec<u8>),
     /// The last message: why the VM ended.
     Exit(ExitReason),
 }
 
 /// From weir to a VM's process. End of file on the socket means [`VmCommand::Stop`] too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VmCommand {
+    /// To a blank process: boot an image.
+    Boot(Box<BootOrder>),
+    /// To a blank process: continue where a template stopped.
+    Clone(Box<CloneOrder>),
+    /// To a clone: back to where it began, as another incarnation of the same VM; answered by [`VmEvent::Ready`].
+    Reset,
     /// End now.
     Stop,
-    /// Back to the snapshot; answered by Ready.
-    Reset,
 }
 
 /// Why a VM ended.
@@ -157,12 +165,12 @@ pub fn recv(socket: impl AsFd) -> Result<Option<VmEvent>, ChannelError> {
     Ok(channel::recv(socket.as_fd())?.map(|(event, _)| event))
 }
 
-/// Sends `command` to a VM's process. For weir's side of the socket.
+/// Sends `command` to a VM's process, with the descriptors that belong to it. For weir's side of the socket.
 ///
 /// # Errors
 /// See [`ChannelError`].
-pub fn command(socket: impl AsFd, command: VmCommand) -> Result<(), ChannelError> {
-    channel::send(socket.as_fd(), &command, &[])
+pub fn command(socket: impl AsFd, command: &VmCommand, files: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+    channel::send(socket.as_fd(), command, files)
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
-//! Guest memory: one anonymous, private mapping from guest-physical address zero.
+//! Guest memory: one mapping from guest-physical address zero, of memory of its own or of a snapshot's file.
 //!
 //! Nothing is reserved (a guest pays for the pages it touches) and nothing of a tenant's memory goes into core dumps.
 
+use std::fs::File;
+use std::ops::{Deref, Range};
+
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+};
 use weir_abi::layout;
 
+use crate::order::{PageRun, Sharing};
 use crate::sys;
 
 /// Bytes of a small page.
@@ -44,6 +50,23 @@ pub enum MemoryError {
     /// The host refused to keep it out of core dumps.
     #[error("exclude guest memory from core dumps")]
     Advise(#[source] std::io::Error),
+    /// Its file cannot be looked at.
+    #[error("get the size of the memory's file")]
+    File(#[source] std::io::Error),
+    /// Its file is another's.
+    #[error("memory's file has {length} bytes, guest memory {bytes}")]
+    FileSize {
+        /// Of the file.
+        length: u64,
+        /// Asked for.
+        bytes: u64,
+    },
+    /// Its file could change below it.
+    #[error("memory's file is not sealed against change")]
+    NotSealed,
+    /// The host refused to take it back to what the file has.
+    #[error("restore guest memory")]
+    Restore(#[source] std::io::Error),
     /// Its end is no address.
     #[error("guest memory of {0} bytes has no valid range")]
     Range(u64),
@@ -63,31 +86,92 @@ pub fn check_size(bytes: u64) -> Result<(), MemoryError> {
     Ok(())
 }
 
-/// Maps `bytes` of zeroed guest memory at guest-physical address zero.
+/// What guest memory is kept in.
+#[derive(Debug)]
+pub enum Backing {
+    /// Memory of this process, zeroed.
+    Anonymous,
+    /// A memfd of just the size. To be mapped [`Sharing::Private`] it has to be sealed against change.
+    File(File, Sharing),
+}
+
+/// Maps `bytes` of guest memory at guest-physical address zero.
 ///
 /// # Errors
 /// See [`MemoryError`].
-pub fn allocate(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
+pub fn map(bytes: u64, backing: Backing) -> Result<GuestMemoryMmap, MemoryError> {
     check_size(bytes)?;
     let size = usize::try_from(bytes).map_err(|_| MemoryError::TooLarge(bytes))?;
-    let mapping = MmapRegionBuilder::new(size)
-        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-        .with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
-        .build()
-        .map_err(|source| MemoryError::Map { size: bytes, source })?;
+    let builder = MmapRegionBuilder::new(size).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
+    let builder = match backing {
+        Backing::Anonymous => {
+            builder.with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+        }
+        Backing::File(file, sharing) => {
+            check_file(&file, bytes, sharing)?;
+            let flags = match sharing {
+                Sharing::Private => libc::MAP_PRIVATE,
+                Sharing::Shared => libc::MAP_SHARED,
+            };
+            let offset = FileOffset::new(file, 0);
+            builder.with_file_offset(offset).with_mmap_flags(flags | libc::MAP_NORESERVE)
+        }
+    };
+    let mapping = builder.build().map_err(|source| MemoryError::Map { size: bytes, source })?;
     sys::exclude_from_core_dump(&mapping).map_err(MemoryError::Advise)?;
     let region = GuestRegionMmap::new(mapping, GuestAddress(0)).ok_or(MemoryError::Range(bytes))?;
     GuestMemoryMmap::from_regions(vec![region]).map_err(|_| MemoryError::Range(bytes))
 }
 
+/// A file that is too short, or could become so, would end its VM's process at some later access.
+fn check_file(file: &File, bytes: u64, sharing: Sharing) -> Result<(), MemoryError> {
+    let length = file.metadata().map_err(MemoryError::File)?.len();
+    if length != bytes {
+        return Err(MemoryError::FileSize { length, bytes });
+    }
+    if sharing == Sharing::Private && !sys::is_sealed(file) {
+        return Err(MemoryError::NotSealed);
+    }
+    Ok(())
+}
+
+/// Copies, or fills, the pages of `runs` before a guest needs them. Runs beyond memory are left out, and so is
+/// everything on a kernel that cannot do it: this only saves time.
+pub fn populate(memory: &GuestMemoryMmap, runs: &[PageRun]) {
+    for region in memory.iter() {
+        let ranges = runs.iter().filter_map(|run| offsets(run.range(region.len())?));
+        for range in ranges {
+            if sys::populate(region.deref(), range).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes all writes of a private mapping back: its pages are the file's again.
+///
+/// # Errors
+/// [`MemoryError::Restore`]
+pub fn restore(memory: &GuestMemoryMmap) -> Result<(), MemoryError> {
+    for region in memory.iter() {
+        let whole = 0..region.deref().size();
+        sys::discard(region.deref(), whole).map_err(MemoryError::Restore)?;
+    }
+    Ok(())
+}
+
+fn offsets(range: Range<u64>) -> Option<Range<usize>> {
+    Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
+    use vm_memory::Bytes;
 
     #[test]
     fn memory_is_zero_and_starts_at_zero() {
-        let memory = allocate(64 * PAGE).unwrap();
+        let memory = map(64 * PAGE, Backing::Anonymous).unwrap();
         assert_eq!(memory.num_regions(), 1);
         assert_eq!(memory.iter().next().unwrap().len(), 64 * PAGE);
         let mut page = [1; 4096];

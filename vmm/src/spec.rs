@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ pub struct VmSpec {
     pub env: Vec<(String, String)>,
     /// Arguments.
     pub args: Vec<String>,
+    /// Log lines per second that are passed on; more are dropped and counted.
+    pub log_lines: u32,
 }
 
 /// One end of a TAP link, as the guest sees it.
@@ -49,4 +52,32 @@ pub struct NetSpec {
     pub gateway_mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: u16,
+    /// How much may pass.
+    pub limits: NetLimits,
+}
+
+/// How much may pass over a link. What is too much waits: in the guest's ring, or in the TAP. The default has no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetLimits {
+    /// From the guest.
+    pub send: Rate,
+    /// To the guest.
+    pub receive: Rate,
+}
+
+impl NetLimits {
+    /// No limit.
+    pub const NONE: Self = {
+        let rate = Rate { bytes_per_second: None, packets_per_second: None };
+        Self { send: rate, receive: rate }
+    };
+}
+
+/// A limit on one direction, kept in the long run; for a tenth of a second, or one frame of 64 KiB, it may be exceeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Bytes of Ethernet frames; `None`: unlimited.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// Packets; a frame that is several TCP segments in one counts as all of them. `None`: unlimited.
+    pub packets_per_second: Option<NonZeroU64>,
 }

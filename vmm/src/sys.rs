@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{kvm_userspace_memory_region, kvm_xsave};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
 use vm_memory::{ByteValued, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MmapRegion};
@@ -21,11 +21,53 @@ pub(crate) fn kvm(fd: OwnedFd) -> Kvm {
     unsafe { Kvm::from_raw_fd(fd.into_raw_fd()) }
 }
 
+/// Loads an XSAVE area of 4,096 bytes.
+pub(crate) fn set_xsave(vcpu: &VcpuFd, area: &[u32]) -> Result<(), kvm_ioctls::Error> {
+    let mut xsave = kvm_xsave::default();
+    if area.len() != xsave.region.len() {
+        return Err(kvm_ioctls::Error::new(libc::EINVAL));
+    }
+    xsave.region.copy_from_slice(area);
+    // SAFETY: the kernel reads more than this structure only for features that a process has to ask for by
+    // arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM), which this program never does and its jail forbids.
+    unsafe { vcpu.set_xsave(&xsave) }
+}
+
 /// Keeps guest memory out of core dumps.
 pub(crate) fn exclude_from_core_dump(mapping: &MmapRegion) -> io::Result<()> {
     // SAFETY: the range is exactly one live mapping, which `mapping` owns; the advice changes no contents.
     let result = unsafe { libc::madvise(mapping.as_ptr().cast(), mapping.size(), libc::MADV_DONTDUMP) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Copies pages of a private mapping of a file, or fills those of a shared one, before a guest needs them.
+/// `range` counts from the start of the mapping.
+pub(crate) fn populate(mapping: &MmapRegion, range: Range<usize>) -> io::Result<()> {
+    advise(mapping, range, libc::MADV_POPULATE_WRITE)
+}
+
+/// Gives pages back to the host. What is read there next is what the mapped file has, or zeroes.
+pub(crate) fn discard(mapping: &MmapRegion, range: Range<usize>) -> io::Result<()> {
+    advise(mapping, range, libc::MADV_DONTNEED)
+}
+
+fn advise(mapping: &MmapRegion, range: Range<usize>, advice: c_int) -> io::Result<()> {
+    if range.start > range.end || range.end > mapping.size() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let start = mapping.as_ptr().wrapping_add(range.start);
+    // SAFETY: the range lies within one live mapping, which `mapping` owns. Either advice changes at most what its bytes
+    // are, as its guest may at any time: all accesses to guest memory are volatile, none holds a reference into it.
+    let result = unsafe { libc::madvise(start.cast(), range.len(), advice) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether `file` is a memfd that nobody can change or shrink any more.
+pub(crate) fn is_sealed(file: &File) -> bool {
+    let needed = libc::F_SEAL_SHRINK | libc::F_SEAL_WRITE;
+    // SAFETY: F_GET_SEALS takes no pointer.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    seals >= 0 && seals & needed == needed
 }
 
 /// A VM and the memory that its slots point to.
@@ -70,10 +112,7 @@ pub(crate) struct SealedFile {
 impl SealedFile {
     /// Maps `file`, a memfd that is sealed against writing and shrinking.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        let needed = libc::F_SEAL_SHRINK | libc::F_SEAL_WRITE;
-        // SAFETY: F_GET_SEALS takes no pointer.
-        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
-        if seals < 0 || seals & needed != needed {
+        if !is_sealed(file) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a memfd sealed against change"));
         }
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;

@@ -1,4 +1,32 @@
 //! The boot-info page: what a guest is told about itself.
+//!
+//! # Generations
+//!
+//! ```text
+//! boot: generation g ──> runs ──> PARK ──┬─ the same generation: goes on
+//!                          ▲             └─ another one: this VM is now another, see below
+//!                          └─────────────────┘
+//! ```
+//!
+//! While a guest is in a PARK (any, also one of [`crate::control::PARK_YIELD`]), the VMM may freeze it, copy it, or take
+//! it back to an earlier PARK, and let what comes of that continue as another VM. It says so by another
+//! [`BootInfo::generation`]: any other value, not necessarily the next one. It never changes at another moment, so one
+//! load after each PARK is all that a guest has to do.
+//!
+//! | on a change | |
+//! |---|---|
+//! | is another one | `vm_id`, `mac`, `gateway_mac`, `address`, `gateway`, `prefix`, `mtu`, `entropy`, `tsc_hz`, `tsc_base`, `unix_nanos` |
+//! | stays | `vcpus`, `heap`, `stack`, `virtio_net`, environment and arguments, everything else in memory |
+//! | is gone | every connection: the peers belong to another VM, and nothing may be sent to them |
+//!
+//! - `tsc_base` and `unix_nanos` belong to the moment at which the guest continues, as nearly as the VMM can tell. How
+//!   long the guest was frozen cannot be told; the counter may stand below where it stood before (a snapshot restored
+//!   after a restart of the host), and `tsc_hz` may differ.
+//! - The virtqueues are as they stood at the PARK: the same rings and indices, the same accepted features. The VMM
+//!   freezes a guest before it delivers anything in that PARK, and what the old VM had coming is dropped: whatever is
+//!   delivered from then on is for the new VM. What the guest had queued to be sent with the PARK may or may not have
+//!   been sent, and may or may not be on the used ring.
+//! - Deadlines of that PARK are void: the guest is entered at once and parks again with what is left of them.
 
 /// First eight bytes of [`BootInfo`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"weirboot");
@@ -24,11 +52,11 @@ pub struct BootInfo {
     pub version: u32,
     /// Number of virtual CPUs.
     pub vcpus: u32,
-    /// Changes whenever this VM became another: on a change the guest takes address, entropy and clock anew.
+    /// Changes whenever this VM became another; see [the module](self#generations) for what follows from it.
     pub generation: u64,
-    /// Unique among all VMs of this run of weir.
+    /// Unique among all VMs of this run of weir; a VM that goes back to its snapshot keeps it.
     pub vm_id: u64,
-    /// Free memory, zeroed by the VMM; starts and ends page-aligned.
+    /// Free memory, zeroed by the VMM before the first entry; starts and ends page-aligned.
     pub heap: Region,
     /// The initial stack.
     pub stack: Region,

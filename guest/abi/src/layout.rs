@@ -37,7 +37,9 @@ pub const STACK_SIZE: u64 = 0x4_0000;
 pub const CONTROL: u64 = 0xd000_0000;
 /// The network device's virtio-mmio page: version 2, device type 1, offering `VIRTIO_F_VERSION_1` and queues of at least
 /// 64 descriptors. A reset also clears the accepted features and all queue addresses, so a driver that knows this ABI
-/// need neither read any of that nor write a zero.
+/// need neither read any of that nor write a zero. Nor need it read the offered features: it may accept what it can use
+/// (checksum, segmentation, mergeable buffers) and look at `FEATURES_OK`; if that is not set, it resets the device and
+/// accepts `VIRTIO_F_VERSION_1` alone.
 pub const VIRTIO_NET: u64 = 0xd000_1000;
 /// End of the MMIO window, exclusive. No guest memory may reach [`CONTROL`].
 pub const MMIO_END: u64 = 0xd001_0000;

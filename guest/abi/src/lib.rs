@@ -20,4 +20,4 @@ pub use boot::BootInfo;
 pub use trap::TrapArea;
 
 /// Version of this contract. The VMM refuses an image that was built for another.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -98,6 +98,13 @@ pub fn info() -> BootInfo {
     unsafe { core::ptr::read_volatile(layout::BOOT_INFO as *const BootInfo) }
 }
 
+/// The boot-info's generation, for a look after each PARK.
+pub(crate) fn generation() -> u64 {
+    let field = layout::BOOT_INFO + core::mem::offset_of!(BootInfo, generation) as u64;
+    // SAFETY: as in `info`.
+    unsafe { core::ptr::read_volatile(field as *const u64) }
+}
+
 /// The whole boot-info region.
 pub(crate) fn page() -> &'static [u8] {
     let length = usize::try_from(layout::BOOT_INFO_SIZE).unwrap_or(0);

@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use weir_abi::control::{self, Slice};
+use weir_abi::control::{self, PAGE_SIZE, PageRange, Slice};
 use weir_abi::layout::CONTROL;
 
 fn write(register: u64, value: u64) {
@@ -30,6 +30,20 @@ pub(crate) fn ready() {
 pub fn log(line: &str) {
     let length = line.floor_char_boundary(control::LOG_MAX);
     write(control::LOG, slice(&line.as_bytes()[..length]).0);
+}
+
+/// Gives the host's memory behind `length` bytes of the heap from `start` on back, both multiples of a page. Nobody may
+/// rely on what stands there until it is written again.
+pub(crate) fn discard(start: usize, length: usize) {
+    let mut start = start as u64;
+    let mut pages = length as u64 / PAGE_SIZE;
+    while pages > 0 {
+        let count = u16::try_from(pages).unwrap_or(PageRange::MAX_PAGES);
+        let range = PageRange::new(start, count);
+        write(control::DISCARD, range.0);
+        start += range.bytes();
+        pages -= u64::from(count);
+    }
 }
 
 /// Ends this VM. `message` is a code of [`control::exit`] and UTF-8 text; what exceeds [`control::EXIT_MAX`] is cut.

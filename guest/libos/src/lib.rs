@@ -4,6 +4,7 @@
 //! _start (entry) -> check boot-info -> heap, clock, traps -> application's main as a task -> runtime::run
 //!
 //! runtime::run, for ever:  receive -> fire timers -> run tasks -> transmit -> PARK until the next deadline
+//!                          -> is this another VM now (generation)?
 //! ```
 //!
 //! One thread, no interrupts, no ring 0: the application's tasks run until they wait, then one PARK hands the whole
@@ -22,12 +23,14 @@ pub mod control;
 #[doc(hidden)]
 pub mod entry;
 pub mod executor;
+mod generation;
 pub mod heap;
 pub mod mem;
 pub mod net;
 mod panic;
 pub mod random;
 pub mod raw;
+mod reclaim;
 mod runtime;
 mod text;
 pub mod timer;

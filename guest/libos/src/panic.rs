@@ -30,6 +30,16 @@ pub(crate) fn heap_used() -> usize {
     HEAP.0.borrow().used()
 }
 
+/// How much of the heap [`discard_heap`] would give back, bytes at most.
+pub(crate) fn heap_discardable() -> usize {
+    HEAP.0.borrow().discardable()
+}
+
+/// Gives what is free in the heap back to the host.
+pub(crate) fn discard_heap() {
+    HEAP.0.borrow_mut().discard(control::discard);
+}
+
 /// The `log` crate's output.
 struct Log;
 

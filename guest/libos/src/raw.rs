@@ -8,12 +8,13 @@ use weir_abi::{BootInfo, control as abi};
 
 use crate::control;
 use crate::net::mmio::Mmio;
-use crate::net::rings::{HEADER, RECEIVE_QUEUE, TRANSMIT_QUEUE};
+use crate::net::offload::HEADER;
+use crate::net::rings::{RECEIVE_QUEUE, TRANSMIT_QUEUE};
 
 pub use crate::boot::info;
 
 /// Ring size, entries.
-pub const RING: u16 = 16;
+pub const RING: u16 = 64;
 /// Descriptor flag: another one follows.
 pub const NEXT: u16 = 1;
 /// Descriptor flag: the device writes.
@@ -26,6 +27,7 @@ const USED: usize = 2048;
 /// A transmit queue whose every byte the caller chooses.
 pub struct RawQueue {
     page: *mut u8,
+    buffers: [*mut u8; RING as usize],
     available: u16,
 }
 
@@ -48,7 +50,11 @@ impl RawQueue {
             pages[usize::from(queue)] = page;
         }
         device.set_status(status | DeviceStatus::DRIVER_OK);
-        Some(Self { page: pages[usize::from(TRANSMIT_QUEUE)], available: 0 })
+        Some(Self {
+            page: pages[usize::from(TRANSMIT_QUEUE)],
+            available: 0,
+            buffers: [core::ptr::null_mut(); RING as usize],
+        })
     }
 
     /// Writes descriptor `index`.
@@ -72,11 +78,16 @@ impl RawQueue {
         self.put(AVAILABLE + 2, self.available);
     }
 
-    /// Offers `frame` behind an empty virtio header.
+    /// Offers `frame` behind an empty virtio header, in the buffer of descriptor `index`.
     pub fn send(&mut self, index: u16, frame: &[u8]) {
-        let buffer = page();
+        let index = index % RING;
+        let slot = &mut self.buffers[usize::from(index)];
+        if slot.is_null() {
+            *slot = page();
+        }
+        let buffer = *slot;
         let length = HEADER + frame.len().min(2048);
-        // SAFETY: the page is fresh and longer than `length`.
+        // SAFETY: the page is this descriptor's alone and longer than `length`; the device reads it during PARK only.
         unsafe {
             core::ptr::copy_nonoverlapping(frame.as_ptr(), buffer.wrapping_add(HEADER), length - HEADER)
         };

@@ -6,17 +6,19 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use async_task::Task;
-use weir_abi::{BootInfo, control as abi};
+use weir_abi::control as abi;
 
 use crate::boot::{self, Strings};
-use crate::clock::{self, Clock, Instant};
+use crate::clock::{self, Instant};
 use crate::executor::Executor;
+use crate::generation::{Generation, addresses};
 use crate::net::TcpListener;
-use crate::net::ethernet::LinkAddress;
-use crate::net::rings::{self, DeviceError, Receiver, Transmitter};
+use crate::net::receiver::Receiver;
+use crate::net::rings::{self, DeviceError};
 use crate::net::sockets::Sockets;
-use crate::net::stack::{IpAddress, Stack};
-use crate::random::Random;
+use crate::net::stack::Stack;
+use crate::net::transmitter::Transmitter;
+use crate::reclaim::{Advice, Reclaim};
 use crate::text::Text;
 use crate::timer::{Sleep, Timers};
 use crate::{control, panic, trap};
@@ -26,13 +28,12 @@ const SLICE: Duration = Duration::from_millis(1);
 
 struct Runtime {
     strings: Strings<'static>,
-    clock: Clock,
+    generation: Generation<Receiver, Transmitter>,
     executor: Executor,
     timers: Timers,
-    random: RefCell<Random>,
     sockets: Rc<RefCell<Sockets>>,
-    network: RefCell<Option<Stack<Receiver, Transmitter>>>,
     ready: Cell<bool>,
+    reclaim: RefCell<Reclaim>,
 }
 
 /// A value of the only thread there is.
@@ -85,15 +86,14 @@ pub(crate) fn boot() {
     let memory = usize::try_from(info.heap.end - info.heap.start).unwrap_or(usize::MAX);
     let runtime = Runtime {
         strings,
-        clock: Clock::new(&info),
+        generation: Generation::new(&info),
         // SAFETY: a weir guest has one thread.
         executor: unsafe { Executor::new() },
         timers: Timers::default(),
-        random: RefCell::new(Random::new(&info)),
         // Three quarters for connections' buffers: most of it is never touched, but all of it must be there.
         sockets: Rc::new(RefCell::new(Sockets::new(memory / 4 * 3))),
-        network: RefCell::new(None),
         ready: Cell::new(false),
+        reclaim: RefCell::default(),
     };
     if RUNTIME.0.set(runtime).is_err() {
         panic!("booted twice");
@@ -106,30 +106,65 @@ pub(crate) fn run() -> ! {
     let runtime = runtime();
     loop {
         let start = now();
-        if let Some(network) = runtime.network.borrow_mut().as_mut() {
+        if let Some(network) = runtime.generation.network.borrow_mut().as_mut() {
             network.receive(start);
         }
         runtime.timers.fire(start);
         while runtime.executor.run() > 0 && now().since(start) < SLICE {}
-        control::park(wait(runtime));
+        let nanos = wait(runtime);
+        let last = now();
+        control::park(nanos);
+        if boot::generation() != runtime.generation.number() {
+            runtime.generation.renew(&boot::info(), last);
+        }
     }
 }
 
 /// Queues what is to be sent; returns for how long there is nothing to do, in the terms of PARK.
 fn wait(runtime: &Runtime) -> u64 {
     let now = now();
-    let mut network = runtime.network.borrow_mut();
+    let mut network = runtime.generation.network.borrow_mut();
     let network_deadline = network.as_mut().and_then(|network| {
         network.transmit(now);
         network.deadline(now)
     });
     if !runtime.executor.is_idle() {
+        runtime.reclaim.borrow_mut().busy();
         return abi::PARK_YIELD;
     }
-    match network_deadline.into_iter().chain(runtime.timers.next()).min() {
+    let reclaim_deadline = reclaim(runtime, network.as_mut(), now);
+    match network_deadline.into_iter().chain(runtime.timers.next()).chain(reclaim_deadline).min() {
         // A wait of 2^64-1 ns would read as "for ever", which after 584 years makes no difference.
         Some(deadline) => deadline.nanos().saturating_sub(now.nanos()),
         None => abi::PARK_FOREVER,
+    }
+}
+
+/// Gives memory back to the host if the time has come; returns when to come back for that.
+fn reclaim(
+    runtime: &Runtime,
+    mut network: Option<&mut Stack<Receiver, Transmitter>>,
+    now: Instant,
+) -> Option<Instant> {
+    let mut sockets = runtime.sockets.borrow_mut();
+    let mut reclaim = runtime.reclaim.borrow_mut();
+    if !sockets.is_quiet() {
+        reclaim.busy();
+        return None;
+    }
+    let driver = network.as_mut().map_or(0, |network| network.discardable());
+    let free = panic::heap_discardable() + sockets.discardable() + driver;
+    match reclaim.quiet(now, runtime.ready.get(), free) {
+        Advice::Nothing => None,
+        Advice::At(deadline) => Some(deadline),
+        Advice::Now => {
+            sockets.discard(control::discard);
+            if let Some(network) = network {
+                network.discard(&mut control::discard);
+            }
+            panic::discard_heap();
+            None
+        }
     }
 }
 
@@ -138,14 +173,14 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     runtime().executor.spawn(future)
 }
 
-/// Time since boot, from the time-stamp counter: no exit.
+/// Time since boot without what this VM spent frozen, from the time-stamp counter: no exit.
 pub fn now() -> Instant {
-    runtime().clock.at(clock::ticks())
+    runtime().generation.clock().at(clock::ticks())
 }
 
 /// Time since 1970.
 pub fn unix_time() -> Duration {
-    runtime().clock.unix(now())
+    runtime().generation.clock().unix(now())
 }
 
 /// Waits for `duration`; other tasks go on.
@@ -176,19 +211,19 @@ pub fn args() -> impl Iterator<Item = &'static str> {
     runtime().strings.args()
 }
 
-/// This VM's number, unique in one run of weir.
+/// This VM's number, unique in one run of weir. Ask each time: it changes when this VM becomes another.
 pub fn vm_id() -> u64 {
     boot::info().vm_id
 }
 
 /// Changes whenever this VM becomes another.
 pub fn generation() -> u64 {
-    boot::info().generation
+    runtime().generation.number()
 }
 
 /// Fills `bytes` from a cryptographic generator that is seeded anew for each generation.
 pub fn fill_random(bytes: &mut [u8]) {
-    runtime().random.borrow_mut().fill(&boot::info(), bytes);
+    runtime().generation.fill_random(bytes);
 }
 
 /// Heap in use, bytes.
@@ -211,7 +246,7 @@ pub fn listen(port: u16) -> Result<TcpListener, NetError> {
 }
 
 fn start_network(runtime: &Runtime) -> Result<(), NetError> {
-    let mut network = runtime.network.borrow_mut();
+    let mut network = runtime.generation.network.borrow_mut();
     if network.is_some() {
         return Ok(());
     }
@@ -220,17 +255,11 @@ fn start_network(runtime: &Runtime) -> Result<(), NetError> {
         return Err(NetError::NoDevice);
     }
     let (receiver, transmitter) = rings::open(info.virtio_net, info.mtu).map_err(NetError::Device)?;
-    let mut seed = [0; 8];
-    runtime.random.borrow_mut().fill(&info, &mut seed);
+    let seed = runtime.generation.seed();
     let (link, ip) = addresses(&info);
     let sockets = Rc::clone(&runtime.sockets);
-    *network = Some(Stack::new(receiver, transmitter, link, ip, u64::from_le_bytes(seed), sockets));
+    *network = Some(Stack::new(receiver, transmitter, link, ip, seed, sockets));
     Ok(())
-}
-
-fn addresses(info: &BootInfo) -> (LinkAddress, IpAddress) {
-    let link = LinkAddress { mac: info.mac, gateway_mac: info.gateway_mac, mtu: info.mtu };
-    (link, IpAddress { address: info.address, prefix: info.prefix, gateway: info.gateway })
 }
 
 /// Ends this VM; the application is done.

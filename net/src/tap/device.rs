@@ -80,12 +80,15 @@ impl Device {
             .map_err(self.failed(|name| format!("remove address {link} from {name}")))
     }
 
-    /// Undoes what a VM's process may have done to the descriptor: flags belong to the open file, which it shared.
-    /// Without this, one that broke out of its VM could have weir, and the next VM, wait for a frame for ever.
-    pub(super) fn reset_flags(&self) -> Result<(), TapError> {
+    /// Undoes what a VM's process has done to the device and its descriptor, or may have: offloads belong to the
+    /// device, flags to the open file, and both were shared with it. Without this the next VM could get frames that it
+    /// does not understand, and a process that broke out of its VM could have weir, and the next VM, wait for a frame
+    /// for ever.
+    pub(super) fn reset(&self) -> Result<(), TapError> {
         fcntl(&self.fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map(drop)
-            .map_err(|errno| self.failed(|name| format!("make {name} non-blocking"))(errno.into()))
+            .map_err(|errno| self.failed(|name| format!("make {name} non-blocking"))(errno.into()))?;
+        sys::set_no_offloads(self.fd())
+            .map_err(self.failed(|name| format!("switch the offloads of {name} off")))
     }
 
     /// Throws away the frames that wait for the VM.

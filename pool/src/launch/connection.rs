@@ -1,27 +1,27 @@
 //! One launcher, as long as it lives.
 //!
 //! ```text
-//!  start --Start(spec, fds)--> unborn --Started(pidfd)--> Process --Exited(status)--> forgotten
-//!                                |  \
-//!                          Failed|   \ launcher dies
-//!                                v    v
-//!                            (error) orphan: when the control socket ends, the kernel has killed it
+//!  fork --Fork(control fd)--> unborn --Forked(pidfd)--> Child --Exited(status)--> forgotten
+//!                              |  \
+//!                        Failed|   \ launcher dies, and the kernel kills its children
+//!                              v    v
+//!                            (error)
 //! ```
 //!
-//! What the VM borrows waits here while its process is being made, not in the future of who asked for it: that may
-//! be dropped at any time, while the process comes into being all the same.
+//! A child has nothing of anybody's yet, so whoever gives up waiting for one loses nothing: it is killed when it comes
+//! into being, by its pidfd, or ends by itself because nobody has the other end of its control socket.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
-use weir_vmm::{VmCommand, VmEvent, VmId, VmSpec, channel};
+use weir_vmm::channel;
+use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 
-use super::process::{Borrowed, Process, give_back};
+use super::child::{Child, Pidfd};
 use super::socket::Socket;
 use crate::launcher::StartError;
 
@@ -29,90 +29,73 @@ use crate::launcher::StartError;
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
-    vms: Mutex<Vms>,
+    next: AtomicU64,
+    children: Mutex<Children>,
 }
 
 /// What is known of the launcher's children.
 #[derive(Debug, Default)]
-struct Vms {
-    unborn: HashMap<VmId, Unborn>,
+struct Children {
+    unborn: HashMap<ChildId, Unborn>,
     /// Who wants to know how a process ended.
-    born: HashMap<VmId, oneshot::Sender<String>>,
+    born: HashMap<ChildId, oneshot::Sender<String>>,
     /// The launcher is gone: nothing more will be said.
     closed: bool,
 }
 
-/// A VM without a process yet.
+/// A child that is asked for.
 #[derive(Debug)]
 struct Unborn {
-    reply: oneshot::Sender<Result<Process, StartError>>,
-    address: SocketAddr,
+    reply: oneshot::Sender<Result<Child, StartError>>,
     control: Socket,
-    borrowed: Borrowed,
 }
 
 /// Takes the expectation back unless the request was sent, also when the sender gives up.
 struct Unsent<'a> {
     connection: &'a Connection,
-    id: VmId,
+    child: ChildId,
     sent: bool,
 }
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
-        if self.sent {
-            return;
+        if !self.sent {
+            self.connection.children.lock().unborn.remove(&self.child);
         }
-        let unborn = self.connection.vms.lock().unborn.remove(&self.id);
-        unborn.into_iter().for_each(|unborn| give_back(unborn.borrowed));
     }
 }
 
 impl Connection {
     /// To the launcher at the other end of `socket`. Inside a tokio runtime.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(socket)?, vms: Mutex::default() })
+        Ok(Self { socket: Socket::new(socket)?, next: AtomicU64::new(0), children: Mutex::default() })
     }
 
-    /// Starts a VM that will listen at `address`. `borrowed` is given back when its process is gone or never was.
-    pub(super) async fn start(
-        &self,
-        spec: VmSpec,
-        address: SocketAddr,
-        image: BorrowedFd<'_>,
-        tap: Option<OwnedFd>,
-        borrowed: Borrowed,
-    ) -> Result<Process, StartError> {
+    /// Has a jailed child made.
+    pub(super) async fn fork(&self) -> Result<Child, StartError> {
         let prepare = |source: io::Error| StartError::Prepare {
             what: "make the vm's control socket".to_owned(),
             source: source.into(),
         };
-        let id = spec.id;
+        let child = ChildId(self.next.fetch_add(1, Relaxed));
         let (ours, theirs) = channel::pair().map_err(prepare)?;
         let control = Socket::new(ours).map_err(prepare)?;
         let (reply, answer) = oneshot::channel();
-        let mut unsent = self.expect(id, Unborn { reply, address, control, borrowed })?;
-        let files: Vec<_> =
-            [image, theirs.as_fd()].into_iter().chain(tap.as_ref().map(AsFd::as_fd)).collect();
-        let request = LauncherRequest::Start(Box::new(spec));
-        self.socket.send(&request, &files).await.map_err(|error| match error.is_message() {
-            true => {
-                StartError::Prepare { what: "describe the vm to the launcher".into(), source: error.into() }
-            }
-            false => StartError::LauncherDied,
-        })?;
+        let mut unsent = self.expect(child, Unborn { reply, control })?;
+        let sent = self.socket.send(&LauncherRequest::Fork(child), &[theirs.as_fd()]).await;
+        sent.map_err(|_| StartError::LauncherDied)?;
         unsent.sent = true;
-        drop((unsent, theirs, tap));
+        drop((unsent, theirs));
         answer.await.unwrap_or(Err(StartError::LauncherDied))
     }
 
-    fn expect(&self, id: VmId, unborn: Unborn) -> Result<Unsent<'_>, StartError> {
-        let mut vms = self.vms.lock();
-        if vms.closed {
+    fn expect(&self, child: ChildId, unborn: Unborn) -> Result<Unsent<'_>, StartError> {
+        let mut children = self.children.lock();
+        if children.closed {
             return Err(StartError::LauncherDied);
         }
-        vms.unborn.insert(id, unborn);
-        Ok(Unsent { connection: self, id, sent: false })
+        children.unborn.insert(child, unborn);
+        Ok(Unsent { connection: self, child, sent: false })
     }
 
     /// Hears the launcher out, until it is gone or talks nonsense.
@@ -132,82 +115,59 @@ impl Connection {
 
     fn hear(&self, reply: LauncherReply, files: Vec<OwnedFd>) {
         match reply {
-            LauncherReply::Started { id, pid } => self.started(id, pid, files),
-            LauncherReply::Failed { id, error } => {
-                if let Some(unborn) = self.vms.lock().unborn.remove(&id) {
-                    give_back(unborn.borrowed);
+            LauncherReply::Forked { child, pid } => self.forked(child, pid, files),
+            LauncherReply::Failed { child, error } => {
+                if let Some(unborn) = self.children.lock().unborn.remove(&child) {
                     // Who asked may have given up.
                     let _ = unborn.reply.send(Err(StartError::Refused(error)));
                 }
             }
-            LauncherReply::Exited { id, status } => {
-                tracing::debug!(vm = %id, status, "vm process reaped");
-                if let Some(wants) = self.vms.lock().born.remove(&id) {
+            LauncherReply::Exited { child, status } => {
+                tracing::debug!(%child, status, "child reaped");
+                if let Some(wants) = self.children.lock().born.remove(&child) {
                     let _ = wants.send(status);
                 }
             }
         }
     }
 
-    fn started(&self, id: VmId, pid: i32, files: Vec<OwnedFd>) {
+    fn forked(&self, child: ChildId, pid: i32, files: Vec<OwnedFd>) {
         let (tell, status) = oneshot::channel();
         let unborn = {
-            let mut vms = self.vms.lock();
-            vms.born.insert(id, tell);
-            vms.unborn.remove(&id)
+            let mut children = self.children.lock();
+            children.born.insert(child, tell);
+            children.unborn.remove(&child)
         };
-        let Some(Unborn { reply, address, control, borrowed }) = unborn else {
-            tracing::error!(vm = %id, pid, "launcher started what nobody ordered");
+        let Some(Unborn { reply, control }) = unborn else {
+            tracing::error!(%child, pid, "launcher forked what nobody ordered");
             return;
         };
-        let Some(pidfd) = files.into_iter().next() else {
-            tracing::error!(vm = %id, pid, "no descriptor left for a vm's process");
-            let lost = StartError::Prepare {
-                what: "take the pidfd of the vm".into(),
-                source: "out of file descriptors".into(),
-            };
-            // Who asked may have given up.
-            let _ = reply.send(Err(lost));
-            tokio::spawn(unwatched(control, status, borrowed));
-            return;
+        tracing::debug!(%child, pid, "child forked");
+        let lost = |what: &str, source: Box<dyn std::error::Error + Send + Sync>| StartError::Prepare {
+            what: what.to_owned(),
+            source,
         };
-        tracing::debug!(vm = %id, pid, "vm process started");
-        let process = Process::new(address, control, pidfd, status, borrowed).map_err(|source| {
-            StartError::Prepare { what: "watch the vm's process".to_owned(), source: source.into() }
-        });
+        // Without its pidfd nobody could kill it; but it ends when its control socket does.
+        let born = match files.into_iter().next() {
+            None => Err(lost("take the pidfd of the child", "out of file descriptors".into())),
+            Some(pidfd) => Pidfd::new(pidfd)
+                .map(|process| Child { control, process, status })
+                .map_err(|error| lost("watch the child", error.into())),
+        };
         // Dropped by who has given up, it is killed.
-        drop(reply.send(process));
+        drop(reply.send(born));
     }
 
     /// The launcher is gone, and the kernel kills its children.
     fn close(&self) {
         let unborn = {
-            let mut vms = self.vms.lock();
-            vms.closed = true;
-            vms.born.clear();
-            std::mem::take(&mut vms.unborn)
+            let mut children = self.children.lock();
+            children.closed = true;
+            children.born.clear();
+            std::mem::take(&mut children.unborn)
         };
-        for Unborn { reply, control, borrowed, .. } in unborn.into_values() {
+        for Unborn { reply, .. } in unborn.into_values() {
             let _ = reply.send(Err(StartError::LauncherDied));
-            tokio::spawn(orphan(control, borrowed));
         }
     }
-}
-
-/// A process that runs, but that nobody can watch or kill for want of its pidfd. It is asked to end; what it borrowed is
-/// given back only when the launcher has reaped it, or is gone itself.
-async fn unwatched(control: Socket, status: oneshot::Receiver<String>, borrowed: Borrowed) {
-    // Where that fails the process has ended.
-    let _ = control.send_now(&VmCommand::Stop);
-    if status.await.is_ok() {
-        give_back(borrowed);
-    } else {
-        orphan(control, borrowed).await;
-    }
-}
-
-/// A process that may have been made without anybody having its pidfd: its control socket ends with it.
-async fn orphan(control: Socket, borrowed: Borrowed) {
-    while let Ok(Some(_)) = control.receive::<VmEvent>().await {}
-    give_back(borrowed);
 }

@@ -10,68 +10,89 @@
 //! pidfd does. What the VM borrowed (its TAP) is kept until then, even if the handle is dropped before.
 
 use std::any::Any;
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use rustix::process::{Signal, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use weir_vmm::channel::ChannelError;
 use weir_vmm::{ExitReason, VmCommand, VmEvent};
 
-use super::socket::{Socket, watch};
+use super::child::{Child, Pidfd};
+use super::socket::Socket;
 use crate::launcher::{StartKind, VmProcess};
 
 /// How long to wait for the launcher to say how a process ended that is gone already.
 const STATUS: Duration = Duration::from_secs(1);
 
 /// What a VM uses until it is gone.
-pub(super) type Borrowed = Box<dyn Any + Send>;
+pub(super) type Borrowed = Box<dyn Any + Send + Sync>;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Process {
     address: SocketAddr,
+    kind: StartKind,
     control: Socket,
     /// `None` once the process is gone.
     alive: Option<Alive>,
     status: oneshot::Receiver<String>,
     talking: bool,
+    /// READY was heard and is still to be told.
+    ready: bool,
     last_word: Option<ExitReason>,
 }
 
 #[derive(Debug)]
 struct Alive {
-    pidfd: AsyncFd<OwnedFd>,
+    process: Pidfd,
     borrowed: Borrowed,
 }
 
 impl Process {
-    /// The process behind `pidfd`, whose end the launcher will tell through `status`. On failure it is killed.
-    pub(super) fn new(
-        address: SocketAddr,
-        control: Socket,
-        pidfd: OwnedFd,
-        status: oneshot::Receiver<String>,
-        borrowed: Borrowed,
-    ) -> io::Result<Self> {
-        let pidfd = watch(pidfd)?;
-        let alive = Some(Alive { pidfd, borrowed });
-        Ok(Self { address, control, alive, status, talking: true, last_word: None })
+    /// `child` as the VM that it was told to become, which listens at `address`.
+    pub(super) fn new(address: SocketAddr, child: Child, kind: StartKind, borrowed: Borrowed) -> Self {
+        let Child { control, process, status } = child;
+        let alive = Some(Alive { process, borrowed });
+        Self { address, kind, control, alive, status, talking: true, ready: false, last_word: None }
+    }
+
+    /// Sends its first command, which makes it what it is.
+    pub(super) async fn send(
+        &self,
+        command: &VmCommand,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        self.control.send(command, files).await
+    }
+
+    /// Waits until the VM is READY or will never be; the reason then.
+    pub(super) async fn until_ready(&mut self) -> Result<(), ExitReason> {
+        loop {
+            match self.next().await {
+                VmEvent::Ready => {
+                    self.ready = true;
+                    return Ok(());
+                }
+                VmEvent::Exit(reason) => return Err(reason),
+                VmEvent::Log(_) | VmEvent::Frozen(_) => {}
+            }
+        }
     }
 
     async fn next(&mut self) -> VmEvent {
+        if std::mem::take(&mut self.ready) {
+            return VmEvent::Ready;
+        }
         while self.talking {
             let heard = match &self.alive {
                 Some(alive) => tokio::select! {
                     biased;
                     heard = self.control.receive() => heard,
-                    () = ended(&alive.pidfd) => {
+                    () = alive.process.ended() => {
                         self.gone();
                         continue;
                     }
@@ -84,7 +105,7 @@ impl Process {
         }
         self.kill();
         if let Some(alive) = &self.alive {
-            ended(&alive.pidfd).await;
+            alive.process.ended().await;
             self.gone();
         }
         VmEvent::Exit(self.reason().await)
@@ -138,10 +159,6 @@ impl VmProcess for Process {
         self.address
     }
 
-    fn kind(&self) -> StartKind {
-        StartKind::Cold
-    }
-
     fn next_event(&mut self) -> BoxFuture<'_, VmEvent> {
         self.next().boxed()
     }
@@ -158,30 +175,27 @@ impl VmProcess for Process {
 
     fn kill(&self) {
         if let Some(alive) = &self.alive {
-            // Fails only if it has ended already.
-            let _ = pidfd_send_signal(&alive.pidfd, Signal::KILL);
+            alive.process.kill();
         }
+    }
+
+    fn kind(&self) -> StartKind {
+        self.kind
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
-        let Some(Alive { pidfd, borrowed }) = self.alive.take() else { return };
+        let Some(Alive { process, borrowed }) = self.alive.take() else { return };
+        process.kill();
         // Without a runtime weir itself is ending, and no other VM will get what this one borrowed.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                ended(&pidfd).await;
+                process.ended().await;
                 give_back(borrowed);
             });
         }
     }
-}
-
-/// Cancel-safe.
-async fn ended(pidfd: &AsyncFd<OwnedFd>) {
-    // An error means that the runtime is ending, and with it everybody who waits here.
-    let _ = pidfd.readable().await;
 }
 
 /// Recycling a TAP takes system calls enough to be in the way of others here.

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use weir_vmm::launcher::{LauncherHandle, SpawnError};
 
 use super::connection::Connection;
+use super::spares::Spares;
 use crate::launcher::StartError;
 
 /// The pause after a launcher that did not live for [`LASTING`]; doubled by each that follows.
@@ -21,19 +22,19 @@ pub(super) type Spawn = Arc<dyn Fn() -> Result<LauncherHandle, SpawnError> + Sen
 
 /// The task that spawns launchers; dropping it ends the launcher.
 pub(super) struct Supervisor {
-    current: watch::Receiver<Option<Arc<Connection>>>,
+    current: watch::Receiver<Option<Arc<Spares>>>,
     task: JoinHandle<()>,
 }
 
 /// The way to the launcher, whichever it is.
 #[derive(Clone, Debug)]
-pub(super) struct Current(watch::Receiver<Option<Arc<Connection>>>);
+pub(super) struct Current(watch::Receiver<Option<Arc<Spares>>>);
 
 impl Supervisor {
     /// Spawns the first launcher, and the task that spawns its successors.
     pub(super) fn start(spawn: Spawn) -> Result<Self, SpawnError> {
         let first = connect(&spawn)?;
-        let (sender, current) = watch::channel(Some(first.clone()));
+        let (sender, current) = watch::channel(Some(Spares::new(first.clone())));
         let task = tokio::spawn(supervise(spawn, first, sender));
         Ok(Self { current, task })
     }
@@ -56,19 +57,23 @@ impl Drop for Supervisor {
 }
 
 impl Current {
-    /// The launcher that lives, or the next one.
-    pub(super) async fn connection(mut self) -> Result<Arc<Connection>, StartError> {
+    /// Children of the launcher that lives, or of the next one.
+    pub(super) async fn spares(mut self) -> Result<Arc<Spares>, StartError> {
         let current = self.0.wait_for(Option::is_some).await.map_err(|_| StartError::LauncherDied)?;
         current.clone().ok_or(StartError::LauncherDied)
     }
 }
 
-async fn supervise(spawn: Spawn, first: Arc<Connection>, current: watch::Sender<Option<Arc<Connection>>>) {
+async fn supervise(spawn: Spawn, first: Arc<Connection>, current: watch::Sender<Option<Arc<Spares>>>) {
     let mut connection = first;
     let mut pause = Duration::ZERO;
     loop {
         let born = Instant::now();
-        connection.serve().await;
+        let spares = current.borrow().clone();
+        tokio::select! {
+            () = connection.serve() => {}
+            () = refill(spares) => {}
+        }
         current.send_replace(None);
         drop(connection);
         if Instant::now() - born >= LASTING {
@@ -76,8 +81,16 @@ async fn supervise(spawn: Spawn, first: Arc<Connection>, current: watch::Sender<
         }
         tracing::error!(again_in = ?pause, "launcher died, and its vms with it");
         connection = respawn(&spawn, &mut pause).await;
-        current.send_replace(Some(connection.clone()));
+        current.send_replace(Some(Spares::new(connection.clone())));
     }
+}
+
+/// Keeps the launcher's spares; never ends, for their connection tells when the launcher has.
+async fn refill(spares: Option<Arc<Spares>>) {
+    if let Some(spares) = spares {
+        spares.refill().await;
+    }
+    std::future::pending().await
 }
 
 /// Tries until there is one, with pauses that grow.

@@ -1,6 +1,7 @@
 //! The client against a launcher and VMs that the tests play themselves; the VMs' processes are `cat`s.
 
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,17 +10,19 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
-use weir_vmm::{ExitReason, VmCommand, VmEvent, VmId, channel};
+use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
+use weir_vmm::{ExitReason, VmCommand, VmEvent, channel};
 
 use super::connection::Connection;
 use super::process::Process;
 use super::socket::Socket;
+use super::spares::Spares;
 use super::*;
+use crate::launcher::StartKind;
 
-const ID: VmId = VmId(7);
+const CHILD: ChildId = ChildId(0);
 
-/// A launcher as the client sees it, with one VM at most.
+/// A launcher as the client sees it, with one child at most.
 struct Peer {
     socket: Socket,
 }
@@ -30,11 +33,8 @@ struct Vm {
     process: Child,
 }
 
-/// A start that was asked for, and whether what it borrowed was given back.
-struct Ordered {
-    start: JoinHandle<Result<Process, StartError>>,
-    given_back: oneshot::Receiver<()>,
-}
+/// Whether what a VM borrowed was given back.
+struct Lent(oneshot::Receiver<()>);
 
 fn connect() -> (Arc<Connection>, Peer) {
     let (ours, theirs) = channel::pair().unwrap();
@@ -44,49 +44,43 @@ fn connect() -> (Arc<Connection>, Peer) {
     (connection, Peer { socket: Socket::new(theirs).unwrap() })
 }
 
-fn spec() -> VmSpec {
-    VmSpec { id: ID, pool: "p".into(), memory: 1 << 24, vcpus: 1, net: None, env: vec![], args: vec![] }
+fn forking(connection: Arc<Connection>) -> JoinHandle<Result<super::child::Child, StartError>> {
+    tokio::spawn(async move { connection.fork().await })
 }
 
-fn order(connection: Arc<Connection>) -> Ordered {
-    let (borrowed, given_back) = oneshot::channel::<()>();
-    let start = tokio::spawn(async move {
-        let image = seal("image", b"image").unwrap();
-        let address = ([10, 0, 0, 1], 80).into();
-        connection.start(spec(), address, image.as_fd(), None, Box::new(borrowed)).await
-    });
-    Ordered { start, given_back }
-}
-
-impl Ordered {
+impl Lent {
     fn is_given_back(&mut self) -> bool {
-        self.given_back.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+        self.0.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }
 
     async fn given_back(self) {
-        assert!(within(self.given_back).await.is_err(), "the sender was dropped");
+        assert!(within(self.0).await.is_err(), "the sender was dropped");
     }
 }
 
 impl Peer {
-    /// The VM's end of the control socket that came with a request.
-    async fn request(&self) -> Socket {
-        let (request, mut files) = self.socket.receive::<LauncherRequest>().await.unwrap().unwrap();
-        assert_eq!((request, files.len()), (LauncherRequest::Start(Box::new(spec())), 2));
-        Socket::new(files.pop().unwrap()).unwrap()
+    /// The child's end of the control socket that came with a request.
+    async fn request(&self) -> (ChildId, Socket) {
+        let (LauncherRequest::Fork(child), mut files) = self.socket.receive().await.unwrap().unwrap();
+        assert_eq!(files.len(), 1);
+        (child, Socket::new(files.pop().unwrap()).unwrap())
     }
 
-    async fn start(&self) -> Vm {
-        let control = self.request().await;
+    async fn fork(&self) -> Vm {
+        let (child, control) = self.request().await;
         let process = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let pidfd = pidfd_open(Pid::from_child(&process), PidfdFlags::empty()).unwrap();
-        let pid = Pid::from_child(&process).as_raw_nonzero().get();
-        self.socket.send(&LauncherReply::Started { id: ID, pid }, &[pidfd.as_fd()]).await.unwrap();
+        self.forked(child, &process).await;
         Vm { control, process }
     }
 
+    async fn forked(&self, child: ChildId, process: &Child) {
+        let pidfd = pidfd_open(Pid::from_child(process), PidfdFlags::empty()).unwrap();
+        let pid = Pid::from_child(process).as_raw_nonzero().get();
+        self.socket.send(&LauncherReply::Forked { child, pid }, &[pidfd.as_fd()]).await.unwrap();
+    }
+
     async fn exited(&self, status: &str) {
-        let reply = LauncherReply::Exited { id: ID, status: status.into() };
+        let reply = LauncherReply::Exited { child: CHILD, status: status.into() };
         self.socket.send(&reply, &[]).await.unwrap();
     }
 }
@@ -98,17 +92,21 @@ impl Vm {
 
     /// Until the process has been killed, by whomever.
     async fn killed(mut self) {
+        // With its input closed it would end by itself.
+        let _input = self.process.stdin.take();
         let status = within(tokio::task::spawn_blocking(move || self.process.wait().unwrap())).await.unwrap();
         assert_eq!(status.signal(), Some(9));
     }
 }
 
-async fn running() -> (Peer, Vm, Process, Ordered) {
+async fn running() -> (Peer, Vm, Process, Lent) {
     let (connection, peer) = connect();
-    let mut ordered = order(connection);
-    let vm = peer.start().await;
-    let process = within(&mut ordered.start).await.unwrap().unwrap();
-    (peer, vm, process, ordered)
+    let forking = forking(connection);
+    let vm = peer.fork().await;
+    let child = within(forking).await.unwrap().unwrap();
+    let (borrowed, lent) = oneshot::channel::<()>();
+    let address = ([10, 0, 0, 1], 80).into();
+    (peer, vm, Process::new(address, child, StartKind::Cold, Box::new(borrowed)), Lent(lent))
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -121,34 +119,34 @@ async fn event(process: &mut Process) -> VmEvent {
 
 #[tokio::test]
 async fn vm_is_heard_to_its_last_word_and_then_killed_before_its_link_is_given_back() {
-    let (_peer, vm, mut process, mut ordered) = running().await;
+    let (_peer, vm, mut process, mut lent) = running().await;
     assert_eq!(process.address(), ([10, 0, 0, 1], 80).into());
     let said = [VmEvent::Log("hello".into()), VmEvent::Ready, VmEvent::Log("world".into())];
     for each in &said {
         vm.say(each.clone()).await;
         assert_eq!(event(&mut process).await, *each);
     }
-    assert!(!ordered.is_given_back());
+    assert!(!lent.is_given_back());
     // The process does not end by itself: a last word alone proves nothing.
     vm.say(VmEvent::Exit(ExitReason::Exited(3))).await;
     assert_eq!(event(&mut process).await, VmEvent::Exit(ExitReason::Exited(3)));
     vm.killed().await;
-    ordered.given_back().await;
+    lent.given_back().await;
 }
 
 #[tokio::test]
 async fn killed_vm_has_the_launchers_word_for_it() {
-    let (peer, mut vm, mut process, ordered) = running().await;
+    let (peer, mut vm, mut process, lent) = running().await;
     vm.process.kill().unwrap();
     peer.exited("signal 9 (SIGKILL)").await;
     assert_eq!(event(&mut process).await, VmEvent::Exit(ExitReason::Died("signal 9 (SIGKILL)".into())));
     vm.killed().await;
-    ordered.given_back().await;
+    lent.given_back().await;
 }
 
 #[tokio::test]
 async fn what_a_dead_vm_left_unread_is_heard() {
-    let (_peer, mut vm, mut process, _ordered) = running().await;
+    let (_peer, mut vm, mut process, _lent) = running().await;
     vm.say(VmEvent::Log("last".into())).await;
     vm.say(VmEvent::Exit(ExitReason::Panicked("why".into()))).await;
     vm.process.kill().unwrap();
@@ -159,73 +157,88 @@ async fn what_a_dead_vm_left_unread_is_heard() {
 
 #[tokio::test]
 async fn vm_that_talks_nonsense_or_hangs_up_is_killed() {
-    let (_peer, vm, mut process, _ordered) = running().await;
+    let (_peer, vm, mut process, _lent) = running().await;
     vm.control.send(&vec![0xffu8; 40], &[]).await.unwrap();
     let VmEvent::Exit(ExitReason::Died(reason)) = event(&mut process).await else { panic!("not its end") };
     assert!(reason.starts_with("control socket: "), "{reason}");
     vm.killed().await;
 
-    let (peer, Vm { control, process: child }, mut process, ordered) = running().await;
+    let (peer, Vm { control, process: child }, mut process, lent) = running().await;
     drop(control);
     peer.exited("signal 9").await;
     assert_eq!(event(&mut process).await, VmEvent::Exit(ExitReason::Died("signal 9".into())));
     Vm { control: peer.socket, process: child }.killed().await;
-    ordered.given_back().await;
+    lent.given_back().await;
 }
 
 #[tokio::test]
 async fn stop_reaches_the_vm_and_a_dropped_handle_kills_it() {
-    let (_peer, vm, process, ordered) = running().await;
+    let (_peer, vm, process, lent) = running().await;
     process.stop();
     let (command, _) = within(vm.control.receive::<VmCommand>()).await.unwrap().unwrap();
     assert_eq!(command, VmCommand::Stop);
     drop(process);
     vm.killed().await;
-    ordered.given_back().await;
+    lent.given_back().await;
 }
 
 #[tokio::test]
-async fn start_that_was_given_up_is_killed_when_it_comes_into_being() {
+async fn a_child_that_nobody_waits_for_any_more_is_killed_when_it_comes_into_being() {
     let (connection, peer) = connect();
-    let mut ordered = order(connection);
-    let control = peer.request().await;
-    ordered.start.abort();
-    assert!(within(&mut ordered.start).await.is_err());
-    assert!(!ordered.is_given_back(), "the process may come yet");
+    let mut waiting = forking(connection);
+    let (child, control) = peer.request().await;
+    waiting.abort();
+    assert!(within(&mut waiting).await.is_err());
     let process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-    let pidfd = pidfd_open(Pid::from_child(&process), PidfdFlags::empty()).unwrap();
-    peer.socket.send(&LauncherReply::Started { id: ID, pid: 1 }, &[pidfd.as_fd()]).await.unwrap();
+    peer.forked(child, &process).await;
     Vm { control, process }.killed().await;
-    ordered.given_back().await;
 }
 
 #[tokio::test]
-async fn refused_start_says_why_and_gives_back() {
+async fn a_failed_fork_says_why() {
     let (connection, peer) = connect();
-    let mut ordered = order(connection);
-    let _control = peer.request().await;
-    let reply = LauncherReply::Failed { id: ID, error: "open /dev/kvm: no such file".into() };
+    let waiting = forking(connection);
+    let (child, _control) = peer.request().await;
+    let reply = LauncherReply::Failed { child, error: "fork: resource temporarily unavailable".into() };
     peer.socket.send(&reply, &[]).await.unwrap();
-    let error = within(&mut ordered.start).await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "launcher: open /dev/kvm: no such file");
-    ordered.given_back().await;
+    let error = within(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "launcher: fork: resource temporarily unavailable");
 }
 
 #[tokio::test]
-async fn launcher_that_dies_fails_starts_but_keeps_their_links_until_the_process_is_gone() {
+async fn a_launcher_that_dies_fails_forks() {
     let (connection, peer) = connect();
-    let mut ordered = order(connection.clone());
-    let control = peer.request().await;
+    let waiting = forking(connection.clone());
+    let _control = peer.request().await;
     drop(peer);
-    let error = within(&mut ordered.start).await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "launcher died");
-    assert!(!ordered.is_given_back(), "somebody holds the control socket");
-    drop(control);
-    ordered.given_back().await;
+    assert_eq!(within(waiting).await.unwrap().unwrap_err().to_string(), "launcher died");
+    assert_eq!(within(forking(connection)).await.unwrap().unwrap_err().to_string(), "launcher died");
+}
 
-    let mut late = order(connection);
-    assert_eq!(within(&mut late.start).await.unwrap().unwrap_err().to_string(), "launcher died");
-    late.given_back().await;
+#[tokio::test]
+async fn a_spare_is_taken_at_once_and_a_dead_one_is_not() {
+    let (connection, peer) = connect();
+    let spares = Spares::new(connection);
+    let refilling = spares.clone();
+    let refill = tokio::spawn(async move { refilling.refill().await });
+    // Two are kept in any case.
+    let (first, second) = (peer.fork().await, peer.fork().await);
+    // It could not make its VM.
+    first.say(VmEvent::Exit(ExitReason::Host("create vm: no memory".into()))).await;
+    let taken = loop {
+        // The second one may still be on its way.
+        let taken = tokio::time::timeout(Duration::from_millis(1), spares.take()).await;
+        match taken {
+            Ok(taken) => break taken.unwrap(),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert!(taken.spare);
+    taken.child.control.send(&VmCommand::Stop, &[]).await.unwrap();
+    let (command, _) = within(second.control.receive::<VmCommand>()).await.unwrap().unwrap();
+    assert_eq!(command, VmCommand::Stop);
+    refill.abort();
+    first.killed().await;
 }
 
 #[tokio::test]
@@ -242,22 +255,24 @@ async fn dead_launcher_has_a_successor_even_if_that_takes_several_tries() {
         Ok(LauncherHandle { socket, pid: 1, pidfd })
     };
     let supervisor = Supervisor::start(Arc::new(spawn)).unwrap();
-    let first = supervisor.current().connection().await.unwrap();
+    let first = supervisor.current().spares().await.unwrap();
     drop(spawned.recv().await.unwrap());
-    within(first.serve()).await;
     let second = loop {
-        let current = within(supervisor.current().connection()).await.unwrap();
+        let current = within(supervisor.current().spares()).await.unwrap();
         if !Arc::ptr_eq(&first, &current) {
             break current;
         }
         tokio::task::yield_now().await;
     };
     let peer = Peer { socket: Socket::new(spawned.recv().await.unwrap()).unwrap() };
-    let mut ordered = order(second);
-    let vm = peer.start().await;
-    let process = within(&mut ordered.start).await.unwrap().unwrap();
-    drop((supervisor, process));
-    vm.killed().await;
+    let taking = tokio::spawn(async move { second.take().await });
+    // One for who waits, or one of the two spares; the last of them certainly is not asked for before the first.
+    let vms = [peer.fork().await, peer.fork().await, peer.fork().await];
+    let taken = within(taking).await.unwrap().unwrap();
+    drop((supervisor, taken));
+    for vm in vms {
+        vm.killed().await;
+    }
     assert!(
         within(peer.socket.receive::<LauncherRequest>()).await.unwrap().is_none(),
         "the launcher is let go"
@@ -271,21 +286,16 @@ async fn first_launcher_that_cannot_be_spawned_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_start_whose_pidfd_is_lost_fails_alone_and_keeps_its_link_until_it_is_reaped() {
+async fn a_child_whose_pidfd_is_lost_fails_alone_and_is_let_go() {
     let (connection, peer) = connect();
-    let mut ordered = order(connection.clone());
-    let control = peer.request().await;
-    peer.socket.send(&LauncherReply::Started { id: ID, pid: 1 }, &[]).await.unwrap();
-    let error = within(&mut ordered.start).await.unwrap().expect_err("no process to watch");
+    let waiting = forking(connection.clone());
+    let (child, control) = peer.request().await;
+    peer.socket.send(&LauncherReply::Forked { child, pid: 1 }, &[]).await.unwrap();
+    let error = within(waiting).await.unwrap().expect_err("no process to watch");
     assert!(error.to_string().contains("pidfd"), "{error}");
-    let (command, _) = within(control.receive::<VmCommand>()).await.unwrap().unwrap();
-    assert_eq!(command, VmCommand::Stop);
-    drop(control);
-    assert!(!ordered.is_given_back(), "the process may still have its link");
-    peer.exited("exit code 0").await;
-    ordered.given_back().await;
+    assert!(within(control.receive::<VmCommand>()).await.unwrap().is_none(), "it is to end");
     // The launcher is still believed.
-    let again = order(connection);
-    drop(peer.request().await);
-    drop(again);
+    let again = forking(connection);
+    let _vm = peer.fork().await;
+    within(again).await.unwrap().unwrap();
 }

@@ -4,22 +4,28 @@
 //! binary with [`CASE`] in front of its name.
 #![allow(clippy::unwrap_used, reason = "this program is a test, though it runs itself")]
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use prometheus::Registry;
+use rustix::net::{
+    AddressFamily, Protocol, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_net::namespace;
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
-use weir_pool::{Instances, Lease, Pool, PoolMetrics, Pools, Start, VmLauncher, fake};
+use weir_pool::{
+    Instances, LaunchMetrics, Lease, Materials, Pool, PoolMetrics, Pools, Start, VmLauncher, fake,
+};
 use weir_vmm::launcher;
 
 /// First argument of a process that runs one case: `--case NAME`.
@@ -28,12 +34,17 @@ const MTU: u16 = 1500;
 /// Bound of every wait: far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// How many are asked whether they are alike.
+const CLONES: usize = 100;
+
 const CASES: &[(&str, fn())] = &[
-    ("from_zero_to_a_real_answer_and_back_to_zero", || run(from_zero_to_a_real_answer_and_back_to_zero)),
-    ("guest_that_panics_is_replaced", || run(guest_that_panics_is_replaced)),
+    ("from_zero_to_a_real_answer_and_back_to_zero", || run(Images::Cold, from_zero_to_a_real_answer_and_back_to_zero)),
+    ("guest_that_panics_is_replaced", || run(Images::Cold, guest_that_panics_is_replaced)),
     ("killed_launcher_is_replaced_and_so_are_its_vms", || {
-        run(killed_launcher_is_replaced_and_so_are_its_vms)
+        run(Images::Hello, killed_launcher_is_replaced_and_so_are_its_vms)
     }),
+    ("clones_serve_from_zero_and_again", || run(Images::Hello, clones_serve_from_zero_and_again)),
+    ("a_hundred_clones_have_nothing_in_common", || run(Images::Probe, a_hundred_clones_have_nothing_in_common)),
 ];
 
 fn main() -> ExitCode {
@@ -66,19 +77,30 @@ fn start(name: &str) -> Result<(), Failed> {
     }
 }
 
-/// A pool of `hello` guests.
+/// What a pool's VMs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Images {
+    /// `hello`, always booted.
+    Cold,
+    /// `hello`, cloned.
+    Hello,
+    /// `probe serve`, cloned.
+    Probe,
+}
+
+/// A pool of guests.
 struct World {
     pools: Pools,
     launcher: Arc<AtomicI32>,
 }
 
-fn run(case: impl AsyncFnOnce(World)) {
+fn run(images: Images, case: impl AsyncFnOnce(World)) {
     namespace::become_user_root().unwrap();
     let private = namespace::enter_private().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let taps = TapPool::new(&private, "10.88.0.0/16".parse().unwrap(), MTU).unwrap();
-        let world = World::new(taps);
+        let world = World::new(taps, images).await;
         let pools = world.pools.clone();
         tokio::time::timeout(PATIENCE, case(world)).await.expect("takes too long");
         pools.drain(PATIENCE).await;
@@ -87,8 +109,13 @@ fn run(case: impl AsyncFnOnce(World)) {
 }
 
 impl World {
-    fn new(taps: TapPool) -> Self {
+    async fn new(taps: TapPool, images: Images) -> Self {
         let mut pool = fake::pool("p");
+        if images == Images::Probe {
+            pool.args = vec!["serve".to_owned()];
+            (pool.soft_limit, pool.hard_limit) = (1, 1);
+            pool.scale.max = u32::try_from(CLONES).unwrap();
+        }
         pool.scale.idle_timeout = Duration::from_millis(200);
         let launcher = Arc::new(AtomicI32::new(0));
         let pid = launcher.clone();
@@ -97,10 +124,18 @@ impl World {
             pid.store(handle.pid, SeqCst);
             Ok(handle)
         };
-        let images = BTreeMap::from([("p".to_owned(), seal("hello", weir_guest::HELLO).unwrap())]);
-        let vms = VmLauncher::new(spawn, taps, MTU, images).unwrap();
-        let metrics = PoolMetrics::register(&Registry::new()).unwrap();
-        Self { pools: Pools::start(&fake::config([pool]), Arc::new(vms), metrics).unwrap(), launcher }
+        let image = if images == Images::Probe { weir_guest::PROBE } else { weir_guest::HELLO };
+        let config = fake::config([pool]);
+        let templates = if images == Images::Cold { BTreeMap::new() } else { config.pools.clone() };
+        let expected = templates.len();
+        let images = BTreeMap::from([("p".to_owned(), seal("image", image).unwrap())]);
+        let materials = Materials { taps, mtu: MTU, images, templates };
+        let registry = Registry::new();
+        let metrics = LaunchMetrics::register(&registry).unwrap();
+        let vms = VmLauncher::new(spawn, materials, metrics).unwrap();
+        vms.templates().wait_for(|count| *count == expected).await.unwrap();
+        let metrics = PoolMetrics::register(&registry).unwrap();
+        Self { pools: Pools::start(&config, Arc::new(vms), metrics).unwrap(), launcher }
     }
 
     fn pool(&self) -> &Arc<Pool> {
@@ -160,4 +195,99 @@ async fn killed_launcher_is_replaced_and_so_are_its_vms(world: World) {
     assert_ne!(next.vm(), victim.vm());
     assert_ne!(world.launcher.load(SeqCst), first);
     assert!(get(next.address(), "/").await.starts_with("HTTP/1.1 200"));
+}
+
+async fn clones_serve_from_zero_and_again(world: World) {
+    for _ in 0..3 {
+        let lease = world.lease().await;
+        assert_eq!(lease.start(), Start::Clone);
+        let answer = get(lease.address(), "/").await;
+        assert!(answer.contains(&format!("from vm {}, request 1", lease.vm())), "{answer}");
+        drop(lease);
+        world.until(|now| now.total() == 0).await;
+    }
+}
+
+/// The number behind `"name":` in a flat JSON object, or the string.
+fn field<'a>(json: &'a str, name: &str) -> &'a str {
+    let (_, rest) = json.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} in {json}"));
+    let end = rest.find([',', '}']).unwrap();
+    rest[..end].trim().trim_matches('"')
+}
+
+async fn a_hundred_clones_have_nothing_in_common(world: World) {
+    let capture = Capture::start();
+    let (mut leases, mut seen) = (Vec::new(), BTreeMap::<&str, BTreeSet<String>>::new());
+    for _ in 0..CLONES {
+        // Each takes its VM's only place, so that the next one gets another.
+        let lease = world.lease().await;
+        let before = SystemTime::now();
+        let identity = &ask(lease.address(), "/identity").await;
+        let after = SystemTime::now();
+        assert_eq!(field(identity, "vm"), lease.vm().to_string());
+        assert_eq!(field(identity, "address"), lease.address().ip().to_string());
+        let clock = UNIX_EPOCH + Duration::from_nanos(field(identity, "unix_ns").parse().unwrap());
+        let slack = Duration::from_millis(20);
+        assert!((before - slack..after + slack).contains(&clock), "a stale clock: {before:?} {clock:?}");
+        let random = ask(lease.address(), "/random").await;
+        let sequences = capture.first_sequence_numbers(lease.address());
+        assert_eq!(sequences.len(), 2, "one for each connection");
+        let mut note = |what, value: &str| assert!(seen.entry(what).or_default().insert(value.into()), "{what} {value}");
+        note("mac", field(identity, "mac"));
+        note("address", field(identity, "address"));
+        note("random", &random);
+        sequences.iter().for_each(|sequence| note("sequence number", sequence));
+        leases.push(lease);
+    }
+    assert_eq!(seen["random"].len(), CLONES);
+}
+
+/// The body of the answer to `GET path`, over a connection of its own.
+async fn ask(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: p\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    loop {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed too early");
+        let text = std::str::from_utf8(&answer).unwrap();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if body.len() == length.parse::<usize>().unwrap() {
+            return body.trim().to_owned();
+        }
+    }
+}
+
+/// Sees the packets of this network namespace.
+struct Capture(OwnedFd);
+
+impl Capture {
+    fn start() -> Self {
+        // include/uapi/linux/if_ether.h: ETH_P_ALL, in network byte order.
+        let all = Protocol::from_raw(RawProtocol::new(u32::from(3u16.to_be())).unwrap());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Self(socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, Some(all)).unwrap())
+    }
+
+    /// Sequence numbers that `from` began connections with since the last call.
+    fn first_sequence_numbers(&self, from: SocketAddr) -> Vec<String> {
+        let IpAddr::V4(source) = from.ip() else { panic!("{from} is IPv4") };
+        let mut packet = [0; 2048];
+        let mut found = Vec::new();
+        while let Ok((length, _)) = recv(&self.0, &mut packet, RecvFlags::empty()) {
+            let Some(tcp) = tcp(&packet[..length], source) else { continue };
+            const SYN_ACK: u8 = 0x12;
+            if tcp[13] & SYN_ACK == SYN_ACK {
+                found.push(u32::from_be_bytes(tcp[4..8].try_into().unwrap()).to_string());
+            }
+        }
+        found
+    }
+}
+
+/// The TCP segment in an IPv4 packet from `source`.
+fn tcp(packet: &[u8], source: Ipv4Addr) -> Option<&[u8]> {
+    let header = usize::from(packet.first()? & 0xf) * 4;
+    let is_tcp = packet[0] >> 4 == 4 && packet.get(9)? == &6 && packet.get(12..16)? == source.octets();
+    packet.get(header..).filter(|tcp| is_tcp && tcp.len() >= 20)
 }

@@ -8,12 +8,10 @@ use crate::doctor::{Finding, State};
 /// Looks for namespaces, seccomp and cgroups. Reads only /proc and /sys.
 pub fn doctor() -> Vec<Finding> {
     let root = Path::new("/");
-    vec![
-        namespaces(root),
-        user_namespaces(root, rustix::process::geteuid().is_root()),
-        seccomp(root),
-        cgroup(root),
-    ]
+    let mut findings =
+        vec![namespaces(root), user_namespaces(root, rustix::process::geteuid().is_root()), seccomp(root)];
+    findings.extend(crate::cgroup::doctor());
+    findings
 }
 
 fn finding(name: &'static str, detail: String, fix: &str) -> Finding {
@@ -77,17 +75,6 @@ fn seccomp(root: &Path) -> Finding {
     )
 }
 
-/// VMs run without: their memory is then bounded by weir's own count alone.
-fn cgroup(root: &Path) -> Finding {
-    let mounts = root.join("sys/fs/cgroup");
-    if mounts.join("cgroup.controllers").exists() {
-        return finding("cgroup", "version 2".into(), "");
-    }
-    let fix = "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup";
-    let detail = if mounts.join("memory").exists() { "version 1" } else { "not mounted" };
-    Finding { state: State::Degraded, ..finding("cgroup", detail.into(), fix) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +94,7 @@ mod tests {
     fn an_empty_host_lacks_everything_and_every_lack_has_a_fix() {
         let root = host(&[]);
         let root = root.path();
-        for found in [namespaces(root), user_namespaces(root, false), seccomp(root), cgroup(root)] {
+        for found in [namespaces(root), user_namespaces(root, false), seccomp(root)] {
             assert!(
                 found.state != State::Good && !found.fix.is_empty() && !found.detail.is_empty(),
                 "{found:?}"
@@ -144,12 +131,5 @@ mod tests {
         let path = "proc/sys/kernel/seccomp/actions_avail";
         assert_eq!(seccomp(host(&[(path, "kill_thread trap errno allow\n")]).path()).state, State::Broken);
         assert_eq!(seccomp(host(&[(path, "kill_process kill_thread allow\n")]).path()).state, State::Good);
-    }
-
-    #[test]
-    fn cgroup_versions_are_told_apart() {
-        assert_eq!(cgroup(host(&[("sys/fs/cgroup/cgroup.controllers", "")]).path()).detail, "version 2");
-        let found = cgroup(host(&[("sys/fs/cgroup/memory/tasks", "")]).path());
-        assert_eq!((found.state, found.detail.as_str()), (State::Degraded, "version 1"));
     }
 }

@@ -4,6 +4,7 @@ use std::mem::size_of;
 
 use kvm_bindings::{
     kvm_cpuid2, kvm_fpu, kvm_ioeventfd, kvm_msrs, kvm_regs, kvm_sregs, kvm_userspace_memory_region,
+    kvm_vcpu_events, kvm_xsave,
 };
 
 const NONE: u32 = 0;
@@ -19,7 +20,10 @@ const fn kvm<T>(direction: u32, number: u32) -> u32 {
     direction << 30 | size << 16 | 0xae << 8 | number
 }
 
-/// What [`super::seccomp`] allows.
+/// linux/if_tun.h: TUNSETOFFLOAD, allowed as long as it asks for no other bits than [`crate::virtio::OFFLOADS`].
+pub(super) const TUN_SET_OFFLOAD: u32 = 0x4004_54d0;
+
+/// What [`super::seccomp`] allows whatever its argument.
 pub(super) const ALLOWED: &[u32] = &[
     kvm::<()>(NONE, 0x01),                           // KVM_CREATE_VM
     kvm::<()>(NONE, 0x03),                           // KVM_CHECK_EXTENSION
@@ -38,7 +42,10 @@ pub(super) const ALLOWED: &[u32] = &[
     kvm::<kvm_msrs>(WRITE, 0x89),                    // KVM_SET_MSRS
     kvm::<kvm_fpu>(WRITE, 0x8d),                     // KVM_SET_FPU
     kvm::<kvm_cpuid2>(WRITE, 0x90),                  // KVM_SET_CPUID2
+    kvm::<kvm_vcpu_events>(WRITE, 0xa0),             // KVM_SET_VCPU_EVENTS
     kvm::<()>(NONE, 0xa3),                           // KVM_GET_TSC_KHZ
+    kvm::<kvm_xsave>(READ, 0xa4),                    // KVM_GET_XSAVE
+    kvm::<kvm_xsave>(WRITE, 0xa5),                   // KVM_SET_XSAVE
 ];
 
 #[cfg(test)]
@@ -48,6 +55,7 @@ mod tests {
     /// Numbers as strace(1) and the kernel's documentation give them.
     #[test]
     fn requests_have_the_numbers_of_the_kernel() {
+        assert_eq!(u64::from(TUN_SET_OFFLOAD), libc::TUNSETOFFLOAD);
         assert_eq!(kvm::<()>(NONE, 0x80), 0xae80);
         assert_eq!(kvm::<kvm_userspace_memory_region>(WRITE, 0x46), 0x4020_ae46);
         assert_eq!(kvm::<kvm_regs>(READ, 0x81), 0x8090_ae81);

@@ -21,7 +21,7 @@
 pub mod doctor;
 pub mod identity;
 mod ioctls;
-mod limits;
+pub mod limits;
 mod privileges;
 pub mod root;
 pub mod seccomp;

@@ -1,7 +1,8 @@
 //! The system calls that a running VM needs. Any other ends its process at once.
 //!
 //! The filter is compiled once by the launcher; a child only installs it. Whatever can be limited by its arguments
-//! is: `ioctl` to [`super::ioctls`], `fcntl` to the set-up of the control socket, memory to what is not executable.
+//! is: `ioctl` to [`super::ioctls`], on a TAP to the offloads that a guest may have, `fcntl` to the set-up of the
+//! control socket, memory to what is not executable, `prlimit64` to the process's own address space.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +14,7 @@ use seccompiler::{
 };
 
 use super::{JailError, ioctls, layer};
+use crate::virtio::OFFLOADS;
 
 /// Allowed whatever their arguments.
 const ALWAYS: &[c_long] = &[
@@ -56,6 +58,9 @@ const F_SETSIG: i32 = 10;
 /// include/uapi/asm-generic/fcntl.h
 const F_SETOWN_EX: i32 = 15;
 
+/// include/uapi/asm-generic/resource.h
+const RLIMIT_AS: i32 = 9;
+
 /// Compiles the allow-list.
 ///
 /// # Errors
@@ -64,7 +69,12 @@ pub fn compile() -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
         ALWAYS.iter().map(|&call| (call, Vec::new())).collect();
     let ioctls = ioctls::ALLOWED.iter().map(|&request| argument(1, SeccompCmpOp::Eq, u64::from(request)));
-    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    let mut ioctls = ioctls.collect::<Result<Vec<_>, _>>()?;
+    ioctls.push(SeccompRule::new(vec![
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, ioctls::TUN_SET_OFFLOAD.into())?,
+        SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(!OFFLOADS), 0)?,
+    ])?);
+    rules.insert(libc::SYS_ioctl, ioctls);
     let mut fcntls = FCNTLS
         .iter()
         .map(|&command| SeccompRule::new(vec![equals(1, command)?]))
@@ -75,6 +85,8 @@ pub fn compile() -> Result<BpfProgram, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
     }
+    // This process's own address space, which cannot be unlimited any more.
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![equals(0, 0)?, equals(1, RLIMIT_AS)?])?]);
     // abort() raises this at itself; it is no way to reach anything else, for the process is alone in its namespace.
     rules.insert(
         libc::SYS_tgkill,

@@ -1,4 +1,4 @@
-//! What happens in the forked process: jail, VM, last word.
+//! What happens in the forked process: jail, a blank VM, what it becomes, last word.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use super::sys::exit_now;
 use crate::event::{self, ExitReason, VmEvent};
 use crate::jail::{self, JailSpec};
 use crate::machine;
-use crate::spec::VmSpec;
 
 /// Longest text of a panic that is reported, bytes.
 const PANIC_MAX: usize = 1024;
@@ -17,34 +16,26 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// Exit status of a process that panicked, as Rust's own.
 const PANICKED: i32 = 101;
 
-/// What a VM's process has: this, the three standard streams (/dev/null), and nothing else.
+/// What a child has: this, the three standard streams (/dev/null), and nothing else.
 #[derive(Debug)]
 pub struct Inherited {
     /// /dev/kvm.
     pub kvm: OwnedFd,
-    /// What to run.
-    pub spec: VmSpec,
-    /// The image: a sealed memfd.
-    pub image: OwnedFd,
-    /// The TAP, if the spec has a network.
-    pub tap: Option<OwnedFd>,
-    /// The VM's end of its control socket.
+    /// The child's end of its control socket.
     pub control: OwnedFd,
 }
 
-/// Runs a VM to its end, inside the jail. What it returns becomes the last word on the control socket.
+/// What a child does inside the jail, to the end of its VM. What it returns becomes the last word on the control socket.
 pub type Body = fn(Inherited) -> ExitReason;
 
 /// The [`Body`] of real VMs.
 pub(super) fn run_machine(inherited: Inherited) -> ExitReason {
-    let Inherited { kvm, spec, image, tap, control } = inherited;
-    machine::run(kvm, &spec, &image.into(), tap, control)
+    machine::serve(inherited.kvm, inherited.control)
 }
 
 impl Inherited {
-    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let fixed = [&self.kvm, &self.image, &self.control].map(AsRawFd::as_raw_fd);
-        fixed.into_iter().chain(self.tap.as_ref().map(AsRawFd::as_raw_fd))
+    fn descriptors(&self) -> [RawFd; 2] {
+        [&self.kvm, &self.control].map(AsRawFd::as_raw_fd)
     }
 }
 
@@ -53,7 +44,7 @@ pub(super) fn run(inherited: Inherited, jail: JailSpec<'_>, body: Body) -> ! {
     let Ok(last_word) = inherited.control.try_clone() else { exit_now(1) };
     let last_word = Arc::new(last_word);
     report_panics(Arc::clone(&last_word));
-    let keep: Vec<RawFd> = inherited.descriptors().chain([last_word.as_raw_fd()]).collect();
+    let keep: Vec<RawFd> = inherited.descriptors().into_iter().chain([last_word.as_raw_fd()]).collect();
     let reason = match jail::enter(&JailSpec { keep: &keep, ..jail }) {
         Ok(()) => body(inherited),
         Err(error) => ExitReason::Host(crate::message(&error)),

@@ -1,15 +1,15 @@
 //! The launcher: a tiny single-threaded process that forks one jailed process per VM.
 //!
 //! It exists because a process with threads cannot safely fork, and because what is forked should start from a
-//! process that has no secrets: the launcher is an exec of weir's own program that has read nothing but VM specs.
+//! process that has no secrets: the launcher is an exec of weir's own program that reads nothing but orders to fork.
 //!
 //! ```text
 //!  weir ──spawn──> main ──confine──> serving ──socket closed──> killing ──all reaped──> gone
 //!                                     │    ▲
-//!                    Start(spec, fds) │    │ Started(pidfd) | Failed        SIGKILL of the launcher at any time:
+//!                    Fork(control fd) │    │ Forked(pidfd) | Failed         SIGKILL of the launcher at any time:
 //!                                     ▼    │                                the kernel kills every child
 //!                                    fork ─┘
-//!                                     └─> child: jail ─> Body ─> last word ─> exit ─> Exited
+//!                                     └─> child: jail ─> blank VM ─> weir's order ─> VM ─> last word ─> exit ─> Exited
 //! ```
 //!
 //! [`spawn`] is weir's side, [`main`] the launcher's.

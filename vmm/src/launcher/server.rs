@@ -8,18 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use zeroize::Zeroize;
 
 use super::Setup;
 use super::child::{self, Inherited};
 use super::confine::Confined;
-use super::protocol::{LauncherReply, LauncherRequest};
+use super::protocol::{ChildId, LauncherReply, LauncherRequest};
 use super::slots::Slots;
 use super::status::describe;
 use super::sys::{Fork, fork};
 use crate::channel::{self, ChannelError};
 use crate::jail::{JailSpec, identity};
-use crate::spec::{VmId, VmSpec};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
@@ -39,16 +37,8 @@ pub(super) enum ServeError {
     Survivors(usize),
 }
 
-/// What a child gets besides its spec.
-struct Descriptors {
-    kvm: OwnedFd,
-    image: OwnedFd,
-    tap: Option<OwnedFd>,
-    control: OwnedFd,
-}
-
 struct Child {
-    id: VmId,
+    id: ChildId,
     pidfd: OwnedFd,
     slot: u32,
 }
@@ -100,7 +90,7 @@ impl Server {
     /// Takes one request. False: weir is gone.
     fn request(&mut self) -> bool {
         match channel::recv(self.socket.as_fd()) {
-            Ok(Some((LauncherRequest::Start(spec), files))) => self.start(*spec, files),
+            Ok(Some((LauncherRequest::Fork(child), files))) => self.start(child, files),
             Ok(None) => false,
             Err(error) if error.is_message() || error.would_block() => {
                 eprintln!("launcher: ignored a request: {}", crate::message(&error));
@@ -110,29 +100,23 @@ impl Server {
         }
     }
 
-    fn start(&mut self, mut spec: VmSpec, files: Vec<OwnedFd>) -> bool {
-        let id = spec.id;
-        let forked = self.fork(&spec, files);
-        // The launcher's memory is every later child's too: nothing of one tenant may stay in it.
-        spec.env.zeroize();
-        spec.args.zeroize();
-        match forked {
+    fn start(&mut self, child: ChildId, files: Vec<OwnedFd>) -> bool {
+        match self.fork(child, files) {
             Ok(pid) => {
                 let pidfd = self.children.get(&key(pid)).map(|child| child.pidfd.as_fd());
                 let files: Vec<_> = pidfd.into_iter().collect();
-                self.reply(&LauncherReply::Started { id, pid }, &files)
+                self.reply(&LauncherReply::Forked { child, pid }, &files)
             }
-            Err(error) => self.reply(&LauncherReply::Failed { id, error }, &[]),
+            Err(error) => self.reply(&LauncherReply::Failed { child, error }, &[]),
         }
     }
 
     /// Makes the child and keeps its pidfd; on failure nothing is left of it.
-    fn fork(&mut self, spec: &VmSpec, files: Vec<OwnedFd>) -> Result<i32, String> {
-        let id = spec.id;
+    fn fork(&mut self, id: ChildId, files: Vec<OwnedFd>) -> Result<i32, String> {
         if self.children.values().any(|child| child.id == id) {
-            return Err(format!("vm {id} is already running"));
+            return Err(format!("child {id} is already running"));
         }
-        let Descriptors { kvm, image, tap, control } = self.descriptors(spec, files)?;
+        let inherited = self.inheritance(files)?;
         let slot = self.slots.take().ok_or("all vm users are taken")?;
         let forked = match fork() {
             Ok(Fork::Child) => {
@@ -144,7 +128,6 @@ impl Server {
                     launcher: self.confined.own.as_fd(),
                     filter: self.setup.filter.as_ref(),
                 };
-                let inherited = Inherited { kvm, spec: spec.clone(), image, tap, control };
                 child::run(inherited, jail, self.setup.body)
             }
             Ok(Fork::Parent { pid, pidfd }) => match watch(&self.events, &pidfd, key(pid)) {
@@ -169,14 +152,13 @@ impl Server {
         }
     }
 
-    fn descriptors(&self, spec: &VmSpec, files: Vec<OwnedFd>) -> Result<Descriptors, String> {
+    fn inheritance(&self, files: Vec<OwnedFd>) -> Result<Inherited, String> {
         let kvm = self.setup.kvm.as_ref().map_err(Clone::clone)?;
         let kvm = kvm.try_clone().map_err(|error| format!("duplicate /dev/kvm: {error}"))?;
-        let (count, expected) = (files.len(), 2 + usize::from(spec.net.is_some()));
-        let mut files = files.into_iter();
-        match (files.next(), files.next(), files.next(), count == expected) {
-            (Some(image), Some(control), tap, true) => Ok(Descriptors { kvm, image, tap, control }),
-            _ => Err(format!("{count} file descriptors instead of {expected}")),
+        let count = files.len();
+        match <[OwnedFd; 1]>::try_from(files) {
+            Ok([control]) => Ok(Inherited { kvm, control }),
+            Err(_) => Err(format!("{count} file descriptors instead of 1")),
         }
     }
 
@@ -193,7 +175,7 @@ impl Server {
         // All of it is gone before weir hears of it.
         drop(pidfd);
         self.slots.give_back(slot);
-        self.reply(&LauncherReply::Exited { id, status }, &[])
+        self.reply(&LauncherReply::Exited { child: id, status }, &[])
     }
 
     /// False: weir is gone.

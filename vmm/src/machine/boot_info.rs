@@ -1,11 +1,16 @@
 //! Composing the boot-info page (see [`weir_abi::boot`]).
 
 use std::mem::size_of;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use kvm_ioctls::VcpuFd;
+use rustix::rand::{GetRandomFlags, getrandom};
 use weir_abi::{BootInfo, layout};
 
+use super::error::BuildError;
 use super::plan::Plan;
-use crate::spec::VmSpec;
+use super::vcpu::{self, VcpuError};
+use crate::spec::{NetSpec, VmSpec};
 
 /// Why a spec does not fit into the boot-info page.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,23 +50,31 @@ pub(crate) fn compose(
         return Err(BootInfoError::TooLong { length: strings.len(), available });
     }
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    let mut info = BootInfo {
+    let info = BootInfo {
         vcpus: spec.vcpus,
         generation: 1,
         vm_id: spec.id.0,
         heap: plan.heap,
         stack: plan.stack,
-        tsc_hz: clock.tsc_hz,
-        tsc_base: clock.tsc_base,
-        unix_nanos: clock.unix_nanos,
-        entropy,
         env_count: count(spec.env.len()),
         arg_count: count(spec.args.len()),
         strings: count(offset),
         strings_length: count(strings.len()),
         ..BootInfo::new()
     };
-    if let Some(net) = &spec.net {
+    Ok((place(info, spec.net.as_ref(), clock, entropy), strings))
+}
+
+/// `info` with what belongs to one incarnation of a VM: its place in the network and in time, and its secrets.
+pub(crate) fn place(info: BootInfo, net: Option<&NetSpec>, clock: Clock, entropy: [u8; 64]) -> BootInfo {
+    let mut info = BootInfo {
+        tsc_hz: clock.tsc_hz,
+        tsc_base: clock.tsc_base,
+        unix_nanos: clock.unix_nanos,
+        entropy,
+        ..info
+    };
+    if let Some(net) = net {
         info.virtio_net = layout::VIRTIO_NET;
         info.mac = net.mac;
         info.gateway_mac = net.gateway_mac;
@@ -70,7 +83,23 @@ pub(crate) fn compose(
         info.prefix = net.prefix;
         info.mtu = net.mtu;
     }
-    Ok((info, strings))
+    info
+}
+
+/// The clock of a VM now.
+pub(crate) fn clock(tsc_hz: u64, vcpu: &VcpuFd) -> Result<Clock, VcpuError> {
+    let tsc_base = vcpu::read_tsc(vcpu)?;
+    // Before 1970 or after 2554 there is no wall clock to speak of.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix_nanos = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+    Ok(Clock { tsc_hz, tsc_base, unix_nanos })
+}
+
+/// A seed that no other VM gets.
+pub(crate) fn entropy() -> Result<[u8; 64], BuildError> {
+    let mut entropy = [0; 64];
+    getrandom(&mut entropy, GetRandomFlags::empty()).map_err(|error| BuildError::Random(error.into()))?;
+    Ok(entropy)
 }
 
 /// Environment, then arguments, each NUL-terminated.
@@ -113,6 +142,7 @@ mod tests {
             net: None,
             env: env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
             args: args.iter().map(|a| (*a).to_owned()).collect(),
+            log_lines: 100,
         }
     }
 

@@ -6,23 +6,27 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Lines that may come at once.
-const BURST: u32 = 200;
-/// One more line per this much time.
-const REFILL: Duration = Duration::from_millis(10);
+/// So many seconds' worth of lines may come at once.
+const BURST_SECONDS: u32 = 2;
 
 /// Token bucket for lines, and a count of those that were dropped.
 #[derive(Debug)]
 pub(crate) struct LineLimiter {
     tokens: u32,
+    burst: u32,
+    /// One more line per this much time.
+    refill: Duration,
     refilled: Instant,
     dropped: u64,
 }
 
 impl LineLimiter {
-    /// A full bucket.
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { tokens: BURST, refilled: now, dropped: 0 }
+    /// A full bucket for `lines` per second, at least one.
+    pub(crate) fn new(now: Instant, lines: u32) -> Self {
+        let lines = lines.max(1);
+        let burst = lines.saturating_mul(BURST_SECONDS);
+        let refill = (Duration::from_secs(1) / lines).max(Duration::from_nanos(1));
+        Self { tokens: burst, burst, refill, refilled: now, dropped: 0 }
     }
 
     /// Takes a token for a line at `now`; false: drop the line, which is counted.
@@ -55,13 +59,13 @@ impl LineLimiter {
 
     fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled);
-        let earned = u32::try_from(passed.as_nanos() / REFILL.as_nanos()).unwrap_or(u32::MAX);
-        if earned >= BURST - self.tokens {
-            self.tokens = BURST;
+        let earned = u32::try_from(passed.as_nanos() / self.refill.as_nanos()).unwrap_or(u32::MAX);
+        if earned >= self.burst - self.tokens {
+            self.tokens = self.burst;
             self.refilled = now;
         } else {
             self.tokens += earned;
-            self.refilled += REFILL * earned;
+            self.refilled += self.refill * earned;
         }
     }
 }
@@ -94,6 +98,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const LINES: u32 = 100;
+    const BURST: u32 = 200;
+    const REFILL: Duration = Duration::from_millis(10);
+
     #[test]
     fn lines_cannot_be_forged() {
         assert_eq!(printable(b"hello\n"), "hello");
@@ -106,7 +114,7 @@ mod tests {
     #[test]
     fn a_flood_is_cut_to_burst_and_rate() {
         let start = Instant::now();
-        let mut limiter = LineLimiter::new(start);
+        let mut limiter = LineLimiter::new(start, LINES);
         let admitted = (0..1000).filter(|_| limiter.admit(start)).count();
         assert_eq!(admitted, BURST as usize);
         assert_eq!(limiter.dropped(), 1000 - u64::from(BURST));
@@ -127,7 +135,7 @@ mod tests {
         #[test]
         fn never_more_lines_than_burst_and_rate(gaps in proptest::collection::vec(0u64..30_000_000, 1..500)) {
             let start = Instant::now();
-            let mut limiter = LineLimiter::new(start);
+            let mut limiter = LineLimiter::new(start, LINES);
             let (mut now, mut admitted) = (start, 0u128);
             for gap in gaps {
                 now += Duration::from_nanos(gap);

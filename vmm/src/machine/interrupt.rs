@@ -22,15 +22,25 @@ pub(crate) fn arm(vcpu: &mut VcpuFd, control: &OwnedFd) -> io::Result<KickTarget
     Ok(target)
 }
 
+/// What weir wants of a machine that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    Reset,
+}
+
 /// Takes what weir said, without waiting.
 ///
 /// # Errors
 /// The reason to stop, if there is one.
-pub(crate) fn commands(control: &OwnedFd) -> Result<(), ExitReason> {
+pub(crate) fn commands(control: &OwnedFd) -> Result<Heard, ExitReason> {
     match channel::recv::<VmCommand>(control.as_fd()) {
-        // Without a snapshot to go back to, the end is the only clean state there is.
-        Ok(Some((VmCommand::Stop | VmCommand::Reset, _)) | None) => Err(ExitReason::Stopped),
-        Err(error) if error.would_block() => Ok(()),
+        Ok(Some((VmCommand::Stop, _)) | None) => Err(ExitReason::Stopped),
+        Ok(Some((VmCommand::Reset, _))) => Ok(Heard::Reset),
+        Ok(Some((VmCommand::Boot(_) | VmCommand::Clone(_), _))) => {
+            Err(ExitReason::Host("a second order for one vm".to_owned()))
+        }
+        Err(error) if error.would_block() => Ok(Heard::Nothing),
         Err(error) if error.is_message() => Err(ExitReason::Host(crate::message(&error))),
         // A broken socket is weir's death.
         Err(_) => Err(ExitReason::Stopped),

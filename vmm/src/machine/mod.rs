@@ -3,23 +3,28 @@
 //! The guest runs in ring 3 of a machine that has no interrupt controller, no ports and no ring-0 code but two small
 //! exception gates: it can reach the host only by loads and stores to the [control page](control) and the virtio
 //! pages. Everything before the first instruction is pure where it can be ([`plan`], [`tables`], [`system`],
-//! [`boot_info`]), put together in [`build`], and then [`run`] is the only loop.
+//! [`boot_info`]), put together in [`boot`] or, for a clone, in [`thaw`], and then [`run`] is the only loop.
 
+mod blank;
+mod boot;
 mod boot_info;
-mod build;
 mod console;
 mod control;
+mod error;
 mod exit;
 mod gates;
 mod interrupt;
+mod network;
 mod outbox;
 mod plan;
 mod refusals;
 mod run;
+mod state;
 mod system;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod thaw;
 mod vcpu;
 
 use std::fs::File;
@@ -27,19 +32,29 @@ use std::os::fd::OwnedFd;
 
 use crate::event::ExitReason;
 use crate::spec::VmSpec;
+use blank::Blank;
 
-/// Runs one VM to its end on the calling thread.
+/// Makes a VM on `kvm`, an open /dev/kvm (see [`crate::kvm::open`]), waits on `control`, the VM's end of a seqpacket
+/// socket, for what it is to become ([`crate::VmCommand::Boot`] or [`crate::VmCommand::Clone`]), and runs that to its
+/// end on the calling thread.
 ///
-/// `kvm` is an open /dev/kvm (see [`crate::kvm::open`]), `image` a memfd sealed against writing and shrinking, `tap` a
-/// non-blocking TAP with a 12-byte virtio-net header, needed if `spec.net` is `Some`, and `control` the VM's end of a
-/// seqpacket socket, which becomes non-blocking. Sends [`crate::VmEvent::Ready`] and [`crate::VmEvent::Log`], but not
-/// the final [`crate::VmEvent::Exit`]: that is the caller's, on a duplicate of `control`, with
-/// [`crate::event::send_within`].
+/// Sends [`crate::VmEvent::Ready`], [`crate::VmEvent::Log`] and [`crate::VmEvent::Frozen`], but not the final
+/// [`crate::VmEvent::Exit`]: that is the caller's, on a duplicate of `control`, with [`crate::event::send_within`].
 ///
 /// Takes over SIGUSR1 of the process, and ends soon after a [`crate::VmCommand::Stop`] or end of file on `control`,
 /// whatever the guest does.
-pub fn run(kvm: OwnedFd, spec: &VmSpec, image: &File, tap: Option<OwnedFd>, control: OwnedFd) -> ExitReason {
-    match build::build(kvm, spec, image, tap, control) {
+pub fn serve(kvm: OwnedFd, control: OwnedFd) -> ExitReason {
+    match Blank::prepare(kvm) {
+        Ok(blank) => blank.serve(control),
+        Err(error) => error.reason(),
+    }
+}
+
+/// [`serve`] for a VM that is known from the start and boots `image`, a memfd sealed against writing and shrinking.
+/// `tap` is a non-blocking TAP with a 12-byte virtio-net header, needed if `spec.net` is `Some`.
+pub fn run(kvm: OwnedFd, spec: &VmSpec, image: File, tap: Option<OwnedFd>, control: OwnedFd) -> ExitReason {
+    let files = boot::Files { image, tap, memory: None };
+    match Blank::prepare(kvm).and_then(|blank| boot::boot(blank, spec, files, control)) {
         Ok(machine) => machine.run(),
         Err(error) => error.reason(),
     }

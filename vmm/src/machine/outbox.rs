@@ -31,8 +31,19 @@ enum Ready {
 
 impl Outbox {
     /// Nothing said yet.
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { limiter: LineLimiter::new(now), ready: Ready::Booting }
+    pub(crate) fn new(now: Instant, log_lines: u32) -> Self {
+        Self { limiter: LineLimiter::new(now, log_lines), ready: Ready::Booting }
+    }
+
+    /// The guest has said that it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready != Ready::Booting
+    }
+
+    /// The guest is ready, as another incarnation.
+    pub(crate) fn ready_again(&mut self, socket: BorrowedFd<'_>) -> Result<(), WeirGone> {
+        self.ready = Ready::Booting;
+        self.ready(socket)
     }
 
     /// The guest is ready; only the first time counts.
@@ -111,7 +122,7 @@ mod tests {
     #[test]
     fn ready_is_told_once() {
         let (vm, weir) = sockets();
-        let mut outbox = Outbox::new(Instant::now());
+        let mut outbox = Outbox::new(Instant::now(), 100);
         outbox.ready(vm.as_fd()).unwrap();
         outbox.ready(vm.as_fd()).unwrap();
         outbox.flush(vm.as_fd()).unwrap();
@@ -122,7 +133,7 @@ mod tests {
     fn a_full_socket_costs_log_lines_but_never_ready() {
         let (vm, weir) = sockets();
         let mut now = Instant::now();
-        let mut outbox = Outbox::new(now);
+        let mut outbox = Outbox::new(now, 100);
         // More than any socket buffer holds, slowly enough for the limiter.
         for _ in 0..20_000 {
             now += Duration::from_millis(10);
@@ -143,7 +154,7 @@ mod tests {
     fn a_flood_is_dropped_and_reported_before_the_next_line() {
         let (vm, weir) = sockets();
         let start = Instant::now();
-        let mut outbox = Outbox::new(start);
+        let mut outbox = Outbox::new(start, 100);
         for _ in 0..500 {
             outbox.log(vm.as_fd(), b"flood\n", start).unwrap();
         }
@@ -158,7 +169,7 @@ mod tests {
     fn weir_being_gone_is_noticed() {
         let (vm, weir) = sockets();
         drop(weir);
-        let mut outbox = Outbox::new(Instant::now());
+        let mut outbox = Outbox::new(Instant::now(), 100);
         assert_eq!(outbox.ready(vm.as_fd()), Err(WeirGone));
         assert_eq!(outbox.log(vm.as_fd(), b"x", Instant::now()), Err(WeirGone));
     }

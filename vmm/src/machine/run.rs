@@ -12,7 +12,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_ioctls::VcpuExit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -20,29 +20,46 @@ use weir_abi::control::{EXIT_MAX, LOG_MAX, Slice};
 use weir_abi::layout;
 
 use super::control::{self, Request};
+use super::error::BuildError;
+use super::interrupt::Heard;
+use super::network::Network;
 use super::outbox::{Outbox, WeirGone};
 use super::refusals::Refusals;
+use super::state::MachineState;
+use super::thaw::Origin;
+use super::vcpu::{self, Vcpu};
 use super::{exit, interrupt};
-use crate::event::{CrashReason, ExitReason};
-use crate::memory::PAGE;
+use crate::event::{self, CrashReason, ExitReason, VmEvent};
+use crate::memory::{self, PAGE};
 use crate::sys::{self, KickTarget, MappedVm};
-use crate::virtio::net::NetDevice;
-use crate::virtio::{DeviceError, Progress, Tap, Transport};
-
-/// The guest's network interface.
-pub(crate) type Network = Transport<NetDevice<Tap>>;
+use crate::virtio::{DeviceError, Progress, Transport};
 
 /// A VM. Fields are dropped in this order: kicks end before the vCPU, and memory goes last.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) _kick: KickTarget,
-    pub(crate) vcpu: VcpuFd,
-    pub(crate) _vm: MappedVm,
+    _kick: KickTarget,
+    vcpu: Vcpu,
+    _vm: MappedVm,
+    memory: GuestMemoryMmap,
+    network: Option<Network>,
+    control: OwnedFd,
+    outbox: Outbox,
+    refusals: Refusals,
+    /// A clone has one.
+    origin: Option<Origin>,
+    /// To be frozen at the first PARK after READY.
+    template: bool,
+}
+
+/// What a machine is put together from.
+pub(crate) struct Parts {
+    pub(crate) vcpu: Vcpu,
+    pub(crate) vm: MappedVm,
     pub(crate) memory: GuestMemoryMmap,
     pub(crate) network: Option<Network>,
     pub(crate) control: OwnedFd,
-    pub(crate) outbox: Outbox,
-    pub(crate) refusals: Refusals,
+    pub(crate) log_lines: u32,
+    pub(crate) template: bool,
 }
 
 impl From<WeirGone> for ExitReason {
@@ -59,6 +76,18 @@ impl From<DeviceError> for ExitReason {
         }
     }
 }
+
+/// What ended a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slept {
+    /// A device, the time, or nothing.
+    Woken,
+    /// The machine is where it began, its guest not in a PARK any more.
+    Reset,
+}
+
+/// How long a template's state waits for room in the control socket.
+const FROZEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What KVM_RUN returned with, freed from the vCPU's memory.
 enum Stop {
@@ -77,10 +106,36 @@ enum Stop {
 }
 
 impl Machine {
+    /// A machine that is about to run, on the calling thread.
+    pub(crate) fn new(parts: Parts) -> Result<Self, BuildError> {
+        let Parts { mut vcpu, vm, memory, network, control, log_lines, template } = parts;
+        let kick = interrupt::arm(&mut vcpu.fd, &control).map_err(BuildError::Interrupt)?;
+        Ok(Self {
+            _kick: kick,
+            vcpu,
+            _vm: vm,
+            memory,
+            network,
+            control,
+            outbox: Outbox::new(Instant::now(), log_lines),
+            refusals: Refusals::default(),
+            origin: None,
+            template,
+        })
+    }
+
+    /// The machine as a clone, which is READY from the start.
+    pub(crate) fn cloned(self, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..self }
+    }
+
     /// Runs the guest to its end.
     pub(crate) fn run(mut self) -> ExitReason {
         // A command that came before the kick was armed sent no signal.
-        let mut end = interrupt::commands(&self.control);
+        let mut end = self.hear().map(drop);
+        if self.origin.is_some() && end.is_ok() {
+            end = self.outbox.ready(self.control.as_fd()).map_err(ExitReason::from);
+        }
         while end.is_ok() {
             end = self.step();
         }
@@ -100,13 +155,13 @@ impl Machine {
             Stop::Done => Ok(()),
             Stop::Kicked => {
                 // Cleared before the socket is read: what arrives after that kicks again.
-                self.vcpu.set_kvm_immediate_exit(0);
-                interrupt::commands(&self.control)?;
+                self.vcpu.fd.set_kvm_immediate_exit(0);
+                self.hear()?;
                 Ok(self.outbox.flush(self.control.as_fd())?)
             }
             Stop::Crash(CrashReason::UnexpectedExit(text)) => Err(self.unexpected(&text)),
             Stop::Crash(CrashReason::Emulation(_)) => {
-                let (suberror, data) = sys::internal_error(&mut self.vcpu);
+                let (suberror, data) = sys::internal_error(&mut self.vcpu.fd);
                 let text = self.located(&format!("suberror {suberror}, data {data:x?}"));
                 Err(ExitReason::Crashed(CrashReason::Emulation(text)))
             }
@@ -118,7 +173,7 @@ impl Machine {
     /// Runs the guest until it stops; loads from devices are answered here, where KVM keeps their buffer.
     fn enter(&mut self) -> Result<Stop, ExitReason> {
         let unexpected = |text: String| Stop::Crash(CrashReason::UnexpectedExit(text));
-        Ok(match self.vcpu.run() {
+        Ok(match self.vcpu.fd.run() {
             Ok(VcpuExit::MmioWrite(address, bytes)) => {
                 let mut data = [0; 8];
                 data[..bytes.len()].copy_from_slice(bytes);
@@ -192,27 +247,36 @@ impl Machine {
     fn park(&mut self, wait: Option<Duration>) -> Result<(), ExitReason> {
         let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
         loop {
-            let progress = self.service()?;
+            let progress = self.service(Instant::now())?;
             if progress.wake || wait == Some(Duration::ZERO) {
                 return Ok(());
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
+            if self.template && self.outbox.is_ready() && !progress.more {
+                return Err(self.freeze());
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(());
             }
-            self.sleep(if progress.more { Some(Duration::ZERO) } else { left })?;
+            // What a limit of the link keeps waiting is served when its time has come.
+            let device = self.network.as_ref().and_then(Transport::deadline);
+            let until = deadline.into_iter().chain(device).min();
+            let left = until.map(|until| until.saturating_duration_since(now));
+            if self.sleep(if progress.more { Some(Duration::ZERO) } else { left })? == Slept::Reset {
+                return Ok(());
+            }
         }
     }
 
-    fn service(&mut self) -> Result<Progress, ExitReason> {
+    fn service(&mut self, now: Instant) -> Result<Progress, ExitReason> {
         match &mut self.network {
-            Some(network) => Ok(network.service(&self.memory)?),
+            Some(network) => Ok(network.service(&self.memory, now)?),
             None => Ok(Progress::default()),
         }
     }
 
     /// Waits until a device or weir has something, at most `timeout`. May return early.
-    fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), ExitReason> {
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<Slept, ExitReason> {
         let control = &self.control;
         let interest = if self.outbox.is_waiting() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = vec![PollFd::new(control, interest)];
@@ -231,9 +295,56 @@ impl Machine {
             self.outbox.flush(control.as_fd())?;
         }
         if news.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            interrupt::commands(control)?;
+            return self.hear();
         }
-        Ok(())
+        Ok(Slept::Woken)
+    }
+
+    /// Does what weir said, if anything.
+    fn hear(&mut self) -> Result<Slept, ExitReason> {
+        if interrupt::commands(&self.control)? == Heard::Nothing {
+            return Ok(Slept::Woken);
+        }
+        self.reset()?;
+        Ok(Slept::Reset)
+    }
+
+    /// Ends a template; its process's last word but one is its state.
+    fn freeze(&mut self) -> ExitReason {
+        let frozen = vcpu::complete_exit(&mut self.vcpu.fd)
+            .and_then(|()| vcpu::save(&self.vcpu.fd))
+            .map_err(|error| crate::message(&error));
+        let encoded = frozen.and_then(|cpu| {
+            let network = self.network.as_ref().map(Transport::state);
+            MachineState { cpu, network }.encode().map_err(|error| error.to_string())
+        });
+        let sent = encoded.and_then(|state| {
+            event::send_within(&self.control, &VmEvent::Frozen(state), FROZEN_PATIENCE)
+                .map_err(|error| crate::message(&error))
+        });
+        match sent {
+            Ok(()) => ExitReason::Stopped,
+            Err(text) => ExitReason::Host(format!("freeze: {text}")),
+        }
+    }
+
+    /// Takes a clone back to where it began.
+    fn reset(&mut self) -> Result<(), ExitReason> {
+        let Some(origin) = &mut self.origin else {
+            // Without a snapshot to go back to, the end is the only clean state there is.
+            return Err(ExitReason::Stopped);
+        };
+        let vcpu = &mut self.vcpu;
+        let mut rewind = || {
+            vcpu::complete_exit(&mut vcpu.fd)?;
+            memory::restore(&self.memory)?;
+            if let (Some(network), Some(state)) = (&mut self.network, &origin.state.network) {
+                network.rewind(state, &self.memory)?;
+            }
+            origin.enter(vcpu, &self.memory)
+        };
+        rewind().map_err(|error: BuildError| error.reason())?;
+        Ok(self.outbox.ready_again(self.control.as_fd())?)
     }
 
     fn unexpected(&self, text: &str) -> ExitReason {
@@ -242,7 +353,7 @@ impl Machine {
 
     /// `text` with the place in the guest's code.
     fn located(&self, text: &str) -> String {
-        match self.vcpu.get_regs() {
+        match self.vcpu.fd.get_regs() {
             Ok(registers) => format!("{text} (rip {:#x}, rsp {:#x})", registers.rip, registers.rsp),
             Err(error) => format!("{text} (registers unknown: {error})"),
         }

@@ -32,6 +32,8 @@ pub(crate) const PAGE_FAULT_STACK: u64 = GATES + 2 * PAGE;
 pub(crate) const DOUBLE_FAULT_STACK: u64 = PAGE_FAULT_STACK + 2 * PAGE;
 /// Page tables, to the end of the system area.
 pub(crate) const TABLES: u64 = DOUBLE_FAULT_STACK + 2 * PAGE;
+/// The root page table of every guest.
+pub(crate) const ROOT_TABLE: u64 = TABLES;
 
 /// Selectors; fixed by the way `syscall` and `sysretq` compute them from [`STAR`].
 pub(crate) const KERNEL_CODE: u16 = 0x10;

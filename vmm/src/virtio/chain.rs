@@ -5,12 +5,17 @@
 //! exactly once, and the walk ends after as many steps as the table has entries.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
 use super::{DmaMemory, Violation};
+
+/// Offsets in a used ring of its index and its elements (virtio 1.2, section 2.7.8), bytes.
+const USED_INDEX: u64 = 2;
+const USED_RING: u64 = 4;
 
 /// A sequence of pieces of guest memory, read or written as one.
 #[derive(Debug, Default)]
@@ -30,6 +35,21 @@ impl<'m> Segments<'m> {
     /// The pieces.
     pub fn as_slice(&self) -> &[VolatileSlice<'m>] {
         &self.0
+    }
+
+    /// Number of pieces.
+    pub fn pieces(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Moves all pieces of `other` behind these.
+    pub fn append(&mut self, other: &mut Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Removes the first `pieces`.
+    pub fn remove_first(&mut self, pieces: usize) {
+        self.0.drain(..pieces.min(self.0.len()));
     }
 
     /// Copies the first bytes into `bytes`, as many as there are of both.
@@ -136,6 +156,36 @@ impl<'m> Chain<'m> {
     ) -> Result<(), Violation> {
         queue.add_used(memory.memory(), self.head, written).map_err(|_| Violation::Ring { queue: index })
     }
+}
+
+/// Gives chains back to the driver, all of them at once: it sees either none or all. Of each there is the head, and how
+/// many bytes of its writable part are filled.
+///
+/// # Errors
+/// If the used ring cannot be written.
+pub fn complete_all(
+    queue: &mut Queue,
+    index: u16,
+    memory: DmaMemory<'_>,
+    chains: impl Iterator<Item = (u16, u32)>,
+) -> Result<(), Violation> {
+    let ring = queue.used_ring();
+    let at = |offset: u64| ring.checked_add(offset).map(GuestAddress).ok_or(Violation::Ring { queue: index });
+    let mut next = queue.next_used();
+    for (head, written) in chains {
+        let element = [u32::from(head).to_le(), written.to_le()];
+        let slot = u64::from(next % queue.size());
+        let address = at(USED_RING + slot * size_of_val(&element) as u64)?;
+        memory.memory().write_obj(element, address).map_err(|_| Violation::Ring { queue: index })?;
+        next = next.wrapping_add(1);
+    }
+    // Release: whoever sees the index sees the elements.
+    memory
+        .memory()
+        .store(next.to_le(), at(USED_INDEX)?, Ordering::Release)
+        .map_err(|_| Violation::Ring { queue: index })?;
+    queue.set_next_used(next);
+    Ok(())
 }
 
 fn read_descriptor(queue: &Queue, memory: DmaMemory<'_>, index: u16) -> Option<Descriptor> {

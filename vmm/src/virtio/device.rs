@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use virtio_queue::Queue;
 
@@ -21,19 +22,38 @@ pub trait VirtioDevice {
     /// Device-specific configuration; everything behind its end reads as zero.
     fn config(&self) -> &[u8];
 
-    /// The driver set DRIVER_OK after accepting `features`.
-    fn activate(&mut self, features: u64);
+    /// Whether `features`, all of them offered, go together.
+    fn accepts(&self, features: u64) -> bool;
+
+    /// The driver set DRIVER_OK after accepting `features`. What belongs to a former driver is to be forgotten.
+    ///
+    /// # Errors
+    /// If the host's side failed.
+    fn activate(&mut self, features: u64) -> Result<(), DeviceError>;
 
     /// The driver reset the device: forget all that belongs to the former driver.
-    fn reset(&mut self);
+    ///
+    /// # Errors
+    /// If the host's side failed.
+    fn reset(&mut self) -> Result<(), DeviceError>;
 
     /// Does a bounded amount of the work that the rings ask for. Queues that are not ready are to be left alone.
     ///
     /// # Errors
     /// [`DeviceError::Violation`] if the guest broke the ring protocol, any other if the host's side failed.
-    fn service(&mut self, queues: &mut [Queue], memory: DmaMemory<'_>) -> Result<Progress, DeviceError>;
+    fn service(
+        &mut self,
+        queues: &mut [Queue],
+        memory: DmaMemory<'_>,
+        now: Instant,
+    ) -> Result<Progress, DeviceError>;
 
-    /// To be polled for reading while the guest sleeps; `None` while the guest has no buffer to receive into.
+    /// When the device could go on with what a limit keeps it from, as of the last [`Self::service`]; `None` if nothing
+    /// does.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// To be polled for reading while the guest sleeps; `None` while the guest has no buffer to receive into, or a limit
+    /// keeps it from receiving.
     fn readable_fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// To be polled for writing while the guest sleeps; `Some` only while something waits to be sent.
@@ -43,7 +63,7 @@ pub trait VirtioDevice {
 /// What one call of [`super::Transport::service`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Buffers returned to the guest with something received in them.
+    /// Frames received, each in one buffer or several.
     pub rx_delivered: u32,
     /// Buffers returned to the guest after their content was sent or dropped.
     pub tx_completed: u32,
@@ -64,6 +84,9 @@ pub enum DeviceError {
     /// The host's fault: the TAP is broken.
     #[error("receive a frame from the tap")]
     Receive(#[source] io::Error),
+    /// The host's fault: the TAP does not do what it said it would.
+    #[error("set the offloads of the tap")]
+    Offloads(#[source] io::Error),
 }
 
 /// How a guest broke the ring protocol.

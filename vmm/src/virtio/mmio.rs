@@ -3,8 +3,11 @@
 //! Its life follows the status register, see `status.rs`. Register accesses that make no sense (another width
 //! than 4 bytes, unaligned, unknown, out of turn) read as zero and write nothing.
 
+mod state;
+
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_mmio as register;
@@ -15,6 +18,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::queue::QueueSetup;
 use super::status::{Status, Transition};
 use super::{DeviceError, DmaMemory, Progress, Violation, VirtioDevice};
+pub use state::{RestoreError, TransportState};
 
 /// "virt", little-endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -82,7 +86,7 @@ impl<D: VirtioDevice> Transport<D> {
     }
 
     /// To be polled for reading while the guest sleeps, as of the last [`Self::service`]. `None`: no buffer to receive
-    /// into, so that what arrives waits in the TAP's own queue.
+    /// into, or no more to be received before [`Self::deadline`], so that what arrives waits in the TAP's own queue.
     pub fn readable_fd(&self) -> Option<BorrowedFd<'_>> {
         self.device.readable_fd().filter(|_| self.status.live())
     }
@@ -92,15 +96,21 @@ impl<D: VirtioDevice> Transport<D> {
         self.device.writable_fd().filter(|_| self.status.live())
     }
 
-    /// Does a bounded amount of the work that the rings ask for. Nothing before DRIVER_OK.
+    /// When to call [`Self::service`] again though no descriptor is ready, as of its last call: a limit of the link
+    /// keeps something waiting until then. Mostly `None`.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.device.deadline().filter(|_| self.status.live())
+    }
+
+    /// Does a bounded amount of the work that the rings ask for, at the time `now`. Nothing before DRIVER_OK.
     ///
     /// # Errors
     /// If the guest broke the ring protocol, or the host's side failed: either ends the VM.
-    pub fn service(&mut self, memory: &GuestMemoryMmap) -> Result<Progress, DeviceError> {
+    pub fn service(&mut self, memory: &GuestMemoryMmap, now: Instant) -> Result<Progress, DeviceError> {
         if !self.status.live() {
             return Ok(Progress::default());
         }
-        let progress = self.device.service(&mut self.queues, DmaMemory::new(memory, self.dma_floor))?;
+        let progress = self.device.service(&mut self.queues, DmaMemory::new(memory, self.dma_floor), now)?;
         if progress.rx_delivered > 0 || progress.tx_completed > 0 {
             self.interrupt_status |= register::VIRTIO_MMIO_INT_VRING;
         }
@@ -160,26 +170,28 @@ impl<D: VirtioDevice> Transport<D> {
         Ok(())
     }
 
-    fn write_status(&mut self, value: u32, memory: &GuestMemoryMmap) -> Result<(), Violation> {
-        let needed = 1 << VIRTIO_F_VERSION_1;
-        let acceptable = self.driver_features & !self.offered() == 0 && self.driver_features & needed != 0;
-        match self.status.write(value, acceptable) {
+    fn write_status(&mut self, value: u32, memory: &GuestMemoryMmap) -> Result<(), DeviceError> {
+        match self.status.write(value, self.acceptable()) {
             Transition::None => {}
             Transition::NeedsReset => self.interrupt_status |= register::VIRTIO_MMIO_INT_CONFIG,
-            Transition::Reset => self.reset(),
+            Transition::Reset => {
+                self.forget();
+                self.device.reset()?;
+            }
             Transition::Activate => {
                 for (index, queue) in (0..).zip(&mut self.queues).filter(|(_, queue)| queue.ready()) {
                     // PARK implies a kick, so the driver need not send any.
                     queue.disable_notification(memory).map_err(|_| Violation::Ring { queue: index })?;
                 }
-                self.device.activate(self.driver_features);
+                self.device.activate(self.driver_features)?;
             }
         }
         Ok(())
     }
 
-    fn reset(&mut self) {
-        self.device.reset();
+    /// The registers and queues after a reset.
+    fn forget(&mut self) {
+        self.status = Status::default();
         self.interrupt_status = 0;
         self.device_features_select = 0;
         self.driver_features_select = 0;
@@ -222,6 +234,13 @@ impl<D: VirtioDevice> Transport<D> {
 
     fn offered(&self) -> u64 {
         self.device.features() | 1 << VIRTIO_F_VERSION_1
+    }
+
+    /// The driver chose nothing that was not offered, and all that is needed.
+    fn acceptable(&self) -> bool {
+        let needed = 1 << VIRTIO_F_VERSION_1;
+        let features = self.driver_features;
+        features & !self.offered() == 0 && features & needed != 0 && self.device.accepts(features)
     }
 
     fn selected(&self) -> Option<usize> {

@@ -27,5 +27,6 @@ mod tests;
 
 pub use device::{DeviceError, Progress, Violation, VirtioDevice};
 pub use dma::DmaMemory;
-pub use mmio::Transport;
+pub use mmio::{RestoreError, Transport, TransportState};
+pub(crate) use sys::OFFLOADS;
 pub use sys::Tap;

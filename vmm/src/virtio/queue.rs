@@ -1,5 +1,6 @@
 //! The registers that set a queue up, and the check when the driver says that it is ready.
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddress;
 
@@ -13,7 +14,7 @@ const USED: (usize, usize) = (6, 8);
 
 /// What the driver wrote to QueueNum and the queue's address registers. Unlike [`Queue`]'s own setters it keeps values
 /// that make no sense, so that QueueReady can report them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct QueueSetup {
     pub(super) size: u32,
     pub(super) descriptors: u64,
@@ -25,6 +26,16 @@ impl QueueSetup {
     /// The set-up before the driver wrote anything.
     pub(super) fn new(max_size: u16) -> Self {
         Self { size: max_size.into(), ..Self::default() }
+    }
+
+    /// The set-up that made `queue` live.
+    pub(super) fn of(queue: &Queue) -> Self {
+        Self {
+            size: queue.size().into(),
+            descriptors: queue.desc_table(),
+            available: queue.avail_ring(),
+            used: queue.used_ring(),
+        }
     }
 
     /// Makes `queue` (number `index`) live with this set-up, from the rings' start.

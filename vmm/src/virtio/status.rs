@@ -34,6 +34,24 @@ pub(super) enum Transition {
 }
 
 impl Status {
+    /// The status with the register `bits`, if a driver can have led a device there that called its features
+    /// `acceptable`.
+    pub(super) fn reached(bits: u32, acceptable: bool) -> Option<Self> {
+        let mut status = Self::default();
+        for step in STEPS.into_iter().chain([FAILED]).filter(|step| bits & step != 0) {
+            status.write(status.0 | step, acceptable);
+        }
+        if bits & NEEDS_RESET != 0 {
+            status.needs_reset();
+        }
+        (status.0 == bits).then_some(status)
+    }
+
+    /// Whether the register `bits` says that features are agreed on.
+    pub(super) fn agreed(bits: u32) -> bool {
+        bits & FEATURES_OK != 0
+    }
+
     /// The register as the driver reads it.
     pub(super) fn bits(self) -> u32 {
         self.0

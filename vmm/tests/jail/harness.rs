@@ -11,9 +11,9 @@ use rustix::process::{
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use weir_vmm::channel::{self, ChannelError};
 use weir_vmm::jail::seccomp;
-use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
+use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{LauncherHandle, Setup, run, spawn_command};
-use weir_vmm::{ExitReason, VmEvent, VmId, VmSpec};
+use weir_vmm::{BootOrder, ExitReason, VmCommand, VmEvent, VmId, VmSpec, event};
 
 use crate::probes;
 
@@ -81,7 +81,7 @@ pub(crate) fn as_launcher(words: &str) -> ! {
         receiver.recv().unwrap();
     }
     run(Setup {
-        kvm: if has("no_kvm") { Err("no kvm here".into()) } else { Ok(image()) },
+        kvm: if has("no_kvm") { Err("no kvm here".into()) } else { Ok(null()) },
         body: probes::body,
         filter: (!has("unfiltered")).then(|| seccomp::compile().unwrap()),
     })
@@ -129,35 +129,37 @@ pub(crate) fn launcher(privilege: Privilege, variant: Variant) -> Launcher {
     Launcher { handle: spawn_command(command).unwrap(), next: 1 }
 }
 
-/// A started VM.
+/// A child of the launcher.
 pub(crate) struct Vm {
-    pub(crate) id: VmId,
+    pub(crate) id: ChildId,
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) control: OwnedFd,
 }
 
-/// A VM whose process runs the probe `args`.
-pub(crate) fn spec(id: u64, args: &[&str]) -> VmSpec {
-    VmSpec {
-        id: VmId(id),
+/// Tells a child to run the probe `args`.
+pub(crate) fn order(args: &[&str]) -> VmCommand {
+    let spec = VmSpec {
+        id: VmId(1),
         pool: "test".into(),
         memory: 1 << 20,
         vcpus: 1,
         net: None,
         env: Vec::new(),
         args: args.iter().map(ToString::to_string).collect(),
-    }
+        log_lines: 100,
+    };
+    VmCommand::Boot(Box::new(BootOrder { spec, template: false }))
 }
 
-/// Stands in for an image.
-pub(crate) fn image() -> OwnedFd {
+/// Stands in for /dev/kvm.
+pub(crate) fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
 impl Launcher {
-    pub(crate) fn request(&self, spec: VmSpec, files: &[BorrowedFd<'_>]) {
-        channel::send(self.handle.socket.as_fd(), &LauncherRequest::Start(Box::new(spec)), files).unwrap();
+    pub(crate) fn request(&self, child: u64, files: &[BorrowedFd<'_>]) {
+        channel::send(self.handle.socket.as_fd(), &LauncherRequest::Fork(ChildId(child)), files).unwrap();
     }
 
     /// The next reply; `None`: the launcher is gone.
@@ -165,24 +167,31 @@ impl Launcher {
         receive(&self.handle.socket)
     }
 
-    /// Starts a VM and expects success.
-    pub(crate) fn start(&mut self, args: &[&str]) -> Vm {
-        let spec = spec(self.next, args);
+    /// Has a child forked, which does not know yet what it is for, and expects success.
+    pub(crate) fn fork(&mut self) -> Vm {
+        let id = ChildId(self.next);
         self.next += 1;
         let (ours, theirs) = channel::pair().unwrap();
-        self.request(spec.clone(), &[image().as_fd(), theirs.as_fd()]);
+        self.request(id.0, &[theirs.as_fd()]);
         match self.reply() {
-            Some((LauncherReply::Started { id, pid }, mut files)) if id == spec.id && files.len() == 1 => {
+            Some((LauncherReply::Forked { child, pid }, mut files)) if child == id && files.len() == 1 => {
                 Vm { id, pid, pidfd: files.remove(0), control: ours }
             }
-            other => panic!("start of {args:?}: {other:?}"),
+            other => panic!("fork: {other:?}"),
         }
+    }
+
+    /// Has a child forked and gives it a probe to run.
+    pub(crate) fn start(&mut self, args: &[&str]) -> Vm {
+        let vm = self.fork();
+        event::command(&vm.control, &order(args), &[]).unwrap();
+        vm
     }
 
     /// Expects the end of `vm` to be told next.
     pub(crate) fn exited(&self, vm: &Vm) -> String {
         match self.reply() {
-            Some((LauncherReply::Exited { id, status }, _)) if id == vm.id => status,
+            Some((LauncherReply::Exited { child, status }, _)) if child == vm.id => status,
             other => panic!("end of vm {}: {other:?}", vm.id),
         }
     }
@@ -195,7 +204,7 @@ impl Launcher {
             match event {
                 VmEvent::Log(text) => outcome.report.push_str(&text),
                 VmEvent::Exit(reason) => outcome.last_word = Some(reason),
-                VmEvent::Ready => {}
+                VmEvent::Ready | VmEvent::Frozen(_) => {}
             }
         }
         outcome.status = self.exited(&vm);

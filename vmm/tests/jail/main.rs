@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this program is a test, though it runs itself")]
 
+mod address_space;
 mod harness;
 mod layers;
 mod life;
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
     {
         harness::as_launcher(words);
     }
-    let tests = [layers::tests(), seccomp::tests(), life::tests(), messages::tests()].concat();
+    let tests = [layers::tests(), address_space::tests(), seccomp::tests(), life::tests(), messages::tests()]
+        .concat();
     let trials = tests.into_iter().flat_map(|test| {
         Privilege::ALL.map(|privilege| {
             let name = format!("{}::{}", test.name, privilege.name());

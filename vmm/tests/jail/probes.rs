@@ -7,20 +7,25 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, capabilities_secure_bits};
 use weir_vmm::channel;
+use weir_vmm::jail::limits::set_memory;
 use weir_vmm::launcher::Inherited;
-use weir_vmm::{ExitReason, VmEvent};
+use weir_vmm::{ExitReason, VmCommand, VmEvent};
 
 use crate::sys::{self, call, getpid_32_bit};
 
-/// Runs the probe that `spec.args` names and logs its report.
+/// Waits, jailed, for its order as every child does; then runs the probe that its arguments name and logs its report.
 pub(crate) fn body(inherited: Inherited) -> ExitReason {
-    let args: Vec<&str> = inherited.spec.args.iter().map(String::as_str).collect();
+    let order = match channel::recv(inherited.control.as_fd()).unwrap() {
+        Some((VmCommand::Boot(order), _)) => order,
+        _ => return ExitReason::Stopped,
+    };
+    let args: Vec<&str> = order.spec.args.iter().map(String::as_str).collect();
     let report = match args.as_slice() {
         ["nothing"] => String::new(),
-        ["wait"] => return wait(&inherited),
+        ["wait"] | ["remember", _] => return wait(&inherited),
         ["panic"] => panic!("the probe panics"),
         ["panic-long"] => panic!("{}", "long ".repeat(100_000)),
         ["overflow-stack"] => return ExitReason::Exited(overflow_stack(0)),
@@ -32,6 +37,11 @@ pub(crate) fn body(inherited: Inherited) -> ExitReason {
         ["capabilities"] => sets(),
         ["identity"] => identity(),
         ["limits"] => limits(),
+        ["map", sizes @ ..] => map(sizes),
+        ["limit-and-map", guest, sizes @ ..] => {
+            set_memory(mib(guest)).unwrap();
+            map(sizes)
+        }
         ["processes"] => processes(),
         ["fork-bomb"] => fork_bomb(),
         ["identity-then-wait"] => {
@@ -148,13 +158,36 @@ fn identity() -> String {
 }
 
 fn limits() -> String {
-    let kinds = [Resource::Nofile, Resource::Fsize, Resource::Core, Resource::Memlock];
+    let kinds = [Resource::Nofile, Resource::Fsize, Resource::Core, Resource::Memlock, Resource::As];
     let limits = kinds.map(|kind| {
         let limit = getrlimit(kind);
         assert_eq!(limit.current, limit.maximum);
         limit.current.unwrap().to_string()
     });
     limits.join(" ")
+}
+
+fn mib(text: &str) -> u64 {
+    text.parse::<u64>().unwrap() << 20
+}
+
+/// For each of `sizes`, MiB, whether so much more could be mapped; and then whether the limit could be raised.
+fn map(sizes: &[&str]) -> String {
+    let mut report: Vec<String> = sizes
+        .iter()
+        .map(|size| {
+            let length = mib(size).to_string();
+            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE).to_string();
+            let mapped = raw(&libc::SYS_mmap.to_string(), &["0", &length, "0", &flags]);
+            match mapped.strip_prefix("ok ") {
+                Some(address) => raw(&libc::SYS_munmap.to_string(), &[address, &length]),
+                None => "no".to_owned(),
+            }
+        })
+        .collect();
+    let unlimited = Rlimit { current: None, maximum: None };
+    report.push(outcome(setrlimit(Resource::As, unlimited).map_err(io::Error::from)));
+    report.join(", ")
 }
 
 fn processes() -> String {

@@ -48,8 +48,12 @@ const FORBIDDEN: &[(&str, c_long, &[&str])] = &[
     ("pkey_mprotect", libc::SYS_pkey_mprotect, &[]),
     ("an ioctl of another device (TIOCSTI)", libc::SYS_ioctl, &["0", "21522"]),
     ("an ioctl of KVM that no VM needs (KVM_CREATE_DEVICE)", libc::SYS_ioctl, &["0", "3222056672"]),
+    ("make a TAP persistent (TUNSETPERSIST)", libc::SYS_ioctl, &["0", "1074025675", "1"]),
+    ("offloads that no guest is offered (TUN_F_USO4)", libc::SYS_ioctl, &["0", "1074025680", "33"]),
     ("an fcntl that is not for sockets (F_SETLEASE)", libc::SYS_fcntl, &["0", "1024", "0"]),
     ("make a shared open file blocking (F_SETFL)", libc::SYS_fcntl, &["0", "4", "2"]),
+    ("limit another process (RLIMIT_AS)", libc::SYS_prlimit64, &["1", "9", "0", "0"]),
+    ("another limit of its own (RLIMIT_NOFILE)", libc::SYS_prlimit64, &["0", "7", "0", "0"]),
     ("getppid by the x32 numbers", 0x4000_0000 + libc::SYS_getppid, &[]),
     ("getpid by the x32 numbers", 0x4000_0000 + libc::SYS_getpid, &[]),
 ];
@@ -76,6 +80,8 @@ fn what_a_vm_needs_is_allowed(privilege: Privilege) {
     assert_eq!(launcher.report(&["allowed"]), format!("{} true", 8 << 20));
     let same_with_plain_memory = ["call", &libc::SYS_mmap.to_string(), "0", "4096", "3", "34", "0"];
     assert!(launcher.report(&same_with_plain_memory).starts_with("ok "));
+    let offloads = ["call", &libc::SYS_ioctl.to_string(), "0", "1074025680", "3"];
+    assert!(!launcher.report(&offloads).is_empty(), "TUNSETOFFLOAD");
     let non_blocking = (libc::O_RDWR | libc::O_NONBLOCK).to_string();
     let set_flags = ["call", &libc::SYS_fcntl.to_string(), "0", "4", &non_blocking];
     assert_eq!(launcher.report(&set_flags), "ok 0");

@@ -49,8 +49,7 @@ fn replace_kvm(flags: MountFlags, device: u64) {
 /// A VM whose user may not have the task that KVM makes for it.
 fn without_tasks(inherited: Inherited) -> ExitReason {
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
-    let Inherited { kvm, spec, image, tap, control } = inherited;
-    machine::run(kvm, &spec, &image.into(), tap, control)
+    machine::serve(inherited.kvm, inherited.control)
 }
 
 fn on(mode: &str) -> Launcher {

@@ -19,9 +19,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Signal, geteuid, pidfd_send_signal};
-use weir_vmm::launcher::protocol::{LauncherReply, LauncherRequest};
+use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 use weir_vmm::launcher::{self, LauncherHandle};
-use weir_vmm::{CrashReason, ExitReason, VmCommand, VmEvent, VmId, VmSpec, channel};
+use weir_vmm::{BootOrder, CrashReason, ExitReason, VmCommand, VmEvent, VmId, VmSpec, channel, event};
 
 use elf::{PF_R, PF_W, PF_X, TestElf, TestSegment};
 use guests::{CODE, DATA, RODATA, RUNTIME};
@@ -60,7 +60,7 @@ struct Launcher {
 }
 
 struct Vm {
-    id: VmId,
+    id: ChildId,
     pidfd: OwnedFd,
     control: OwnedFd,
 }
@@ -100,23 +100,25 @@ impl Launcher {
     }
 
     fn try_start(&mut self, image: &[u8]) -> Result<Vm, String> {
-        let id = VmId(self.next);
+        let id = ChildId(self.next);
         self.next += 1;
         let spec = VmSpec {
-            id,
+            id: VmId(1),
             pool: "test".into(),
             memory: 4 << 20,
             vcpus: 1,
             net: None,
             env: vec![("NAME".into(), "value".into())],
             args: Vec::new(),
+            log_lines: 100,
         };
         let (control, theirs) = channel::pair().unwrap();
-        let request = LauncherRequest::Start(Box::new(spec));
         let image = sealed(image);
-        channel::send(self.handle.socket.as_fd(), &request, &[image.as_fd(), theirs.as_fd()]).unwrap();
+        channel::send(self.handle.socket.as_fd(), &LauncherRequest::Fork(id), &[theirs.as_fd()]).unwrap();
         match receive(&self.handle.socket) {
-            Some((LauncherReply::Started { id: started, .. }, mut files)) if started == id => {
+            Some((LauncherReply::Forked { child, .. }, mut files)) if child == id => {
+                let order = VmCommand::Boot(Box::new(BootOrder { spec, template: false }));
+                event::command(&control, &order, &[image.as_fd()]).unwrap();
                 Ok(Vm { id, pidfd: files.remove(0), control })
             }
             Some((LauncherReply::Failed { error, .. }, _)) => Err(error),
@@ -128,7 +130,7 @@ impl Launcher {
     fn finish(&self, vm: Vm) -> (Vec<VmEvent>, String) {
         let events = std::iter::from_fn(|| receive(&vm.control)).map(|(event, _)| event).collect();
         match receive(&self.handle.socket) {
-            Some((LauncherReply::Exited { id, status }, _)) if id == vm.id => (events, status),
+            Some((LauncherReply::Exited { child, status }, _)) if child == vm.id => (events, status),
             other => panic!("{other:?}"),
         }
     }
@@ -176,7 +178,7 @@ fn a_spinning_guest_stops_when_weir_hangs_up() {
     drop(control);
     assert!(readable(&pidfd));
     match receive(&launcher.handle.socket) {
-        Some((LauncherReply::Exited { id: ended, status }, _)) => {
+        Some((LauncherReply::Exited { child: ended, status }, _)) => {
             assert_eq!((ended, status.as_str()), (id, "exit code 0"));
         }
         other => panic!("{other:?}"),

@@ -34,6 +34,7 @@ pub(crate) fn spec() -> VmSpec {
         net: None,
         env: vec![("NAME".into(), "value".into())],
         args: vec!["one".into()],
+        log_lines: 100,
     }
 }
 
@@ -80,7 +81,7 @@ impl Vm {
         before(&weir);
         let (sender, reason) = channel();
         // Not scoped: a machine that does not stop must fail its test, not hang it.
-        thread::spawn(move || sender.send(machine::run(kvm, &spec, &image, tap, control)));
+        thread::spawn(move || sender.send(machine::run(kvm, &spec, image, tap, control)));
         Self { weir, reason }
     }
 

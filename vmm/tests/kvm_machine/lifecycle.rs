@@ -60,7 +60,7 @@ fn park_yield_returns_at_once() {
 fn stop_ends_a_spinning_guest() {
     let vm = Vm::start(guests::spin::code());
     assert_eq!(vm.event(), Some(VmEvent::Ready));
-    event::command(&vm.weir, VmCommand::Stop).unwrap();
+    event::command(&vm.weir, &VmCommand::Stop, &[]).unwrap();
     assert_eq!(vm.finish(), (ExitReason::Stopped, vec![]));
 }
 
@@ -77,7 +77,7 @@ fn end_of_file_ends_a_spinning_guest() {
 fn stop_ends_a_parked_guest() {
     let vm = Vm::start(guests::park_forever::code());
     assert_eq!(vm.event(), Some(VmEvent::Ready));
-    event::command(&vm.weir, VmCommand::Stop).unwrap();
+    event::command(&vm.weir, &VmCommand::Stop, &[]).unwrap();
     assert_eq!(vm.finish(), (ExitReason::Stopped, vec![]));
 }
 
@@ -93,7 +93,7 @@ fn end_of_file_ends_a_parked_guest() {
 #[test]
 fn a_stop_from_before_the_start_counts() {
     let image = sealed(&image(guests::spin::code()).build());
-    let vm = Vm::with(spec(), image, |weir| event::command(weir, VmCommand::Stop).unwrap());
+    let vm = Vm::with(spec(), image, |weir| event::command(weir, &VmCommand::Stop, &[]).unwrap());
     assert_eq!(vm.finish(), (ExitReason::Stopped, vec![]));
 }
 
@@ -102,7 +102,7 @@ fn many_machines_stop_whatever_the_moment() {
     // The stop comes at another instant of building and running each time; none may be lost.
     let vms: Vec<_> = (0..32).map(|_| Vm::start(guests::spin::code())).collect();
     for vm in &vms {
-        event::command(&vm.weir, VmCommand::Stop).unwrap();
+        event::command(&vm.weir, &VmCommand::Stop, &[]).unwrap();
     }
     for vm in vms {
         assert_eq!(vm.finish().0, ExitReason::Stopped);

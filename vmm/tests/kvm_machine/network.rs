@@ -8,7 +8,7 @@ use std::time::Duration;
 use virtio_bindings::virtio_mmio as register;
 use weir_abi::control::{self, Slice};
 use weir_abi::layout;
-use weir_vmm::{CrashReason, ExitReason, NetSpec, VmEvent, VmSpec};
+use weir_vmm::{CrashReason, ExitReason, NetLimits, NetSpec, VmEvent, VmSpec};
 
 use super::elf::{PF_R, PF_W, TestSegment};
 use super::guests;
@@ -42,6 +42,7 @@ const LINK: NetSpec = NetSpec {
     gateway: Ipv4Addr::new(10, 88, 0, 0),
     gateway_mac: [0x02, 0x57, 10, 88, 0, 0],
     mtu: 1500,
+    limits: NetLimits::NONE,
 };
 
 /// One step of a guest's script; the numbers are the guest's operation codes.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::process::{self, ExitCode};
@@ -22,6 +23,10 @@ struct Native {
 }
 
 impl Platform for Native {
+    fn vm(&self) -> impl Display {
+        "native"
+    }
+
     fn uptime(&self) -> Duration {
         self.start.elapsed()
     }
@@ -76,7 +81,7 @@ async fn run() -> io::Result<()> {
     };
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("{}", listener.local_addr()?);
-    let app = Rc::new(App::new(&env::var("GREETING").unwrap_or_else(|_| "hello".into()), "native"));
+    let app = Rc::new(App::new(&env::var("GREETING").unwrap_or_else(|_| "hello".into())));
     let platform = Rc::new(Native { start: Instant::now() });
     loop {
         let (stream, _) = listener.accept().await?;

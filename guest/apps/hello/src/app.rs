@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::cell::Cell;
-use core::fmt::Write;
+use core::fmt::{Display, Write};
 use core::future::Future;
 use core::time::Duration;
 
@@ -21,6 +21,8 @@ pub enum Crash {
 
 /// What the handlers need from outside.
 pub trait Platform {
+    /// The VM's name, for the greeting and the `x-weir-vm` header. May change between two requests.
+    fn vm(&self) -> impl Display;
     /// Time since start.
     fn uptime(&self) -> Duration;
     /// Waits; other connections go on.
@@ -36,19 +38,13 @@ pub trait Platform {
 /// The server's state, shared by all connections.
 pub struct App {
     greeting: String,
-    vm: String,
     requests: [Cell<u64>; Route::NAMES.len()],
 }
 
 impl App {
-    /// A server that greets with `greeting` and calls itself `vm`.
-    pub fn new(greeting: &str, vm: &str) -> Self {
-        Self { greeting: greeting.into(), vm: vm.into(), requests: Default::default() }
-    }
-
-    /// The VM's name, for the `x-weir-vm` header.
-    pub(crate) fn vm(&self) -> &str {
-        &self.vm
+    /// A server that greets with `greeting`.
+    pub fn new(greeting: &str) -> Self {
+        Self { greeting: greeting.into(), requests: Default::default() }
     }
 
     /// Counts a request.
@@ -57,10 +53,10 @@ impl App {
         counter.set(counter.get().wrapping_add(1));
     }
 
-    pub(crate) fn greet(&self, out: &mut String) {
+    pub(crate) fn greet(&self, platform: &impl Platform, out: &mut String) {
         let count = self.requests.iter().map(Cell::get).fold(0, u64::wrapping_add);
         // A string takes any text.
-        let _ = writeln!(out, "{} from vm {}, request {count}", self.greeting, self.vm);
+        let _ = writeln!(out, "{} from vm {}, request {count}", self.greeting, platform.vm());
     }
 
     /// Prometheus text exposition format 0.0.4.

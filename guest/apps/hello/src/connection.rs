@@ -35,8 +35,9 @@ impl<E> From<BadChunk> for ConnectionError<E> {
 }
 
 /// A connection and what was read from it but not used yet.
-pub(crate) struct Connection<'a, C> {
+pub(crate) struct Connection<'a, C, P> {
     io: &'a mut C,
+    pub(crate) platform: &'a P,
     input: Box<[u8]>,
     start: usize,
     end: usize,
@@ -53,31 +54,30 @@ enum Next {
 /// Serves one connection until it ends. Errors end it too: there is nobody else to tell.
 pub async fn serve<C: Read + Write>(io: &mut C, app: &App, platform: &impl Platform) {
     let input = vec![0; HEAD_MAX].into_boxed_slice();
-    let mut connection = Connection { io, input, start: 0, end: 0, text: String::new() };
-    while let Ok(true) = serve_one(&mut connection, app, platform).await {}
+    let mut connection = Connection { io, platform, input, start: 0, end: 0, text: String::new() };
+    while let Ok(true) = serve_one(&mut connection, app).await {}
 }
 
 /// Serves one request; whether another may follow.
-async fn serve_one<C: Read + Write>(
-    connection: &mut Connection<'_, C>,
+async fn serve_one<C: Read + Write, P: Platform>(
+    connection: &mut Connection<'_, C, P>,
     app: &App,
-    platform: &impl Platform,
 ) -> Result<bool, ConnectionError<C::Error>> {
     let head = match connection.head().await? {
         Next::Request(head) => head,
         Next::End => return Ok(false),
         Next::Malformed => {
-            connection.respond(Response::malformed(app.vm()), "").await?;
+            connection.respond(Response::malformed(), "").await?;
             return Ok(false);
         }
     };
     app.count(&head.route);
     let mut decoder = Decoder::new(head.framing);
-    handler::respond(connection, &head, &mut decoder, app, platform).await?;
+    handler::respond(connection, &head, &mut decoder, app).await?;
     Ok(head.keep_alive && connection.skip(&mut decoder, head.expects_continue).await?)
 }
 
-impl<C: Read + Write> Connection<'_, C> {
+impl<C: Read + Write, P: Platform> Connection<'_, C, P> {
     async fn head(&mut self) -> Result<Next, ConnectionError<C::Error>> {
         loop {
             match Head::parse(&self.input[self.start..self.end]) {
@@ -110,11 +110,11 @@ impl<C: Read + Write> Connection<'_, C> {
     /// Writes `head` and `body` in one go.
     pub(crate) async fn respond(
         &mut self,
-        head: Response<'_>,
+        head: Response,
         body: &str,
     ) -> Result<(), ConnectionError<C::Error>> {
         self.text.clear();
-        head.write(&mut self.text);
+        head.write(self.platform.vm(), &mut self.text);
         self.text.push_str(body);
         self.io.write_all(self.text.as_bytes()).await.map_err(ConnectionError::Io)
     }

@@ -20,19 +20,19 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 type Outcome<C> = Result<(), ConnectionError<<C as embedded_io_async::ErrorType>::Error>>;
 
 /// Answers the request `head`, whose body `decoder` finds.
-pub(crate) async fn respond<C: Read + Write>(
-    connection: &mut Connection<'_, C>,
+pub(crate) async fn respond<C: Read + Write, P: Platform>(
+    connection: &mut Connection<'_, C, P>,
     head: &Head,
     decoder: &mut Decoder,
     app: &App,
-    platform: &impl Platform,
 ) -> Outcome<C> {
+    let platform = connection.platform;
     let mut body = String::new();
-    let mut response = Response::new(head, app.vm(), "200 OK", 0);
+    let mut response = Response::new(head, "200 OK", 0);
     match &head.route {
-        Route::Echo => return echo(connection, head, decoder, app).await,
-        Route::Bytes(count) => return bytes(connection, head, app, *count).await,
-        Route::Greeting => app.greet(&mut body),
+        Route::Echo => return echo(connection, head, decoder).await,
+        Route::Bytes(count) => return bytes(connection, head, *count).await,
+        Route::Greeting => app.greet(platform, &mut body),
         Route::Metrics => {
             app.metrics(platform, &mut body);
             response.content_type = "text/plain; version=0.0.4";
@@ -59,11 +59,10 @@ pub(crate) async fn respond<C: Read + Write>(
     connection.respond(response, if head.head_only { "" } else { &body }).await
 }
 
-async fn echo<C: Read + Write>(
-    connection: &mut Connection<'_, C>,
+async fn echo<C: Read + Write, P: Platform>(
+    connection: &mut Connection<'_, C, P>,
     head: &Head,
     decoder: &mut Decoder,
-    app: &App,
 ) -> Outcome<C> {
     if head.expects_continue && connection.is_drained() {
         connection.write(CONTINUE).await?;
@@ -71,13 +70,13 @@ async fn echo<C: Read + Write>(
     // The first part before the head: broken framing can still be answered properly.
     let mut length = match connection.next_part(decoder).await {
         Err(ConnectionError::BadChunk) => {
-            connection.respond(Response::malformed(app.vm()), "").await?;
+            connection.respond(Response::malformed(), "").await?;
             return Err(ConnectionError::BadChunk);
         }
         other => other?,
     };
     let chunked = head.framing == Framing::Chunked;
-    let mut response = Response::new(head, app.vm(), "200 OK", 0);
+    let mut response = Response::new(head, "200 OK", 0);
     response.content_type = "application/octet-stream";
     response.length = match head.framing {
         Framing::Length(length) => Length::Known(length),
@@ -100,13 +99,12 @@ async fn echo<C: Read + Write>(
     if chunked { connection.write(b"0\r\n\r\n").await } else { Ok(()) }
 }
 
-async fn bytes<C: Read + Write>(
-    connection: &mut Connection<'_, C>,
+async fn bytes<C: Read + Write, P: Platform>(
+    connection: &mut Connection<'_, C, P>,
     head: &Head,
-    app: &App,
     count: u64,
 ) -> Outcome<C> {
-    let mut response = Response::new(head, app.vm(), "200 OK", count);
+    let mut response = Response::new(head, "200 OK", count);
     response.content_type = "application/octet-stream";
     connection.respond(response, "").await?;
     if head.head_only {

@@ -3,8 +3,8 @@
 
 extern crate alloc;
 
-use alloc::format;
 use alloc::rc::Rc;
+use core::fmt::Display;
 use core::future::Future;
 use core::time::Duration;
 
@@ -15,6 +15,10 @@ const DEFAULT_PORT: u16 = 8080;
 struct Guest;
 
 impl Platform for Guest {
+    fn vm(&self) -> impl Display {
+        weir_libos::vm_id()
+    }
+
     fn uptime(&self) -> Duration {
         weir_libos::now().since(weir_libos::Instant::from_nanos(0))
     }
@@ -49,7 +53,7 @@ async fn run() {
     };
     weir_libos::log::info!("listening on port {}", port.unwrap_or(DEFAULT_PORT));
     let greeting = weir_libos::env("GREETING").unwrap_or("hello");
-    let app = Rc::new(App::new(greeting, &format!("{}", weir_libos::vm_id())));
+    let app = Rc::new(App::new(greeting));
     loop {
         let mut stream = listener.accept().await;
         let app = Rc::clone(&app);

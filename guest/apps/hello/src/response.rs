@@ -1,7 +1,7 @@
 //! Response heads and whole small responses.
 
 use alloc::string::String;
-use core::fmt::Write;
+use core::fmt::{Display, Write};
 
 use crate::head::Head;
 
@@ -16,10 +16,9 @@ pub(crate) enum Length {
 
 /// Status line and fields of one response.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Response<'a> {
+pub(crate) struct Response {
     pub(crate) status: &'static str,
     pub(crate) content_type: &'static str,
-    pub(crate) vm: &'a str,
     pub(crate) length: Length,
     /// "Allow", for 405.
     pub(crate) allow: Option<&'static str>,
@@ -31,13 +30,12 @@ pub(crate) struct Response<'a> {
 /// Content type of everything that is meant to be read.
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
-impl<'a> Response<'a> {
+impl Response {
     /// An answer to `head` with `status` and a body of `length` bytes of text.
-    pub(crate) fn new(head: &Head, vm: &'a str, status: &'static str, length: u64) -> Self {
+    pub(crate) fn new(head: &Head, status: &'static str, length: u64) -> Self {
         Self {
             status,
             content_type: TEXT,
-            vm,
             length: Length::Known(length),
             allow: None,
             keep_alive: head.keep_alive,
@@ -46,11 +44,10 @@ impl<'a> Response<'a> {
     }
 
     /// The answer to something that is no request.
-    pub(crate) fn malformed(vm: &'a str) -> Self {
+    pub(crate) fn malformed() -> Self {
         Self {
             status: "400 Bad Request",
             content_type: TEXT,
-            vm,
             length: Length::Known(0),
             allow: None,
             keep_alive: false,
@@ -58,9 +55,9 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Writes the head into `out`.
-    pub(crate) fn write(&self, out: &mut String) {
-        let Self { status, content_type, vm, .. } = self;
+    /// Writes the head into `out`, as an answer of `vm`.
+    pub(crate) fn write(&self, vm: impl Display, out: &mut String) {
+        let Self { status, content_type, .. } = self;
         // A string takes any text.
         let _ = write!(out, "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\nx-weir-vm: {vm}\r\n");
         let _ = match self.length {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -14,6 +15,9 @@ use proptest::prelude::*;
 struct Fake;
 
 impl Platform for Fake {
+    fn vm(&self) -> impl Display {
+        3
+    }
     fn uptime(&self) -> Duration {
         Duration::from_millis(1500)
     }
@@ -64,7 +68,7 @@ impl Write for Script<'_> {
 /// What the server says to `input`, of which it gets `step` bytes at a time.
 fn answer_in_steps(input: &[u8], step: usize) -> String {
     let mut script = Script { input, step, output: Vec::new() };
-    let app = App::new("hi", "3");
+    let app = App::new("hi");
     {
         let mut future = pin!(serve(&mut script, &app, &Fake));
         let Poll::Ready(()) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {

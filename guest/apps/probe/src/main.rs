@@ -2,7 +2,7 @@
 //!
 //! | argument | behaviour |
 //! |---|---|
-//! | `serve` (or none) | answers every request with 200 and "ok" |
+//! | `serve` (or none) | answers every request, see `paths` |
 //! | `never-ready` | parks without ever saying READY |
 //! | `crash-at-boot` | panics before READY |
 //! | `fault-at-boot` | writes to unmapped memory before READY |
@@ -18,13 +18,18 @@
 //! | `die-mid-response` | answers half of a response, then panics |
 //! | `hoard` | touches memory until none is left |
 //! | `silent` | accepts connections, never answers |
+//! | `deaf` | READY, then resets every connection |
+//! | `flood` | READY, then frames from its own address as fast as it can |
+//! | `spin-on-request` | never comes back from its first request |
 //! | `spoof` | READY, then frames with foreign source addresses, once a millisecond |
 #![cfg_attr(weir_guest, no_std, no_main)]
 
 extern crate alloc;
 
+mod http;
 mod memory;
 mod network;
+mod paths;
 mod serve;
 
 const PORT: u16 = 8080;
@@ -39,6 +44,8 @@ async fn run() {
     match behaviour {
         "serve" => serve::answer().await,
         "silent" => serve::ignore().await,
+        "deaf" => serve::refuse().await,
+        "spin-on-request" => serve::spin().await,
         "die-mid-response" => serve::die().await,
         "never-ready" => core::future::pending().await,
         "crash-at-boot" => panic!("asked to crash at boot"),
@@ -60,6 +67,7 @@ async fn run() {
         "ring-range" => network::ring_range(),
         "ring-length" => network::ring_length(),
         "avail-jump" => network::avail_jump(),
+        "flood" => network::flood(),
         "spoof" => network::spoof().await,
         other => match other.strip_prefix("exit=").map(str::parse) {
             Some(Ok(code)) => weir_libos::exit(code),

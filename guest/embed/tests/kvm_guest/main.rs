@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod clone;
 mod hello;
 mod probe;
 mod vm;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    hello::CASES.iter().chain(probe::CASES).copied()
+    hello::CASES.iter().chain(probe::CASES).chain(clone::CASES).copied()
 }
 
 /// Runs a case in a process of its own.

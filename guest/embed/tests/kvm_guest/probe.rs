@@ -8,16 +8,20 @@ use weir_vmm::{CrashReason, ExitReason, VmEvent};
 
 use super::Case;
 use super::client::{self, Client};
-use super::vm::Vm;
+use super::vm::{ID, Vm};
 
 pub(crate) const CASES: &[Case] = &[
     ("probe_serves", serves),
+    ("probe_says_who_it_is_and_what_it_remembers", says_who_it_is_and_what_it_remembers),
+    ("probe_streams_waits_and_takes_memory", streams_waits_and_takes_memory),
     ("probe_ends_as_told", ends_as_told),
     ("probe_breaks_rings", breaks_rings),
     ("probe_runs_out_of_memory", runs_out_of_memory),
     ("probe_dies_in_the_middle_of_a_response", dies_in_the_middle_of_a_response),
     ("probe_that_is_never_ready_or_spins_is_stopped", that_is_never_ready_or_spins_is_stopped),
     ("probe_is_silent", is_silent),
+    ("probe_is_deaf", is_deaf),
+    ("probe_spins_on_request", spins_on_request),
     ("probe_spoofs_and_floods", spoofs_and_floods),
 ];
 
@@ -33,6 +37,59 @@ fn serves(taps: &TapPool) {
         client.get("/any");
         assert_eq!(client.response().text(), "ok\n");
     }
+}
+
+fn says_who_it_is_and_what_it_remembers(taps: &TapPool) {
+    let vm = Vm::ready(taps, PROBE, &["serve"]);
+    let mut client = Client::connect(vm.address());
+    let mut get = |target: &str| {
+        client.get(target);
+        client.response().text().trim_end().to_owned()
+    };
+    let random = [get("/random"), get("/random")];
+    assert!(random.iter().all(|text| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    assert_ne!(random[0], random[1]);
+    assert_eq!([get("/count"), get("/count"), get("/connection")], ["0", "1", "5"]);
+    let identity = get("/identity");
+    let expected = format!("{{\"vm\":{ID},\"generation\":");
+    assert!(identity.starts_with(&expected), "{identity}");
+    assert!(identity.contains(&format!("\"address\":\"{}\"", vm.address().ip())), "{identity}");
+    assert_eq!(client::get(vm.address(), "/count").text(), "2\n");
+    assert_eq!(client::get(vm.address(), "/connection").text(), "1\n");
+}
+
+fn streams_waits_and_takes_memory(taps: &TapPool) {
+    let vm = Vm::ready(taps, PROBE, &["serve"]);
+    let mut client = Client::connect(vm.address());
+    client.get("/hold?ms=20");
+    // Behind the one that waits, in one batch.
+    client.get("/bytes?n=100001");
+    assert_eq!(client.response().text(), "ok\n");
+    assert_eq!(client.response().body, vec![b'x'; 100_001]);
+    for round in 0..8 {
+        assert_eq!(
+            client::get(vm.address(), "/eat?n=2000000").status,
+            200,
+            "{round}: eaten memory is free again"
+        );
+    }
+    let statuses: Vec<_> = (0..8).map(|_| client::get(vm.address(), "/leave?n=2000000").status).collect();
+    assert_eq!((statuses[0], statuses[7]), (200, 507), "left memory is not: {statuses:?}");
+    assert_eq!(client::get(vm.address(), "/eat").status, 400);
+}
+
+fn is_deaf(taps: &TapPool) {
+    let vm = Vm::ready(taps, PROBE, &["deaf"]);
+    assert!(Client::connect(vm.address()).rest().is_err(), "reset");
+}
+
+fn spins_on_request(taps: &TapPool) {
+    let vm = Vm::ready(taps, PROBE, &["spin-on-request"]);
+    let mut client = Client::connect(vm.address());
+    client.get("/");
+    client.socket().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(client.rest().is_err(), "no answer");
+    assert_eq!(vm.stop(), ExitReason::Stopped);
 }
 
 fn ends_as_told(taps: &TapPool) {
@@ -86,6 +143,9 @@ fn is_silent(taps: &TapPool) {
 fn spoofs_and_floods(taps: &TapPool) {
     let vm = Vm::ready(taps, PROBE, &["spoof"]);
     let other = Vm::ready(taps, PROBE, &["serve"]);
+    assert_eq!(client::get(other.address(), "/").status, 200);
+    assert_eq!(vm.stop(), ExitReason::Stopped);
+    let vm = Vm::ready(taps, PROBE, &["flood"]);
     assert_eq!(client::get(other.address(), "/").status, 200);
     assert_eq!(vm.stop(), ExitReason::Stopped);
     let flood = Vm::ready(taps, PROBE, &["log-flood"]);

@@ -91,6 +91,17 @@ impl Heap {
         self.free[class] = block;
     }
 
+    /// How many bytes [`Self::discard`] would give back, at most.
+    pub fn discardable(&self) -> usize {
+        self.runs.discardable()
+    }
+
+    /// Calls `give` with start and length (whole pages) of each range that is free and was in use since it was last
+    /// given. Such pages may have any contents afterwards: they still do not count as zero. Small blocks stay.
+    pub fn discard(&mut self, give: impl FnMut(usize, usize)) {
+        self.runs.discard(give);
+    }
+
     /// Whether a block for `layout` is big enough for `size` bytes as it is.
     pub fn fits(layout: Layout, size: usize) -> bool {
         let Ok(new) = Layout::from_size_align(size, layout.align()) else { return false };

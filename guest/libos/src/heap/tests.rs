@@ -36,6 +36,7 @@ impl Drop for Region {
 enum Step {
     Allocate { size: usize, align: u32, zeroed: bool },
     Free(usize),
+    Discard,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -43,7 +44,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let align = prop_oneof![6 => 0u32..5, 1 => 5u32..15];
     let allocate =
         (size, align, any::<bool>()).prop_map(|(size, align, zeroed)| Step::Allocate { size, align, zeroed });
-    proptest::collection::vec(prop_oneof![3 => allocate, 2 => any::<usize>().prop_map(Step::Free)], 1..200)
+    proptest::collection::vec(
+        prop_oneof![6 => allocate, 4 => any::<usize>().prop_map(Step::Free), 1 => Just(Step::Discard)],
+        1..200,
+    )
 }
 
 proptest! {
@@ -82,6 +86,16 @@ proptest! {
                     unsafe { heap.free(start as *mut u8, layout) };
                 }
                 Step::Free(_) => {}
+                Step::Discard => {
+                    heap.discard(|start, length| {
+                        assert!(start % 4096 == 0 && length % 4096 == 0 && length > 0);
+                        assert!(range.contains(&start) && start + length <= range.end);
+                        // What the VMM may do: blocks that are live must not notice.
+                        // SAFETY: inside the region; the heap has just disowned these bytes.
+                        unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) }.fill(0xa5);
+                    });
+                    prop_assert_eq!(heap.discardable(), 0);
+                }
             }
         }
         for (start, layout, mark) in live {
@@ -137,4 +151,31 @@ fn exhaustion_and_absurd_sizes_give_null() {
     let count = std::iter::repeat_with(|| heap.allocate(block)).take_while(|block| !block.is_null()).count();
     assert_eq!(count, 4096);
     assert!(Heap::empty().allocate(block).is_null());
+}
+
+#[test]
+fn what_was_freed_is_given_once_and_counts_as_used() {
+    let (region, mut heap) = Region::new(1 << 20);
+    let layout = Layout::from_size_align(256 * 1024, 4096).unwrap();
+    let blocks = [(); 3].map(|()| heap.allocate(layout));
+    let base = region.base as usize;
+    let give = |heap: &mut Heap| {
+        let mut given = Vec::new();
+        heap.discard(|start, length| given.push(((start - base) / 1024, length / 1024)));
+        given
+    };
+    assert_eq!((heap.discardable(), give(&mut heap)), (0, vec![]));
+    for block in [blocks[0], blocks[2]] {
+        // SAFETY: from this heap with this layout, freed once.
+        unsafe { heap.free(block, layout) };
+    }
+    // The first page of the run below the live block holds the list; the rest joined the frontier.
+    assert_eq!(heap.discardable(), 512 * 1024);
+    assert_eq!(give(&mut heap), [(4, 252), (512, 256)]);
+    assert_eq!((heap.discardable(), give(&mut heap)), (0, vec![]));
+    // SAFETY: inside the region, free.
+    unsafe { region.base.wrapping_add(600 * 1024).write(9) };
+    let zeroed = heap.allocate_zeroed(Layout::from_size_align(400 * 1024, 4096).unwrap());
+    assert_eq!(zeroed as usize, base + 512 * 1024);
+    assert_eq!(region.bytes()[600 * 1024], 0);
 }

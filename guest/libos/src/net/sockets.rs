@@ -12,7 +12,6 @@
 //! so that the client tries again, unless a socket in TIME-WAIT can be cut short.
 
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::task::Waker;
 
@@ -20,12 +19,11 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 
+use super::block::{self, Block};
 use super::syn::Syn;
 
-/// Send buffer per connection, bytes: what one batch can carry.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Receive buffer per connection, bytes.
-const RECEIVE_BUFFER: usize = 32 * 1024;
+/// So many free connections keep their memory: the ones that were used last, whose pages are warm.
+const WARM: usize = 2;
 /// An idle connection is probed after this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A peer that answers nothing for so long is gone.
@@ -46,13 +44,23 @@ struct Closing {
     deadline: Option<Instant>,
 }
 
+/// A socket that nobody uses.
+struct Free {
+    socket: Socket<'static>,
+    block: Block,
+    /// It was used since its block was last discarded.
+    dirty: bool,
+}
+
 /// All sockets of the guest.
 pub(crate) struct Sockets {
     pub(super) set: SocketSet<'static>,
     listening: Vec<Listening>,
     closing: VecDeque<Closing>,
-    free: Vec<Socket<'static>>,
-    count: usize,
+    /// The last one used is on top.
+    free: Vec<Free>,
+    /// Which block belongs to which socket of the set.
+    blocks: Vec<(SocketHandle, Block)>,
     limit: usize,
 }
 
@@ -73,8 +81,8 @@ impl Sockets {
             listening: Vec::new(),
             closing: VecDeque::new(),
             free: Vec::new(),
-            count: 0,
-            limit: (memory / (SEND_BUFFER + RECEIVE_BUFFER)).max(1),
+            blocks: Vec::new(),
+            limit: (memory / Block::SIZE).max(1),
         }
     }
 
@@ -114,6 +122,23 @@ impl Sockets {
         self.closing.push_back(Closing { handle, deadline: None });
     }
 
+    /// Forgets every connection without a word to its peer, which belongs to another VM. Streams of the application
+    /// find theirs lost; sockets that merely listen go on.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        for (_, socket) in self.set.iter_mut() {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            if socket.state() != State::Listen {
+                silence(socket);
+            }
+        }
+        for at in 0..self.listening.len() {
+            for handle in core::mem::take(&mut self.listening[at].accepted) {
+                self.recycle(handle);
+            }
+        }
+        self.sort(now);
+    }
+
     pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.set.get_mut(handle)
     }
@@ -136,12 +161,14 @@ impl Sockets {
             self.listening[at].pending.push(spare);
             self.listening[at].spare = None;
         }
-        let Some(mut socket) = self.take() else { return Verdict::Drop };
-        if socket.listen(syn.port).is_err() {
-            self.free.push(socket);
+        let Some(mut free) = self.take() else { return Verdict::Drop };
+        if free.socket.listen(syn.port).is_err() {
+            self.free.push(free);
             return Verdict::Drop;
         }
-        self.listening[at].spare = Some(self.set.add(socket));
+        let handle = self.set.add(free.socket);
+        self.blocks.push((handle, free.block));
+        self.listening[at].spare = Some(handle);
         Verdict::Deliver
     }
 
@@ -211,23 +238,51 @@ impl Sockets {
     fn recycle(&mut self, handle: SocketHandle) {
         let smoltcp::socket::Socket::Tcp(mut socket) = self.set.remove(handle);
         socket.abort();
-        self.free.push(socket);
+        let at = self.blocks.iter().position(|(owner, _)| *owner == handle);
+        let (_, block) = self.blocks.swap_remove(at.expect("every socket in the set has its block"));
+        self.free.push(Free { socket, block, dirty: true });
     }
 
-    fn take(&mut self) -> Option<Socket<'static>> {
-        if let Some(socket) = self.free.pop() {
-            return Some(configured(socket));
+    fn take(&mut self) -> Option<Free> {
+        if self.free.is_empty() && self.blocks.len() < self.limit {
+            let (block, receive, send) = Block::allocate()?;
+            let socket = Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send));
+            return Some(Free { socket: configured(socket), block, dirty: false });
         }
-        if self.count < self.limit {
-            self.count += 1;
-            let buffer = |size| SocketBuffer::new(vec![0; size]);
-            return Some(configured(Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER))));
+        if self.free.is_empty() {
+            let in_time_wait =
+                |handle: &SocketHandle| self.set.get::<Socket<'_>>(*handle).state() == State::TimeWait;
+            let oldest = self.closing.iter().map(|closing| closing.handle).find(in_time_wait)?;
+            self.cut_short(oldest);
         }
-        let in_time_wait =
-            |handle: &SocketHandle| self.set.get::<Socket<'_>>(*handle).state() == State::TimeWait;
-        let oldest = self.closing.iter().map(|closing| closing.handle).find(in_time_wait)?;
-        self.cut_short(oldest);
-        self.free.pop().map(configured)
+        let free = self.free.pop()?;
+        Some(Free { socket: configured(free.socket), ..free })
+    }
+
+    /// Whether no connection is open, in whatever state.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.set.iter().all(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            socket.state() == State::Listen
+        })
+    }
+
+    /// How many bytes [`Self::discard`] would give back at most.
+    pub(crate) fn discardable(&self) -> usize {
+        self.cold().iter().filter(|free| free.dirty).count() * Block::SIZE
+    }
+
+    /// Calls `give` with start and length of memory whose contents nobody needs.
+    pub(crate) fn discard(&mut self, give: impl FnMut(usize, usize)) {
+        let mut blocks: Vec<_> =
+            self.cold().iter().filter(|free| free.dirty).map(|free| free.block).collect();
+        let count = self.cold().len();
+        self.free[..count].iter_mut().for_each(|free| free.dirty = false);
+        block::ranges(&mut blocks, give);
+    }
+
+    fn cold(&self) -> &[Free] {
+        &self.free[..self.free.len().saturating_sub(WARM)]
     }
 }
 
@@ -236,6 +291,14 @@ fn configured(mut socket: Socket<'static>) -> Socket<'static> {
     socket.set_keep_alive(Some(KEEP_ALIVE));
     socket.set_timeout(Some(TIMEOUT));
     socket
+}
+
+/// Ends whatever connection `socket` has, without a reset to its peer.
+fn silence(socket: &mut Socket<'static>) {
+    socket.abort();
+    // `abort` leaves a reset to be sent, of which `listen`, which begins with a clean socket, rids us. Any port will do.
+    let _ = socket.listen(1);
+    socket.close();
 }
 
 fn is_listening(set: &SocketSet<'static>, handle: SocketHandle) -> bool {

@@ -2,7 +2,8 @@
 
 use super::filter::Rejection;
 
-/// Counts since the device was made. Directions are the guest's; bytes are those of Ethernet frames.
+/// Counts since the device was made. Directions are the guest's; bytes are those of Ethernet frames. A frame that is
+/// several TCP segments in one counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetCounters {
     /// Frames sent.
@@ -21,12 +22,16 @@ pub struct NetCounters {
     pub tx_dropped_source: u64,
     /// Not sent: to another than the other end of the link.
     pub tx_dropped_destination: u64,
+    /// Not sent: with a virtio header that asks for what was not agreed on, or that does not fit the frame.
+    pub tx_dropped_offload: u64,
     /// Not sent: the host refused it.
     pub tx_dropped_host: u64,
     /// Not received: longer than the MTU allows, or than the guest's buffer.
     pub rx_dropped_length: u64,
     /// Not received: not IPv4, or not for this guest.
     pub rx_dropped_foreign: u64,
+    /// Not received: with work left to do that the driver did not agree to.
+    pub rx_dropped_offload: u64,
 }
 
 impl NetCounters {
@@ -46,6 +51,7 @@ impl NetCounters {
             Rejection::Protocol => &mut self.tx_dropped_protocol,
             Rejection::Source => &mut self.tx_dropped_source,
             Rejection::Destination => &mut self.tx_dropped_destination,
+            Rejection::Offload => &mut self.tx_dropped_offload,
         } += 1;
     }
 
@@ -55,11 +61,12 @@ impl NetCounters {
             + self.tx_dropped_protocol
             + self.tx_dropped_source
             + self.tx_dropped_destination
+            + self.tx_dropped_offload
             + self.tx_dropped_host
     }
 
     /// All frames that were meant for the guest in vain.
     pub fn rx_dropped(&self) -> u64 {
-        self.rx_dropped_length + self.rx_dropped_foreign
+        self.rx_dropped_length + self.rx_dropped_foreign + self.rx_dropped_offload
     }
 }

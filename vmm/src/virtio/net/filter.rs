@@ -22,6 +22,8 @@ pub enum Rejection {
     Source,
     /// To another than the other end of the link.
     Destination,
+    /// Asks for work on it that was not agreed on, or that makes no sense.
+    Offload,
 }
 
 /// The two ends of the link.
@@ -36,17 +38,24 @@ impl Filter {
         Self { spec: *spec }
     }
 
-    /// Longest frame in either direction, bytes.
+    /// Largest IP packet on the link, bytes.
+    pub fn mtu(&self) -> u16 {
+        self.spec.mtu
+    }
+
+    /// Longest frame on the link in either direction, bytes.
     pub fn longest_frame(&self) -> usize {
         ETHERNET_HEADER + usize::from(self.spec.mtu)
     }
 
-    /// Checks a frame of the guest's: `head` is its beginning (Ethernet and IPv4 header), `length` its whole length.
+    /// Checks a frame of the guest's: `head` is its beginning (at least Ethernet and IPv4 header), `length` its whole
+    /// length, which may be up to `longest`. A frame that is yet to be cut into segments is checked as a whole: each
+    /// gets its addresses from it.
     ///
     /// # Errors
     /// Why it must not be sent.
-    pub fn check_sent(&self, head: &[u8], length: usize) -> Result<(), Rejection> {
-        if length < ETHERNET_HEADER + IPV4_HEADER || length > self.longest_frame() {
+    pub fn check_sent(&self, head: &[u8], length: usize, longest: usize) -> Result<(), Rejection> {
+        if length < ETHERNET_HEADER + IPV4_HEADER || length > longest {
             return Err(Rejection::Length);
         }
         let Some((ethernet, packet)) = head.split_first_chunk::<ETHERNET_HEADER>() else {

@@ -5,8 +5,17 @@ use std::os::fd::BorrowedFd;
 
 use vm_memory::VolatileSlice;
 
+use super::Offloads;
+
 /// Sends and receives whole frames, each with its `virtio_net_hdr_v1` in front. Never blocks.
 pub trait FrameIo {
+    /// Says what may be left undone in frames that [`Self::receive`] returns from now on; those that wait already stay
+    /// as they are. What [`Self::send`] takes does not depend on it.
+    ///
+    /// # Errors
+    /// If there are no offloads on this side, nor ever will be.
+    fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()>;
+
     /// Receives one frame into `head` and, behind it, `body`. Returns its length in bytes, header included; if it did
     /// not fit, some number above the length of `head` and `body` together.
     ///

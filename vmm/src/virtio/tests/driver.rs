@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_mmio as register;
 use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
@@ -9,8 +10,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::LINK;
 use super::fake::{FakeIo, Wire};
+use crate::spec::NetSpec;
 use crate::virtio::net::{FrameIo, NetDevice};
-use crate::virtio::{DeviceError, Progress, Transport};
+use crate::virtio::{DeviceError, Progress, RestoreError, Transport};
 
 /// Size of guest memory, bytes.
 pub(super) const MEMORY: u64 = 0x20_0000;
@@ -31,6 +33,8 @@ pub(super) type Descriptor = (u64, u32, u16, u16);
 pub(super) struct Driver<I> {
     pub(super) transport: Transport<NetDevice<I>>,
     pub(super) memory: GuestMemoryMmap,
+    /// What the clock shows; it stands still unless a test moves it.
+    pub(super) now: Instant,
     size: u16,
     available: [u16; 2],
     used: [u16; 2],
@@ -39,9 +43,14 @@ pub(super) struct Driver<I> {
 impl Driver<FakeIo> {
     /// A live device with queues of `size` descriptors, on a wire in memory.
     pub(super) fn on_wire(size: u16) -> (Self, Rc<RefCell<Wire>>) {
+        Self::with_features(FEATURES, size)
+    }
+
+    /// The same, after agreeing on `features`.
+    pub(super) fn with_features(features: u64, size: u16) -> (Self, Rc<RefCell<Wire>>) {
         let (io, wire) = FakeIo::new();
         let mut driver = Self::fresh(io);
-        driver.start(size);
+        driver.start_with(features, size);
         (driver, wire)
     }
 
@@ -53,8 +62,13 @@ impl Driver<FakeIo> {
 
 impl<I: FrameIo> Driver<I> {
     pub(super) fn fresh(io: I) -> Self {
+        Self::on_link(io, &LINK)
+    }
+
+    pub(super) fn on_link(io: I, link: &NetSpec) -> Self {
         Self {
-            transport: Transport::new(NetDevice::new(io, &LINK), FLOOR).unwrap(),
+            transport: Transport::new(NetDevice::new(io, link), FLOOR).unwrap(),
+            now: Instant::now(),
             memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap(),
             size: 0,
             available: [0; 2],
@@ -62,8 +76,29 @@ impl<I: FrameIo> Driver<I> {
         }
     }
 
+    /// A copy of the guest whose device, on `io`, was restored from the state of this one's.
+    pub(super) fn cloned(&self, io: I) -> Result<Self, RestoreError> {
+        let bytes = postcard::to_stdvec(&self.transport.state()).unwrap();
+        let state = postcard::from_bytes(&bytes).unwrap();
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
+        memory.write_slice(&self.get(0, MEMORY as usize), GuestAddress(0)).unwrap();
+        let transport = Transport::restore(NetDevice::new(io, &LINK), FLOOR, &state, &memory)?;
+        Ok(Self {
+            transport,
+            memory,
+            now: self.now,
+            size: self.size,
+            available: self.available,
+            used: self.used,
+        })
+    }
+
     pub(super) fn start(&mut self, size: u16) {
-        self.negotiate(FEATURES);
+        self.start_with(FEATURES, size);
+    }
+
+    pub(super) fn start_with(&mut self, features: u64, size: u16) {
+        self.negotiate(features);
         for queue in 0..2 {
             self.set_up(queue, size.into(), QUEUES[queue as usize]).unwrap();
         }
@@ -115,7 +150,7 @@ impl<I: FrameIo> Driver<I> {
     }
 
     pub(super) fn service(&mut self) -> Result<Progress, DeviceError> {
-        self.transport.service(&self.memory)
+        self.transport.service(&self.memory, self.now)
     }
 
     /// Writes descriptor `index`.

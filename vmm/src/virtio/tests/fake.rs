@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::os::unix::net::UnixDatagram;
 use vm_memory::VolatileSlice;
 
-use crate::virtio::net::FrameIo;
+use crate::virtio::net::{FrameIo, Offloads};
 
 /// What the test sees of the [`FakeIo`] that the device owns. Frames have their virtio header in front.
 #[derive(Debug, Default)]
@@ -18,6 +18,10 @@ pub(super) struct Wire {
     pub(super) to_guest: VecDeque<Vec<u8>>,
     /// Sent by the guest.
     pub(super) from_guest: Vec<Vec<u8>>,
+    /// What the host may leave undone, as it was last told.
+    pub(super) offloads: Option<Offloads>,
+    /// Most pieces that a frame was received into in one call.
+    pub(super) most_pieces: usize,
     /// What sending fails with.
     pub(super) send_error: Option<io::ErrorKind>,
     /// What receiving fails with.
@@ -39,11 +43,17 @@ impl FakeIo {
 }
 
 impl FrameIo for FakeIo {
+    fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()> {
+        self.wire.borrow_mut().offloads = Some(offloads);
+        Ok(())
+    }
+
     fn receive(&mut self, head: &mut [u8], body: &[VolatileSlice<'_>]) -> io::Result<usize> {
         let mut wire = self.wire.borrow_mut();
         if let Some(error) = wire.receive_error {
             return Err(error.into());
         }
+        wire.most_pieces = wire.most_pieces.max(body.len());
         let frame = wire.to_guest.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         let (first, mut rest) = frame.split_at(head.len().min(frame.len()));
         head[..first.len()].copy_from_slice(first);

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::driver::{BUFFERS, Descriptor, Driver, FEATURES, FLOOR, MEMORY, NEXT, QUEUES, WRITE};
 use super::fake::FakeIo;
-use super::{frame_to_guest, frame_to_host, with_header};
+use super::{NOISE, frame_to_guest, frame_to_host, with_header};
 use crate::virtio::net::{BATCH, RX, TX};
 use crate::virtio::{DeviceError, Violation};
 
@@ -124,7 +124,7 @@ fn nothing_below_the_floor_or_outside_the_buffers_is_written() {
     let (mut driver, wire) = Driver::on_wire(16);
     driver.offer(RX, 0, &[(BUFFERS + 0x1000, 200)], WRITE);
     let before = driver.get(0, MEMORY as usize);
-    wire.borrow_mut().to_guest.push_back(with_header([0xff; 12], &frame_to_guest(100, 1)));
+    wire.borrow_mut().to_guest.push_back(with_header(NOISE, &frame_to_guest(100, 1)));
     assert_eq!(driver.service().unwrap().rx_delivered, 1);
     let after = driver.get(0, MEMORY as usize);
     let changed = (0..).zip(before.iter().zip(&after)).filter(|(_, (old, new))| old != new);
@@ -136,11 +136,16 @@ fn nothing_below_the_floor_or_outside_the_buffers_is_written() {
 }
 
 /// Values that are more often interesting than random ones.
-fn value() -> impl Strategy<Value = u32> {
+pub(super) fn value() -> impl Strategy<Value = u32> {
     let small = 0u32..20;
     let addresses =
         prop::sample::select(vec![0x2_0000u32, 0x2_2000, 0x2_4000, 0x3_0000, 0x3_2000, 0x3_4000, 0x1f_ff00]);
     prop_oneof![3 => small, 3 => addresses, 1 => any::<u32>()]
+}
+
+/// None of the offloads, or all of them.
+fn features() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![FEATURES, FEATURES | 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11 | 1 << 15])
 }
 
 /// A descriptor that is mostly near to a valid one.
@@ -186,8 +191,9 @@ proptest! {
         available in prop_oneof![8 => 0u16..=16, 1 => any::<u16>()],
         queue in prop::sample::select(vec![RX, TX]),
         frames in prop::collection::vec(1usize..3000, 0..40),
+        features in features(),
     ) {
-        let (mut driver, wire) = Driver::on_wire(16);
+        let (mut driver, wire) = Driver::with_features(features, 16);
         for (index, descriptor) in (0..).zip(&descriptors) {
             driver.describe(queue, index, *descriptor);
         }
@@ -209,8 +215,9 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0x400),
         at in 0usize..0x2000,
         frames in 0u8..4,
+        features in features(),
     ) {
-        let (mut driver, wire) = Driver::on_wire(64);
+        let (mut driver, wire) = Driver::with_features(features, 64);
         for frame in 0..frames {
             wire.borrow_mut().to_guest.push_back(with_header([0; 12], &frame_to_guest(600, frame)));
             driver.offer(RX, frame.into(), &[(BUFFERS + 0x800 * u64::from(frame), 0x800)], WRITE);
@@ -224,6 +231,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn many_chains_of_many_tiny_pieces_are_no_more_than_one_system_call_takes() {
+    let features = FEATURES | 1 << 1 | 1 << 7 | 1 << 15;
+    let (mut driver, wire) = Driver::with_features(features, 256);
+    // All heads are the same chain: 256 pieces of one byte.
+    for index in 0..=255 {
+        let next = if index < 255 { NEXT } else { 0 };
+        driver.describe(RX, index, (BUFFERS, 1, WRITE | next, (index + 1) % 256));
+    }
+    for _ in 0..256 {
+        driver.publish(RX, 0);
+    }
+    wire.borrow_mut().to_guest.extend([vec![0xff; 9000], with_header([0; 12], &frame_to_guest(100, 1))]);
+    assert_eq!(driver.service().unwrap().rx_delivered, 1);
+    assert!(wire.borrow().most_pieces <= 1022, "{}", wire.borrow().most_pieces);
+    assert_eq!(driver.take_used(RX), [(0, 112)]);
 }
 
 #[test]

@@ -4,8 +4,12 @@
 mod driver;
 mod fake;
 mod hostile;
+mod limits;
+mod merge;
+mod offload;
 mod registers;
 mod rx;
+mod state;
 mod tap;
 mod traffic;
 mod transport;
@@ -13,7 +17,7 @@ mod tx;
 
 use std::net::Ipv4Addr;
 
-use crate::spec::NetSpec;
+use crate::spec::{NetLimits, NetSpec};
 
 /// The link that all tests use.
 const LINK: NetSpec = NetSpec {
@@ -23,6 +27,7 @@ const LINK: NetSpec = NetSpec {
     gateway: Ipv4Addr::new(10, 88, 0, 0),
     gateway_mac: [0x02, 0x57, 10, 88, 0, 0],
     mtu: 1500,
+    limits: NetLimits::NONE,
 };
 
 /// A frame of `length` bytes from the guest to the host, `seed` making its payload unlike others.
@@ -51,3 +56,6 @@ fn frame(to: [u8; 6], from: [u8; 6], source: Ipv4Addr, target: Ipv4Addr, length:
 fn with_header(header: [u8; 12], frame: &[u8]) -> Vec<u8> {
     [&header, frame].concat()
 }
+
+/// A virtio header full of what means nothing where no offloads were agreed on.
+const NOISE: [u8; 12] = [0xfe, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];

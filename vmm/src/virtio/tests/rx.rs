@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use virtio_bindings::virtio_mmio as register;
 
 use super::driver::{BUFFERS, Driver, WRITE};
-use super::{frame_to_guest, with_header};
+use super::{NOISE, frame_to_guest, with_header};
 use crate::virtio::net::{NetCounters, RX};
 use crate::virtio::{DeviceError, Progress};
 
@@ -16,7 +16,7 @@ const RECEIVED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 fn a_frame_arrives_with_a_header_of_our_own() {
     let (mut driver, wire) = Driver::on_wire(16);
     let frame = frame_to_guest(1514, 9);
-    wire.borrow_mut().to_guest.push_back(with_header([0xff; 12], &frame));
+    wire.borrow_mut().to_guest.push_back(with_header(NOISE, &frame));
     driver.offer(RX, 5, &[(BUFFERS, 1526)], WRITE);
     let progress = driver.service().unwrap();
     assert_eq!(progress, Progress { rx_delivered: 1, tx_completed: 0, wake: true, more: false });

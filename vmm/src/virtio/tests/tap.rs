@@ -3,8 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
+use virtio_bindings::virtio_mmio as register;
+
 use super::driver::{BUFFERS, Driver, WRITE};
-use super::{frame_to_guest, frame_to_host, with_header};
+use super::{NOISE, frame_to_guest, frame_to_host, with_header};
 use crate::virtio::Tap;
 use crate::virtio::net::{RX, TX};
 
@@ -21,7 +23,7 @@ fn on_socket() -> (Driver<Tap>, UnixDatagram) {
 fn frames_pass_both_ways_in_pieces() {
     let (mut driver, host) = on_socket();
     let (sent, received) = (frame_to_host(1514, 1), frame_to_guest(1514, 2));
-    driver.put(BUFFERS, &[0xff; 12]);
+    driver.put(BUFFERS, &NOISE);
     driver.put(BUFFERS + 0x100, &sent[..700]);
     driver.put(BUFFERS + 0x1000, &sent[700..]);
     driver.offer(TX, 0, &[(BUFFERS, 12), (BUFFERS + 0x100, 700), (BUFFERS + 0x1000, 814)], 0);
@@ -36,6 +38,14 @@ fn frames_pass_both_ways_in_pieces() {
     assert_eq!(driver.take_used(RX), [(0, 1526)]);
     assert_eq!(driver.get(BUFFERS + 0x4000, 1505), received[9..]);
     assert!(driver.transport.readable_fd().is_none());
+}
+
+#[test]
+fn without_a_tap_no_offloads_are_offered() {
+    let (mut driver, _host) = on_socket();
+    driver.write(register::VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0).unwrap();
+    let offered = driver.read(register::VIRTIO_MMIO_DEVICE_FEATURES);
+    assert_eq!(offered, 1 << 3 | 1 << 5 | 1 << 15 | 1 << 16, "MTU, MAC, MRG_RXBUF, STATUS");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::driver::{BUFFERS, Driver, WRITE};
-use super::{frame_to_guest, frame_to_host, with_header};
+use super::{NOISE, frame_to_guest, frame_to_host, with_header};
 use crate::virtio::net::{RX, TX};
 
 const QUEUE: u16 = 64;
@@ -15,7 +15,7 @@ const SLOT: u16 = 8;
 const SPAN: u64 = 0x1000;
 
 /// Cuts `length` bytes from `start` into at most [`SLOT`] buffers at `cuts` (in thousandths), gaps between them.
-fn split(start: u64, length: usize, cuts: &[usize]) -> Vec<(u64, u32)> {
+pub(super) fn split(start: u64, length: usize, cuts: &[usize]) -> Vec<(u64, u32)> {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| length * cut / 1000).collect();
     ends.sort_unstable();
     ends.push(length);
@@ -36,14 +36,14 @@ fn scatter(driver: &Driver<super::fake::FakeIo>, buffers: &[(u64, u32)], mut byt
     }
 }
 
-fn gather(driver: &Driver<super::fake::FakeIo>, buffers: &[(u64, u32)], length: usize) -> Vec<u8> {
+pub(super) fn gather(driver: &Driver<super::fake::FakeIo>, buffers: &[(u64, u32)], length: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> =
         buffers.iter().flat_map(|(address, length)| driver.get(*address, *length as usize)).collect();
     bytes.truncate(length);
     bytes
 }
 
-fn cuts() -> impl Strategy<Value = Vec<usize>> {
+pub(super) fn cuts() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(0usize..=1000, 0..usize::from(SLOT))
 }
 
@@ -58,7 +58,7 @@ proptest! {
         let (mut driver, wire) = Driver::on_wire(QUEUE);
         for frames in frames.chunks(burst) {
             for (slot, (length, seed, cuts)) in (0..).zip(frames) {
-                let bytes = with_header([*seed; 12], &frame_to_host(*length, *seed));
+                let bytes = with_header(NOISE, &frame_to_host(*length, *seed));
                 let buffers = split(BUFFERS + SPAN * u64::from(slot), bytes.len(), cuts);
                 scatter(&driver, &buffers, &bytes);
                 driver.offer(TX, SLOT * slot, &buffers, 0);
@@ -91,7 +91,7 @@ proptest! {
         let mut received = Vec::new();
         for count in arriving.iter().copied().chain(std::iter::repeat(8)) {
             for frame in waiting.drain(..count.min(waiting.len())) {
-                wire.borrow_mut().to_guest.push_back(with_header([0xff; 12], &frame));
+                wire.borrow_mut().to_guest.push_back(with_header(NOISE, &frame));
             }
             let backlog = wire.borrow().to_guest.len();
             let delivered = driver.service().unwrap().rx_delivered as usize;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::time::Instant;
 
 use virtio_bindings::virtio_mmio as register;
 use virtio_queue::{Queue, QueueT};
@@ -12,8 +13,8 @@ use super::driver::{BUFFERS, Driver, FEATURES, NEXT, QUEUES, WRITE};
 use crate::virtio::chain::Chain;
 use crate::virtio::{DeviceError, DmaMemory, Progress, Transport, Violation, VirtioDevice};
 
-/// Remembers what it was activated with.
-struct Recorder(Rc<Cell<Option<u64>>>);
+/// Remembers what it was activated with, and when it was last served.
+struct Recorder(Rc<Cell<Option<u64>>>, Option<Instant>);
 
 impl VirtioDevice for Recorder {
     fn device_id(&self) -> u32 {
@@ -28,14 +29,23 @@ impl VirtioDevice for Recorder {
     fn config(&self) -> &[u8] {
         &[]
     }
-    fn activate(&mut self, features: u64) {
+    fn accepts(&self, _: u64) -> bool {
+        true
+    }
+    fn activate(&mut self, features: u64) -> Result<(), DeviceError> {
         self.0.set(Some(features));
+        Ok(())
     }
-    fn reset(&mut self) {
+    fn reset(&mut self) -> Result<(), DeviceError> {
         self.0.set(None);
+        Ok(())
     }
-    fn service(&mut self, _: &mut [Queue], _: DmaMemory<'_>) -> Result<Progress, DeviceError> {
+    fn service(&mut self, _: &mut [Queue], _: DmaMemory<'_>, now: Instant) -> Result<Progress, DeviceError> {
+        self.1 = Some(now);
         Ok(Progress { more: true, ..Progress::default() })
+    }
+    fn deadline(&self) -> Option<Instant> {
+        self.1
     }
     fn readable_fd(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -48,11 +58,11 @@ impl VirtioDevice for Recorder {
 #[test]
 fn a_device_is_activated_once_with_the_features_that_were_accepted() {
     let activated = Rc::new(Cell::new(None));
-    let mut transport = Transport::new(Recorder(Rc::clone(&activated)), 0).unwrap();
+    let mut transport = Transport::new(Recorder(Rc::clone(&activated), None), 0).unwrap();
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
     let mut write = |register: u32, value: u32| {
         transport.write(register.into(), &value.to_le_bytes(), &memory).unwrap();
-        transport.service(&memory).unwrap().more
+        transport.service(&memory, Instant::now()).unwrap().more
     };
     for (features, accepted) in [(1 << 5, 1 << 32 | 1 << 5), (0, 1 << 32)] {
         write(register::VIRTIO_MMIO_STATUS, 0);
@@ -72,8 +82,30 @@ fn a_device_is_activated_once_with_the_features_that_were_accepted() {
 }
 
 #[test]
+fn a_deadline_counts_only_while_the_device_is_live() {
+    let mut transport = Transport::new(Recorder(Rc::default(), None), 0).unwrap();
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
+    let now = Instant::now();
+    for (register, value) in [
+        (register::VIRTIO_MMIO_STATUS, 3),
+        (register::VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1),
+        (register::VIRTIO_MMIO_DRIVER_FEATURES, 1),
+        (register::VIRTIO_MMIO_STATUS, 0xb),
+        (register::VIRTIO_MMIO_STATUS, 0xf),
+    ] {
+        transport.service(&memory, now).unwrap();
+        assert_eq!(transport.deadline(), None);
+        transport.write(register.into(), &u32::to_le_bytes(value), &memory).unwrap();
+    }
+    transport.service(&memory, now).unwrap();
+    assert_eq!(transport.deadline(), Some(now));
+    transport.write(register::VIRTIO_MMIO_STATUS.into(), &0x8fu32.to_le_bytes(), &memory).unwrap();
+    assert_eq!(transport.deadline(), None);
+}
+
+#[test]
 fn address_zero_is_no_ring_even_without_a_floor() {
-    let mut transport = Transport::new(Recorder(Rc::default()), 0).unwrap();
+    let mut transport = Transport::new(Recorder(Rc::default(), None), 0).unwrap();
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
     let mut write =
         |register: u32, value: u32| transport.write(register.into(), &value.to_le_bytes(), &memory);
@@ -138,7 +170,7 @@ fn a_chain_keeps_directions_apart_and_in_order() {
 #[test]
 fn after_a_reset_a_driver_need_write_only_what_is_not_zero() {
     let activated = Rc::new(Cell::new(None));
-    let mut transport = Transport::new(Recorder(Rc::clone(&activated)), 0).unwrap();
+    let mut transport = Transport::new(Recorder(Rc::clone(&activated), None), 0).unwrap();
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
     let mut write = |register: u32, value: u32| {
         transport.write(register.into(), &value.to_le_bytes(), &memory).unwrap();

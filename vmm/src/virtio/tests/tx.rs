@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 
 use super::driver::{BUFFERS, Driver};
 use super::fake::FakeIo;
-use super::{frame_to_host, with_header};
+use super::{NOISE, frame_to_host, with_header};
 use crate::virtio::Progress;
 use crate::virtio::net::{NetCounters, TX};
 
-/// Offers `frame` behind a header full of requests for offloads.
+/// Offers `frame` behind a header full of noise.
 fn offer(driver: &mut Driver<FakeIo>, head: u16, frame: &[u8]) {
-    let bytes = with_header([0xff; 12], frame);
+    let bytes = with_header(NOISE, frame);
     let at = BUFFERS + 0x2000 * u64::from(head);
     driver.put(at, &bytes);
     driver.offer(TX, head, &[(at, bytes.len() as u32)], 0);

@@ -1,8 +1,9 @@
 //! The stack against another one over an in-memory link.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,10 +16,13 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::Ipv4Address;
 
-use super::ethernet::{Ethernet, LinkAddress, Receive, Transmit};
+mod generation;
+mod rings;
+
+use super::ethernet::{Ethernet, Frame, LinkAddress, Offers, Receive, Transmit};
 use super::sockets::Sockets;
 use super::stack::{IpAddress, Stack};
-use super::{TcpListener, TcpStream};
+use super::{TcpListener, TcpStream, offload};
 use crate::clock::Instant;
 
 const HOST: [u8; 4] = [10, 0, 0, 0];
@@ -30,17 +34,17 @@ const PER_CONNECTION: usize = 96 * 1024;
 
 /// One direction of the link.
 #[derive(Clone, Default)]
-struct Wire(Rc<RefCell<VecDeque<Vec<u8>>>>);
+struct Wire(Rc<RefCell<VecDeque<Vec<u8>>>>, Offers, Rc<Cell<usize>>);
 
 /// The receiving end of a wire.
 struct End(Wire, Option<Vec<u8>>);
 
 impl Receive for End {
-    fn peek(&mut self) -> Option<&[u8]> {
+    fn peek(&mut self) -> Option<Frame<'_>> {
         if self.1.is_none() {
             self.1 = self.0.0.borrow_mut().pop_front();
         }
-        self.1.as_deref()
+        self.1.as_deref().map(|bytes| Frame { bytes, vouched: false })
     }
     fn release(&mut self) {
         self.1 = None;
@@ -48,13 +52,27 @@ impl Receive for End {
 }
 
 impl Transmit for Wire {
+    fn offers(&self) -> Offers {
+        self.1
+    }
     fn has_room(&mut self) -> bool {
         self.0.borrow().len() < 64
     }
-    fn transmit<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+    fn transmit<R>(
+        &mut self,
+        length: usize,
+        segment: Option<NonZeroU16>,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
         let mut frame = vec![0; length];
         let result = fill(&mut frame);
-        self.0.borrow_mut().push_back(frame);
+        self.2.set(self.2.get() + 1);
+        if self.1.checksum {
+            let header = offload::prepare(&mut frame, segment);
+            self.0.borrow_mut().extend(offload::tests::complete(header, &frame));
+        } else {
+            self.0.borrow_mut().push_back(frame);
+        }
         result
     }
 }
@@ -62,37 +80,48 @@ impl Transmit for Wire {
 /// A guest with one listener, and a host with sockets.
 struct World {
     guest: Stack<End, Wire>,
+    sockets: Rc<RefCell<Sockets>>,
     listener: TcpListener,
     host: smoltcp::iface::Interface,
     device: Ethernet<End, Wire>,
     clients: SocketSet<'static>,
     to_guest: Wire,
+    to_host: Wire,
+    /// The guest's address now.
+    address: [u8; 4],
     now: Instant,
 }
 
 impl World {
     /// A guest with room for `connections`.
     fn new(connections: usize) -> Self {
-        let (to_guest, to_host) = (Wire::default(), Wire::default());
+        Self::with(connections, Offers::default())
+    }
+
+    /// The same, on a device that makes `offers`.
+    fn with(connections: usize, offers: Offers) -> Self {
+        let (to_guest, to_host) = (Wire::default(), Wire(Rc::default(), offers, Rc::default()));
         let sockets = Rc::new(RefCell::new(Sockets::new(connections * PER_CONNECTION)));
         let ip = IpAddress { address: GUEST, prefix: 31, gateway: HOST };
         let guest =
             Stack::new(End(to_guest.clone(), None), to_host.clone(), LINK, ip, 1, Rc::clone(&sockets));
         let link = LinkAddress { mac: LINK.gateway_mac, gateway_mac: LINK.mac, ..LINK };
-        let mut device = Ethernet::new(End(to_host, None), to_guest.clone(), link);
+        let mut device = Ethernet::new(End(to_host.clone(), None), to_guest.clone(), link);
         let config = smoltcp::iface::Config::new(smoltcp::wire::HardwareAddress::Ip);
         let mut host = smoltcp::iface::Interface::new(config, &mut device, StackInstant::ZERO);
         let cidr = smoltcp::wire::IpCidr::new(Ipv4Address::from(HOST).into(), 31);
         host.update_ip_addrs(|addresses| addresses.push(cidr).unwrap());
         let listener = TcpListener::bind(&sockets, PORT).unwrap();
         let clients = SocketSet::new(Vec::new());
-        Self { guest, listener, host, device, clients, to_guest, now: Instant::from_nanos(0) }
+        let now = Instant::from_nanos(0);
+        Self { guest, sockets, listener, host, device, clients, to_guest, to_host, address: GUEST, now }
     }
 
     fn connect(&mut self, port: u16) -> SocketHandle {
         let buffer = || SocketBuffer::new(vec![0; 8192]);
         let mut socket = Socket::new(buffer(), buffer());
-        socket.connect(self.host.context(), (Ipv4Address::from(GUEST), PORT), port).unwrap();
+        let remote = (Ipv4Address::from(self.address), PORT);
+        socket.connect(self.host.context(), remote, port).unwrap();
         self.clients.add(socket)
     }
 
@@ -242,6 +271,47 @@ fn bytes_come_back_through_streams_and_an_idle_stack_has_no_deadline() {
 }
 
 #[test]
+fn large_responses_leave_in_few_frames_where_the_device_divides_them() {
+    let sent = |offers: Offers| {
+        let mut world = World::with(1, offers);
+        let mut socket = Socket::new(SocketBuffer::new(vec![0; 60_000]), SocketBuffer::new(vec![0; 100]));
+        let remote = (Ipv4Address::from(GUEST), PORT);
+        socket.connect(world.host.context(), remote, 10_001).unwrap();
+        let client = world.clients.add(socket);
+        world.steps(4);
+        let mut stream = world.accept_all().remove(0);
+        let body: Vec<u8> = (0..50_000u32).map(|at| at.to_le_bytes()[usize::from(at % 7 == 0)]).collect();
+        let write = pin!(stream.write(&body)).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(write, Poll::Ready(Ok(body.len())));
+        let before = world.to_host.2.get();
+        world.guest.transmit(world.now);
+        let frames = world.to_host.2.get() - before;
+        let lengths: Vec<_> = world.to_host.0.borrow().iter().map(Vec::len).collect();
+        assert!(lengths.iter().all(|length| *length <= 14 + 1500), "{lengths:?}");
+        world.step();
+        let received = world.client(client).recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap();
+        assert!(received == body, "{} of {} bytes", received.len(), body.len());
+        frames
+    };
+    assert_eq!(sent(Offers::default()), 35);
+    assert_eq!(sent(Offers { checksum: true, segment: None }), 35);
+    assert_eq!(sent(Offers { checksum: true, segment: Some(64_280) }), 1);
+    assert_eq!(sent(Offers { checksum: true, segment: Some(40 + 20 * 1460) }), 2);
+}
+
+#[test]
+fn a_segment_that_nobody_vouches_for_must_have_its_checksum() {
+    let mut world = World::new(1);
+    world.connect(10_001);
+    world.host.poll(StackInstant::ZERO, &mut world.device, &mut world.clients);
+    let mut syn = world.to_guest.0.borrow_mut().pop_front().unwrap();
+    syn[50] ^= 1;
+    world.to_guest.0.borrow_mut().push_back(syn);
+    world.steps(1);
+    assert_eq!(world.to_host.2.get(), 0);
+}
+
+#[test]
 fn frames_for_others_are_dropped() {
     let mut world = World::new(1);
     world.connect(10_001);
@@ -283,4 +353,42 @@ proptest! {
             world.step();
         }
     }
+}
+
+#[test]
+fn memory_of_past_connections_goes_but_for_the_warmest_and_is_used_again() {
+    let mut world = World::new(6);
+    let sockets = world.sockets.clone();
+    let discard = || {
+        let mut given = 0;
+        let promised = sockets.borrow().discardable();
+        sockets.borrow_mut().discard(|start, length| {
+            // SAFETY: the sockets have just disowned these bytes.
+            unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) }.fill(0xa5);
+            given += length;
+        });
+        assert_eq!(given, promised);
+        given / PER_CONNECTION
+    };
+    for round in 0..3 {
+        let clients = [1, 2, 3, 4, 5].map(|port| world.connect(10_000 + port));
+        world.steps(4);
+        assert_eq!(discard(), 0, "round {round}: all in use");
+        assert!(!sockets.borrow().is_quiet());
+        for stream in world.accept_all() {
+            stream.abort();
+        }
+        world.steps(4);
+        assert_eq!(clients.map(|client| world.state(client)), [State::Closed; 5], "round {round}");
+        assert!(sockets.borrow().is_quiet());
+        assert_eq!((discard(), discard()), (3, 0), "round {round}");
+    }
+    // What was discarded still carries bytes.
+    let client = world.connect(10_009);
+    world.steps(4);
+    let mut stream = world.accept_all().remove(0);
+    let write = pin!(stream.write(b"hello")).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(write, Poll::Ready(Ok(5)));
+    world.steps(4);
+    assert_eq!(world.client(client).recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap(), b"hello");
 }

@@ -1,0 +1,65 @@
+//! A jailed process that does not know yet what VM it will be.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+use weir_vmm::VmEvent;
+
+use super::socket::{Socket, watch};
+
+/// See the module's documentation. Dropping it kills the process.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) control: Socket,
+    pub(super) process: Pidfd,
+    /// How it ended, from the launcher.
+    pub(super) status: oneshot::Receiver<String>,
+}
+
+/// A process that ends with its owner.
+#[derive(Debug)]
+pub(super) struct Pidfd(AsyncFd<OwnedFd>);
+
+impl Child {
+    /// Whether it still waits for its order.
+    ///
+    /// # Errors
+    /// What it said before it ended: it could not make a VM.
+    pub(super) fn is_waiting(&self) -> Result<(), String> {
+        match self.control.receive_now::<VmEvent>() {
+            Err(error) if error.would_block() => Ok(()),
+            Ok(Some((VmEvent::Exit(reason), _))) => Err(reason.to_string()),
+            Ok(Some(_)) => Err("it speaks before it is anything".to_owned()),
+            Ok(None) => Err("it is gone".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Pidfd {
+    /// Inside a tokio runtime.
+    pub(super) fn new(pidfd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(watch(pidfd)?))
+    }
+
+    /// Ends the process whether it agrees or not.
+    pub(super) fn kill(&self) {
+        // Fails only if it has ended already.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
+
+    /// Resolves when it has ended. Cancel-safe.
+    pub(super) async fn ended(&self) {
+        // An error means that the runtime is ending, and with it everybody who waits here.
+        let _ = self.0.readable().await;
+    }
+}
+
+impl Drop for Pidfd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,50 @@
+//! Metrics of templates and of the clones that failed.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+
+/// The metric families.
+#[derive(Clone, Debug)]
+pub struct LaunchMetrics {
+    made: IntCounterVec,
+    ready: IntGaugeVec,
+    fallbacks: IntCounterVec,
+}
+
+impl LaunchMetrics {
+    /// Makes the families and registers them.
+    ///
+    /// # Errors
+    /// If `registry` has one of them already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            made: IntCounterVec::new(
+                Opts::new("weir_vm_templates_made_total", "Attempts to make a template."),
+                &["pool", "result"],
+            )?,
+            ready: IntGaugeVec::new(
+                Opts::new("weir_vm_template_ready", "Whether VMs of the pool start as clones: 1 or 0."),
+                &["pool"],
+            )?,
+            fallbacks: IntCounterVec::new(
+                Opts::new("weir_vm_clone_fallbacks_total", "VMs that booted because a clone failed."),
+                &["pool"],
+            )?,
+        };
+        registry.register(Box::new(metrics.made.clone()))?;
+        registry.register(Box::new(metrics.ready.clone()))?;
+        registry.register(Box::new(metrics.fallbacks.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(super) fn made(&self, pool: &str, ok: bool) {
+        self.made.with_label_values(&[pool, if ok { "ok" } else { "failed" }]).inc();
+    }
+
+    pub(super) fn ready(&self, pool: &str, ready: bool) {
+        self.ready.with_label_values(&[pool]).set(ready.into());
+    }
+
+    pub(super) fn fallback(&self, pool: &str) {
+        self.fallbacks.with_label_values(&[pool]).inc();
+    }
+}

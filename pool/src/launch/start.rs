@@ -1,0 +1,109 @@
+//! Starting a VM: as a clone of its pool's template if there is one, else by booting its image.
+//!
+//! ```text
+//!  template? ──yes──> Clone order ──READY──> Process (clone, prefork)
+//!     │ no                 │ ends instead, or says nothing in time: the template is given up
+//!     v                    v
+//!  Boot order <────────────┘
+//!     └──> Process (cold), READY later
+//! ```
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use weir_config::model::Pool;
+use weir_vmm::{BootOrder, CloneOrder, Sharing, VmCommand, VmId};
+
+use super::parts::{Parts, address, prepare};
+use super::process::Process;
+use super::template::{Template, Templates};
+use crate::launcher::{StartError, StartKind, StartOrder};
+
+/// How long a clone may take to be READY: it has nothing to boot.
+const CLONE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why there is no clone.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CloneError {
+    /// It would have failed for a booting VM too.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The process ended.
+    #[error("clone ended: {0}")]
+    Ended(weir_vmm::ExitReason),
+    /// The process said nothing.
+    #[error("clone not ready within {CLONE_LIMIT:?}")]
+    Late,
+}
+
+/// Starts the VM of `order`.
+pub(super) async fn start(
+    parts: &Parts,
+    templates: &Templates,
+    order: &StartOrder,
+) -> Result<Process, StartError> {
+    let (id, pool) = (order.id, &*order.pool);
+    let Some(template) = templates.get(&pool.name) else { return boot(parts, id, pool).await };
+    match clone(parts, &template, id, pool, Sharing::Private).await {
+        Ok(process) => Ok(process),
+        Err(CloneError::Start(error)) => Err(error),
+        Err(error) => {
+            tracing::warn!(pool = pool.name, vm = %id, %error, "clone failed, booting instead");
+            templates.reject(&pool.name, &template);
+            boot(parts, id, pool).await
+        }
+    }
+}
+
+/// Boots the image of `pool`.
+async fn boot(parts: &Parts, id: VmId, pool: &Pool) -> Result<Process, StartError> {
+    let image = parts.image(pool)?;
+    let (taken, link) = parts.gather().await?;
+    let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: false };
+    let address = address(pool, &link.link);
+    let process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
+    process.order(&VmCommand::Boot(Box::new(order)), &[image.as_fd(), link.tap.as_fd()]).await?;
+    Ok(process)
+}
+
+/// Continues `template` as VM `id`, to its READY.
+pub(super) async fn clone(
+    parts: &Parts,
+    template: &Template,
+    id: VmId,
+    pool: &Pool,
+    sharing: Sharing,
+) -> Result<Process, CloneError> {
+    let (taken, link) = parts.gather().await?;
+    let order = CloneOrder {
+        id,
+        memory: pool.memory,
+        net: Some(parts.net(pool, &link.link)),
+        sharing,
+        state: template.state.clone(),
+        log_lines: pool.limits.log_lines,
+        working_set: template.working_set.clone(),
+    };
+    let kind = if taken.spare { StartKind::Prefork } else { StartKind::Clone };
+    let mut process = Process::new(address(pool, &link.link), taken.child, kind, Box::new(link.link));
+    let files = [template.memory.as_fd(), link.tap.as_fd()];
+    process.order(&VmCommand::Clone(Box::new(order)), &files).await?;
+    match timeout(CLONE_LIMIT, process.until_ready()).await {
+        Ok(Ok(())) => Ok(process),
+        Ok(Err(reason)) => Err(CloneError::Ended(reason)),
+        Err(_) => Err(CloneError::Late),
+    }
+}
+
+impl Process {
+    /// Tells the child what to become.
+    pub(super) async fn order(
+        &self,
+        command: &VmCommand,
+        files: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<(), StartError> {
+        let sent = self.send(command, files).await;
+        sent.map_err(|error| prepare("describe the vm to its process", error.into()))
+    }
+}

@@ -1,0 +1,136 @@
+//! Making one template: boot, freeze, seal, canary, working set.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use weir_config::model::Pool;
+use weir_vmm::{BootOrder, ExitReason, PageRun, Sharing, VmCommand, VmEvent, VmId};
+
+use super::super::parts::{Parts, address};
+use super::super::process::Process;
+use super::super::start::{CloneError, clone};
+use super::canary::{self, Unhealthy};
+use super::{Template, pages};
+use crate::guest_log::GuestLog;
+use crate::launcher::{StartError, StartKind, VmProcess};
+
+/// More than any state takes: the largest part is the XSAVE area.
+const STATE_MAX: usize = 32 * 1024;
+/// How long a process may take to end.
+const END: Duration = Duration::from_secs(2);
+
+/// Why there is no template.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MakeError {
+    #[error("make memory for the template")]
+    Memory(#[source] io::Error),
+    #[error("start the template")]
+    Start(#[from] StartError),
+    #[error("template ended: {0}")]
+    Ended(ExitReason),
+    #[error("template not ready and idle within {0:?}")]
+    Late(Duration),
+    #[error("template's state has {0} bytes")]
+    State(usize),
+    #[error("seal the template's memory")]
+    Seal(#[source] io::Error),
+    #[error("start the canary")]
+    Canary(#[source] CloneError),
+    #[error("canary is not healthy")]
+    Unhealthy(#[from] Unhealthy),
+    #[error("find the working set")]
+    WorkingSet(#[source] io::Error),
+}
+
+/// A template, and what to say of it.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) template: Template,
+    /// Bytes of memory that it has.
+    pub(super) resident: u64,
+}
+
+impl Made {
+    /// Pages of the working set.
+    pub(super) fn touched(&self) -> u32 {
+        self.template.working_set.iter().map(|run| run.count).sum()
+    }
+}
+
+/// Makes a template of `pool`; its VM has `number`, the canary the one behind it.
+pub(super) async fn make(parts: &Parts, pool: &Arc<Pool>, number: u64) -> Result<Made, MakeError> {
+    let memory = pages::create(&pool.name, pool.memory).map_err(MakeError::Memory)?;
+    let state = frozen(parts, pool, VmId(number), &memory).await?;
+    pages::freeze(&memory).map_err(MakeError::Seal)?;
+    let template = Template { memory, state, working_set: Vec::new() };
+    let (template, working_set) = canary(parts, pool, VmId(number + 1), template).await?;
+    let resident = pages::resident(&template.memory).map_err(MakeError::WorkingSet)?;
+    Ok(Made { template: Template { working_set, ..template }, resident })
+}
+
+/// Boots a VM in `memory`, and has it frozen; its process is gone then.
+async fn frozen(parts: &Parts, pool: &Arc<Pool>, id: VmId, memory: &File) -> Result<Vec<u8>, MakeError> {
+    let limit = pool.start_timeout;
+    let until = Instant::now() + limit;
+    let late = |_| MakeError::Late(limit);
+    let image = parts.image(pool)?;
+    let (taken, link) = timeout_at(until, parts.gather()).await.map_err(late)??;
+    let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: true };
+    let address = address(pool, &link.link);
+    let mut process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
+    let files = [image.as_fd(), link.tap.as_fd(), memory.as_fd()];
+    process.order(&VmCommand::Boot(Box::new(order)), &files).await?;
+    let mut log = GuestLog::new(&pool.name, id, Instant::now());
+    let mut state = None;
+    loop {
+        match timeout_at(until, process.next_event()).await.map_err(late)? {
+            VmEvent::Ready => {}
+            VmEvent::Log(line) => log.line(&line, Instant::now()),
+            VmEvent::Frozen(bytes) if bytes.len() > STATE_MAX => return Err(MakeError::State(bytes.len())),
+            VmEvent::Frozen(bytes) => state = Some(bytes),
+            VmEvent::Exit(reason) => return state.ok_or(MakeError::Ended(reason)),
+        }
+    }
+}
+
+/// Has a clone of `template` pass the health check, on a copy of the memory, which tells what it wrote to.
+async fn canary(
+    parts: &Parts,
+    pool: &Arc<Pool>,
+    id: VmId,
+    template: Template,
+) -> Result<(Template, Vec<PageRun>), MakeError> {
+    let Template { memory, state, working_set } = template;
+    let (memory, copy) = blocking(move || pages::copy("canary", &memory).map(|copy| (memory, copy)))
+        .await
+        .map_err(MakeError::Memory)?;
+    let copied = Template { memory: copy, state, working_set };
+    let mut process =
+        clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
+    canary::check(process.address(), pool).await?;
+    process.stop();
+    if timeout(END, ended(&mut process)).await.is_err() {
+        process.kill();
+        ended(&mut process).await;
+    }
+    let Template { memory: copy, state, working_set } = copied;
+    let (memory, touched) =
+        blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
+            .await
+            .map_err(MakeError::WorkingSet)?;
+    Ok((Template { memory, state, working_set }, touched))
+}
+
+async fn ended(process: &mut Process) {
+    while !matches!(process.next_event().await, VmEvent::Exit(_)) {}
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

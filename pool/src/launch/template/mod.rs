@@ -1,0 +1,169 @@
+//! Templates: one frozen VM per pool, which all further VMs of the pool continue from.
+//!
+//! ```text
+//!            boot to READY, freeze, seal      canary passes            clones
+//!  (none) ──────────────────────────────> made ─────────────> in use ────────> VMs
+//!    ^                                     │ canary fails        │ a clone fails
+//!    └────── again, after a pause ─────────┴─────────────────────┘ meanwhile VMs boot
+//! ```
+//! They are made one at a time, in the background, from the moment weir starts: no request waits for one.
+
+mod canary;
+mod make;
+mod pages;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use weir_config::model::Pool;
+use weir_vmm::PageRun;
+
+use super::metrics::LaunchMetrics;
+use super::parts::Parts;
+
+/// The pause after a template that could not be made; doubled by each that follows.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// A frozen VM.
+#[derive(Debug)]
+pub(super) struct Template {
+    /// Its memory, sealed.
+    pub(super) memory: File,
+    /// Its state, as its process described it; only other VMs' processes look inside.
+    pub(super) state: Vec<u8>,
+    /// Pages that its clones write to at once.
+    pub(super) working_set: Vec<PageRun>,
+}
+
+/// All templates in use.
+#[derive(Debug)]
+pub(super) struct Templates {
+    by_pool: BTreeMap<String, ArcSwapOption<Template>>,
+    missing: mpsc::UnboundedSender<String>,
+    /// How many there are.
+    in_use: watch::Sender<usize>,
+    metrics: LaunchMetrics,
+}
+
+/// The task that makes templates.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    parts: Arc<Parts>,
+    templates: Arc<Templates>,
+    pools: BTreeMap<String, Arc<Pool>>,
+    missing: mpsc::UnboundedReceiver<String>,
+    due: BTreeMap<String, Due>,
+    numbers: u64,
+}
+
+/// When to make a pool's template.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Templates {
+    /// Places for the templates of `pools`, and who fills them.
+    pub(super) fn new(
+        pools: BTreeMap<String, Arc<Pool>>,
+        parts: Arc<Parts>,
+        metrics: LaunchMetrics,
+    ) -> (Arc<Self>, Keeper) {
+        let (sender, missing) = mpsc::unbounded_channel();
+        let by_pool = pools.keys().map(|name| (name.clone(), ArcSwapOption::empty())).collect();
+        let in_use = watch::Sender::new(0);
+        let templates = Arc::new(Self { by_pool, missing: sender, in_use, metrics });
+        let now = Instant::now();
+        let due = pools.keys().map(|name| (name.clone(), Due { at: now, pause: FIRST_PAUSE })).collect();
+        // Far from the numbers of the pools' VMs.
+        let numbers = 1 << 63;
+        let keeper = Keeper { parts, templates: templates.clone(), pools, missing, due, numbers };
+        (templates, keeper)
+    }
+
+    /// The template of `pool`, if it has one now.
+    pub(super) fn get(&self, pool: &str) -> Option<Arc<Template>> {
+        self.by_pool.get(pool)?.load_full()
+    }
+
+    /// How many pools have one, now and whenever that changes.
+    pub(super) fn in_use(&self) -> watch::Receiver<usize> {
+        self.in_use.subscribe()
+    }
+
+    /// A clone of `template` failed: it is used no more, and another one is made.
+    pub(super) fn reject(&self, pool: &str, template: &Arc<Template>) {
+        self.metrics.fallback(pool);
+        let Some(place) = self.by_pool.get(pool) else { return };
+        // Of several clones that fail at the same time one reports it.
+        let before = place.compare_and_swap(template, None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, template)) {
+            self.metrics.ready(pool, false);
+            self.in_use.send_modify(|count| *count -= 1);
+            // The keeper is gone when weir ends.
+            let _ = self.missing.send(pool.to_owned());
+        }
+    }
+}
+
+impl Keeper {
+    /// Makes what is missing, for as long as it runs.
+    pub(super) async fn run(mut self) {
+        loop {
+            let next = self.due.iter().min_by_key(|(_, due)| due.at).map(|(pool, due)| (pool.clone(), *due));
+            let due = next.as_ref().map(|(_, due)| due.at);
+            tokio::select! {
+                biased;
+                Some(pool) = self.missing.recv() => {
+                    let due = Due { at: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE };
+                    self.due.entry(pool).or_insert(due);
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Some((pool, due)) = next {
+                        self.make(&pool, due).await;
+                    }
+                }
+                else => return,
+            }
+        }
+    }
+
+    async fn make(&mut self, name: &str, due: Due) {
+        let Some(pool) = self.pools.get(name) else { return };
+        self.numbers += 2;
+        let start = Instant::now();
+        let made = make::make(&self.parts, pool, self.numbers).await;
+        let took = start.elapsed().as_secs_f64() * 1e3;
+        let metrics = &self.templates.metrics;
+        metrics.made(name, made.is_ok());
+        match made {
+            Ok(made) => {
+                let (resident, pages) = (made.resident, made.touched());
+                tracing::info!(pool = name, made_ms = took, resident, pages, "template ready");
+                metrics.ready(name, true);
+                if let Some(place) = self.templates.by_pool.get(name) {
+                    place.store(Some(Arc::new(made.template)));
+                    self.templates.in_use.send_modify(|count| *count += 1);
+                }
+                self.due.remove(name);
+            }
+            Err(error) => {
+                let first: &dyn std::error::Error = &error;
+                let causes: Vec<_> = std::iter::successors(first.source(), |error| error.source())
+                    .map(ToString::to_string)
+                    .collect();
+                let (cause, again_in) = (causes.join(": "), due.pause);
+                tracing::warn!(pool = name, %error, cause, ?again_in, "no template, vms boot");
+                let pause = (due.pause * 2).min(LONGEST_PAUSE);
+                self.due.insert(name.to_owned(), Due { at: Instant::now() + due.pause, pause });
+            }
+        }
+    }
+}
