@@ -226,6 +226,8 @@ impl FakeProcess {
         loop {
             let planned = async {
                 match &self.plan {
+                    // A timer takes a millisecond at least.
+                    Some((at, _)) if *at <= Instant::now() => {}
                     Some((at, _)) => sleep_until(*at).await,
                     None => pending().await,
                 }
