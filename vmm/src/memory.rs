@@ -64,6 +64,17 @@ pub enum MemoryError {
     /// Its file could change below it.
     #[error("memory's file is not sealed against change")]
     NotSealed,
+    /// The host refused to take pages back.
+    #[error("discard guest memory from {start:#x} to {end:#x}")]
+    Discard {
+        /// First byte.
+        start: u64,
+        /// The byte behind the last one.
+        end: u64,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The host refused to take it back to what the file has.
     #[error("restore guest memory")]
     Restore(#[source] std::io::Error),
@@ -146,6 +157,31 @@ pub fn populate(memory: &GuestMemoryMmap, runs: &[PageRun]) {
             }
         }
     }
+}
+
+/// Whose pages a discard is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// This process's own: anonymous ones, or copies of a file's.
+    Process,
+    /// Those of the file that is mapped shared.
+    File,
+}
+
+/// Gives the host's memory behind `range` of guest memory back. It then has zeroes, or what a mapped file has there.
+///
+/// # Errors
+/// [`MemoryError::Discard`]
+pub fn discard(memory: &GuestMemoryMmap, range: Range<u64>, kept: Kept) -> Result<(), MemoryError> {
+    let failed = |source| MemoryError::Discard { start: range.start, end: range.end, source };
+    let outside = || failed(std::io::ErrorKind::InvalidInput.into());
+    let region = memory.find_region(GuestAddress(range.start)).ok_or_else(outside)?;
+    let offsets = offsets(range.clone()).ok_or_else(outside)?;
+    let done = match kept {
+        Kept::Process => sys::discard(region.deref(), offsets),
+        Kept::File => sys::punch(region.deref(), offsets),
+    };
+    done.map_err(failed)
 }
 
 /// Takes all writes of a private mapping back: its pages are the file's again.

@@ -51,12 +51,17 @@ pub(crate) fn discard(mapping: &MmapRegion, range: Range<usize>) -> io::Result<(
     advise(mapping, range, libc::MADV_DONTNEED)
 }
 
+/// The same for the pages of a file that is mapped shared: they become holes.
+pub(crate) fn punch(mapping: &MmapRegion, range: Range<usize>) -> io::Result<()> {
+    advise(mapping, range, libc::MADV_REMOVE)
+}
+
 fn advise(mapping: &MmapRegion, range: Range<usize>, advice: c_int) -> io::Result<()> {
     if range.start > range.end || range.end > mapping.size() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let start = mapping.as_ptr().wrapping_add(range.start);
-    // SAFETY: the range lies within one live mapping, which `mapping` owns. Either advice changes at most what its bytes
+    // SAFETY: the range lies within one live mapping, which `mapping` owns. Each advice changes at most what its bytes
     // are, as its guest may at any time: all accesses to guest memory are volatile, none holds a reference into it.
     let result = unsafe { libc::madvise(start.cast(), range.len(), advice) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -10,6 +10,7 @@
 
 mod child;
 mod connection;
+mod group;
 mod image;
 mod metrics;
 mod parts;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_config::model::Pool;
 use weir_net::tap::TapPool;
+use weir_vmm::cgroup::CgroupPool;
 use weir_vmm::launcher::{LauncherHandle, SpawnError};
 
 pub use image::{SealError, seal};
@@ -59,6 +61,8 @@ pub struct Materials {
     pub images: BTreeMap<String, OwnedFd>,
     /// Pools whose VMs are to be clones of a template; those of others boot.
     pub templates: BTreeMap<String, Arc<Pool>>,
+    /// Control groups for VMs, where there are any.
+    pub groups: Option<CgroupPool>,
 }
 
 impl VmLauncher {
@@ -72,8 +76,8 @@ impl VmLauncher {
         materials: Materials,
         metrics: LaunchMetrics,
     ) -> Result<Self, SpawnError> {
-        let supervisor = Supervisor::start(Arc::new(spawn))?;
-        let Materials { taps, mtu, images, templates } = materials;
+        let Materials { taps, mtu, images, templates, groups } = materials;
+        let supervisor = Supervisor::start(Arc::new(spawn), groups)?;
         let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu, images });
         let (templates, keeper) = Templates::new(templates, parts.clone(), metrics);
         let keeper = tokio::spawn(keeper.run());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_abi::ABI_VERSION;
-use weir_abi::control::{self, Slice};
+use weir_abi::control::{self, PageRange, Slice};
 
 /// What the guest asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Request {
     Ready,
     /// Log a line.
     Log(Slice),
+    /// The guest has no use for what these pages hold.
+    Discard(PageRange),
     /// The guest ends itself.
     Exit(Slice),
     /// The gates met a fault while a fault was being handled.
@@ -40,6 +42,7 @@ pub(crate) fn write(offset: u64, data: &[u8]) -> Result<Request, BadAccess> {
         control::LOG => Ok(Request::Log(Slice(value))),
         control::EXIT if value == control::EXIT_DOUBLE_FAULT => Ok(Request::DoubleFault),
         control::EXIT => Ok(Request::Exit(Slice(value))),
+        control::DISCARD => Ok(Request::Discard(PageRange(value))),
         _ => Err(bad),
     }
 }
@@ -69,6 +72,7 @@ mod tests {
         assert_eq!(decode(control::LOG, 77), Ok(Request::Log(Slice(77))));
         assert_eq!(decode(control::EXIT, 0), Ok(Request::DoubleFault));
         assert_eq!(decode(control::EXIT, 1), Ok(Request::Exit(Slice(1))));
+        assert_eq!(decode(control::DISCARD, 9), Ok(Request::Discard(PageRange(9))));
     }
 
     #[test]
@@ -83,7 +87,7 @@ mod tests {
     proptest! {
         #[test]
         fn only_whole_registers_can_be_accessed(offset in 0u64..0x1000, data in proptest::collection::vec(any::<u8>(), 0..=8)) {
-            let known = [control::PARK, control::READY, control::LOG, control::EXIT].contains(&offset);
+            let known = [control::PARK, control::READY, control::LOG, control::EXIT, control::DISCARD].contains(&offset);
             prop_assert_eq!(write(offset, &data).is_ok(), known && data.len() == 8);
             let mut answer = data.clone();
             prop_assert_eq!(read(offset, &mut answer).is_ok(), offset == control::VERSION && data.len() == 8);

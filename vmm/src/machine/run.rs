@@ -16,7 +16,7 @@ use kvm_ioctls::VcpuExit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
-use weir_abi::control::{EXIT_MAX, LOG_MAX, Slice};
+use weir_abi::control::{EXIT_MAX, LOG_MAX, PageRange, Slice};
 use weir_abi::layout;
 
 use super::control::{self, Request};
@@ -31,7 +31,7 @@ use super::vcpu::{self, Vcpu};
 use super::{exit, interrupt};
 use crate::event::{self, CrashReason, ExitReason, VmEvent};
 use crate::memory::{self, PAGE};
-use crate::sys::{self, KickTarget, MappedVm};
+use crate::sys::{self, BootInfoBytes, KickTarget, MappedVm};
 use crate::virtio::{DeviceError, Progress, Transport};
 
 /// A VM. Fields are dropped in this order: kicks end before the vCPU, and memory goes last.
@@ -225,9 +225,26 @@ impl Machine {
                 let line = self.read("LOG", slice, LOG_MAX)?;
                 Ok(self.outbox.log(self.control.as_fd(), &line, Instant::now())?)
             }
+            Request::Discard(pages) => self.discard(pages),
             Request::Exit(slice) => Err(exit::reason(&self.read("EXIT", slice, EXIT_MAX)?)),
             Request::DoubleFault => Err(ExitReason::Crashed(CrashReason::DoubleFault)),
         }
+    }
+
+    /// Gives the host's memory behind pages of the heap back.
+    fn discard(&self, pages: PageRange) -> Result<(), ExitReason> {
+        let (start, length) = (pages.address(), pages.bytes());
+        // The guest cannot write this page.
+        let info = self.memory.read_obj(GuestAddress(layout::BOOT_INFO));
+        let BootInfoBytes(info) = info.map_err(|error| ExitReason::Host(error.to_string()))?;
+        let in_heap = info.heap.start <= start && start + length <= info.heap.end;
+        if length == 0 || start % PAGE != 0 || !in_heap {
+            let text = format!("DISCARD of {length} bytes at {start:#x}, not pages of the heap");
+            return Err(self.unexpected(&text));
+        }
+        let kept = if self.template { memory::Kept::File } else { memory::Kept::Process };
+        memory::discard(&self.memory, start..start + length, kept)
+            .map_err(|error| ExitReason::Host(crate::message(&error)))
     }
 
     /// Copies a message of at most `longest` bytes out of guest memory; what is longer is cut.

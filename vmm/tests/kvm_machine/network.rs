@@ -29,6 +29,8 @@ const RX: usize = 0;
 const TX: usize = 1;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
+/// What a guest without offloads may write into a header.
+const NOISE: [u8; 12] = [0xfe, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 /// The header of every frame sent, and of every frame received.
 const HEADER: [u8; 12] = [0; 12];
 const RECEIVED_HEADER: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
@@ -141,7 +143,7 @@ fn start(steps: &[Step]) -> (Vm, UnixDatagram) {
         let at = usize::try_from(address - RINGS[0][0]).expect("the segment is small");
         memory[at..at + bytes.len()].copy_from_slice(bytes);
     };
-    put(TO_SEND, &[[0xff; 12].to_vec(), to_host()].concat());
+    put(TO_SEND, &[NOISE.to_vec(), to_host()].concat());
     put(GOODBYE, b"\x000");
     let image = image(guests::script::code())
         .with(TestSegment::load(SCRIPT, PF_R, &assemble(steps)))

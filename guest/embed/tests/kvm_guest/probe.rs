@@ -1,5 +1,7 @@
 //! Each misbehaviour of the probe ends that VM, with a reason that names it, or is harmless.
 
+use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use weir_guest::PROBE;
@@ -14,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     ("probe_serves", serves),
     ("probe_says_who_it_is_and_what_it_remembers", says_who_it_is_and_what_it_remembers),
     ("probe_streams_waits_and_takes_memory", streams_waits_and_takes_memory),
+    ("probe_gives_freed_memory_back_when_idle", gives_freed_memory_back_when_idle),
     ("probe_ends_as_told", ends_as_told),
     ("probe_breaks_rings", breaks_rings),
     ("probe_runs_out_of_memory", runs_out_of_memory),
@@ -89,6 +92,29 @@ fn spins_on_request(taps: &TapPool) {
     client.get("/");
     client.socket().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert!(client.rest().is_err(), "no answer");
+    assert_eq!(vm.stop(), ExitReason::Stopped);
+}
+
+/// Memory of the only VM of this process that the host has given pages for, KiB.
+fn resident() -> u64 {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = smaps.lines().skip_while(|line| line.split_whitespace().ne(["Size:", "16384", "kB"]));
+    let line = lines.find(|line| line.starts_with("Rss:")).expect("a mapping of 16 MiB");
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn gives_freed_memory_back_when_idle(taps: &TapPool) {
+    let vm = Vm::ready(taps, PROBE, &["serve"]);
+    let before = resident();
+    assert_eq!(client::get(vm.address(), "/eat?n=4000000").status, 200);
+    let full = resident();
+    assert!(full > before + 3900, "{before} KiB, then {full} KiB");
+    // A quiet second later; the case's own limit ends this if it never comes.
+    while resident() > before + 200 {
+        thread::yield_now();
+    }
+    assert_eq!(client::get(vm.address(), "/eat?n=4000000").status, 200, "it is there to be used again");
+    assert_eq!(client::get(vm.address(), "/bytes?n=300000").body, vec![b'x'; 300_000]);
     assert_eq!(vm.stop(), ExitReason::Stopped);
 }
 

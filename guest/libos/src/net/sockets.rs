@@ -19,7 +19,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 
-use super::block::{self, Block};
+use super::block::{self, Block, Sizes};
 use super::syn::Syn;
 
 /// So many free connections keep their memory: the ones that were used last, whose pages are warm.
@@ -61,6 +61,7 @@ pub(crate) struct Sockets {
     free: Vec<Free>,
     /// Which block belongs to which socket of the set.
     blocks: Vec<(SocketHandle, Block)>,
+    sizes: Sizes,
     limit: usize,
 }
 
@@ -76,13 +77,15 @@ pub(crate) enum Verdict {
 impl Sockets {
     /// No sockets, and room for so many as `memory` bytes hold buffers for.
     pub(crate) fn new(memory: usize) -> Self {
+        let sizes = Sizes::new(memory);
         Self {
             set: SocketSet::new(Vec::new()),
             listening: Vec::new(),
             closing: VecDeque::new(),
             free: Vec::new(),
             blocks: Vec::new(),
-            limit: (memory / Block::SIZE).max(1),
+            sizes,
+            limit: (memory / sizes.total()).max(1),
         }
     }
 
@@ -245,7 +248,7 @@ impl Sockets {
 
     fn take(&mut self) -> Option<Free> {
         if self.free.is_empty() && self.blocks.len() < self.limit {
-            let (block, receive, send) = Block::allocate()?;
+            let (block, receive, send) = Block::allocate(self.sizes)?;
             let socket = Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send));
             return Some(Free { socket: configured(socket), block, dirty: false });
         }
@@ -269,7 +272,7 @@ impl Sockets {
 
     /// How many bytes [`Self::discard`] would give back at most.
     pub(crate) fn discardable(&self) -> usize {
-        self.cold().iter().filter(|free| free.dirty).count() * Block::SIZE
+        self.cold().iter().filter(|free| free.dirty).count() * self.sizes.total()
     }
 
     /// Calls `give` with start and length of memory whose contents nobody needs.
@@ -278,7 +281,7 @@ impl Sockets {
             self.cold().iter().filter(|free| free.dirty).map(|free| free.block).collect();
         let count = self.cold().len();
         self.free[..count].iter_mut().for_each(|free| free.dirty = false);
-        block::ranges(&mut blocks, give);
+        block::ranges(&mut blocks, self.sizes.total(), give);
     }
 
     fn cold(&self) -> &[Free] {

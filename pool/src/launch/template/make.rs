@@ -83,6 +83,7 @@ async fn frozen(parts: &Parts, pool: &Arc<Pool>, id: VmId, memory: &File) -> Res
     let address = address(pool, &link.link);
     let mut process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
     let files = [image.as_fd(), link.tap.as_fd(), memory.as_fd()];
+    process.limit(pool);
     process.order(&VmCommand::Boot(Box::new(order)), &files).await?;
     let mut log = GuestLog::new(&pool.name, id, Instant::now());
     let mut state = None;
@@ -109,8 +110,7 @@ async fn canary(
         .await
         .map_err(MakeError::Memory)?;
     let copied = Template { memory: copy, state, working_set };
-    let mut process =
-        clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
+    let mut process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
     canary::check(process.address(), pool).await?;
     process.stop();
     if timeout(END, ended(&mut process)).await.is_err() {
@@ -118,10 +118,9 @@ async fn canary(
         ended(&mut process).await;
     }
     let Template { memory: copy, state, working_set } = copied;
-    let (memory, touched) =
-        blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
-            .await
-            .map_err(MakeError::WorkingSet)?;
+    let (memory, touched) = blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
+        .await
+        .map_err(MakeError::WorkingSet)?;
     Ok((Template { memory, state, working_set }, touched))
 }
 
@@ -129,8 +128,6 @@ async fn ended(process: &mut Process) {
     while !matches!(process.next_event().await, VmEvent::Exit(_)) {}
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
