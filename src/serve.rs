@@ -18,7 +18,7 @@ use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
-use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, VmLauncher};
+use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 
@@ -42,6 +42,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let (config, images) = check::load(&options.config)?;
     devices_are_usable()?;
+    let snapshots =
+        config.host.snapshots.as_deref().map(Snapshots::open).transpose().context("keep snapshots")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
@@ -49,7 +51,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     raise_file_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let outcome = runtime.block_on(run(Arc::new(config), images, listeners, &namespace));
+    let outcome = runtime.block_on(run(Arc::new(config), images, snapshots, listeners, &namespace));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_background();
     Ok(outcome?)
@@ -73,12 +75,13 @@ fn raise_file_limit() {
 async fn run(
     config: Arc<Config>,
     images: Images,
+    snapshots: Option<Snapshots>,
     mut listeners: Listeners,
     namespace: &PrivateNamespace,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
-    let pools = start_pools(&config, images, namespace, &registry)?;
+    let pools = start_pools(&config, images, snapshots, namespace, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
         AccessLog::start(std::io::stdout(), metrics.access_log_dropped()).context("start the access log")?;
@@ -162,6 +165,7 @@ impl Signals {
 fn start_pools(
     config: &Config,
     images: Images,
+    snapshots: Option<Snapshots>,
     namespace: &PrivateNamespace,
     registry: &Registry,
 ) -> anyhow::Result<Pools> {
@@ -175,7 +179,7 @@ fn start_pools(
     // From here on the sealed copies are used.
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
-    let materials = Materials { taps, mtu: MTU, images: sealed, templates: config.pools.clone() };
+    let materials = Materials { taps, mtu: MTU, images: sealed, templates: config.pools.clone(), snapshots };
     let launcher =
         VmLauncher::new(spawn_launcher, materials, launch_metrics).context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;

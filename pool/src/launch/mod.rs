@@ -33,6 +33,7 @@ use weir_vmm::launcher::{LauncherHandle, SpawnError};
 
 pub use image::{SealError, seal};
 pub use metrics::LaunchMetrics;
+pub use template::{Snapshots, SnapshotsError};
 
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use parts::Parts;
@@ -59,6 +60,8 @@ pub struct Materials {
     pub images: BTreeMap<String, OwnedFd>,
     /// Pools whose VMs are to be clones of a template; those of others boot.
     pub templates: BTreeMap<String, Arc<Pool>>,
+    /// Where templates outlive weir, if anywhere.
+    pub snapshots: Option<Snapshots>,
 }
 
 impl VmLauncher {
@@ -73,9 +76,9 @@ impl VmLauncher {
         metrics: LaunchMetrics,
     ) -> Result<Self, SpawnError> {
         let supervisor = Supervisor::start(Arc::new(spawn))?;
-        let Materials { taps, mtu, images, templates } = materials;
+        let Materials { taps, mtu, images, templates, snapshots } = materials;
         let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu, images });
-        let (templates, keeper) = Templates::new(templates, parts.clone(), metrics);
+        let (templates, keeper) = Templates::new(templates, parts.clone(), snapshots, metrics);
         let keeper = tokio::spawn(keeper.run());
         Ok(Self { _supervisor: supervisor, parts, templates, keeper })
     }

@@ -38,13 +38,17 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const CLONES: usize = 100;
 
 const CASES: &[(&str, fn())] = &[
-    ("from_zero_to_a_real_answer_and_back_to_zero", || run(Images::Cold, from_zero_to_a_real_answer_and_back_to_zero)),
+    ("from_zero_to_a_real_answer_and_back_to_zero", || {
+        run(Images::Cold, from_zero_to_a_real_answer_and_back_to_zero)
+    }),
     ("guest_that_panics_is_replaced", || run(Images::Cold, guest_that_panics_is_replaced)),
     ("killed_launcher_is_replaced_and_so_are_its_vms", || {
         run(Images::Hello, killed_launcher_is_replaced_and_so_are_its_vms)
     }),
     ("clones_serve_from_zero_and_again", || run(Images::Hello, clones_serve_from_zero_and_again)),
-    ("a_hundred_clones_have_nothing_in_common", || run(Images::Probe, a_hundred_clones_have_nothing_in_common)),
+    ("a_hundred_clones_have_nothing_in_common", || {
+        run(Images::Probe, a_hundred_clones_have_nothing_in_common)
+    }),
 ];
 
 fn main() -> ExitCode {
@@ -129,7 +133,7 @@ impl World {
         let templates = if images == Images::Cold { BTreeMap::new() } else { config.pools.clone() };
         let expected = templates.len();
         let images = BTreeMap::from([("p".to_owned(), seal("image", image).unwrap())]);
-        let materials = Materials { taps, mtu: MTU, images, templates };
+        let materials = Materials { taps, mtu: MTU, images, templates, snapshots: None };
         let registry = Registry::new();
         let metrics = LaunchMetrics::register(&registry).unwrap();
         let vms = VmLauncher::new(spawn, materials, metrics).unwrap();
@@ -232,7 +236,8 @@ async fn a_hundred_clones_have_nothing_in_common(world: World) {
         let random = ask(lease.address(), "/random").await;
         let sequences = capture.first_sequence_numbers(lease.address());
         assert_eq!(sequences.len(), 2, "one for each connection");
-        let mut note = |what, value: &str| assert!(seen.entry(what).or_default().insert(value.into()), "{what} {value}");
+        let mut note =
+            |what, value: &str| assert!(seen.entry(what).or_default().insert(value.into()), "{what} {value}");
         note("mac", field(identity, "mac"));
         note("address", field(identity, "address"));
         note("random", &random);

@@ -33,6 +33,8 @@ use std::os::fd::OwnedFd;
 use crate::event::ExitReason;
 use crate::spec::VmSpec;
 use blank::Blank;
+pub use state::FORMAT as STATE_FORMAT;
+pub use weir_abi::ABI_VERSION;
 
 /// Makes a VM on `kvm`, an open /dev/kvm (see [`crate::kvm::open`]), waits on `control`, the VM's end of a seqpacket
 /// socket, for what it is to become ([`crate::VmCommand::Boot`] or [`crate::VmCommand::Clone`]), and runs that to its

@@ -14,12 +14,10 @@ use super::super::parts::{Parts, address};
 use super::super::process::Process;
 use super::super::start::{CloneError, clone};
 use super::canary::{self, Unhealthy};
-use super::{Template, pages};
+use super::{STATE_MAX, Template, pages};
 use crate::guest_log::GuestLog;
 use crate::launcher::{StartError, StartKind, VmProcess};
 
-/// More than any state takes: the largest part is the XSAVE area.
-const STATE_MAX: usize = 32 * 1024;
 /// How long a process may take to end.
 const END: Duration = Duration::from_secs(2);
 
@@ -67,7 +65,17 @@ pub(super) async fn make(parts: &Parts, pool: &Arc<Pool>, number: u64) -> Result
     let state = frozen(parts, pool, VmId(number), &memory).await?;
     pages::freeze(&memory).map_err(MakeError::Seal)?;
     let template = Template { memory, state, working_set: Vec::new() };
-    let (template, working_set) = canary(parts, pool, VmId(number + 1), template).await?;
+    prove(parts, pool, number + 1, template).await
+}
+
+/// Has a clone of `template`, whose number is `number`, show that it works, and learns what such a clone writes to.
+pub(super) async fn prove(
+    parts: &Parts,
+    pool: &Arc<Pool>,
+    number: u64,
+    template: Template,
+) -> Result<Made, MakeError> {
+    let (template, working_set) = canary(parts, pool, VmId(number), template).await?;
     let resident = pages::resident(&template.memory).map_err(MakeError::WorkingSet)?;
     Ok(Made { template: Template { working_set, ..template }, resident })
 }
@@ -109,8 +117,7 @@ async fn canary(
         .await
         .map_err(MakeError::Memory)?;
     let copied = Template { memory: copy, state, working_set };
-    let mut process =
-        clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
+    let mut process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
     canary::check(process.address(), pool).await?;
     process.stop();
     if timeout(END, ended(&mut process)).await.is_err() {
@@ -118,10 +125,9 @@ async fn canary(
         ended(&mut process).await;
     }
     let Template { memory: copy, state, working_set } = copied;
-    let (memory, touched) =
-        blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
-            .await
-            .map_err(MakeError::WorkingSet)?;
+    let (memory, touched) = blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
+        .await
+        .map_err(MakeError::WorkingSet)?;
     Ok((Template { memory, state, working_set }, touched))
 }
 
@@ -129,8 +135,6 @@ async fn ended(process: &mut Process) {
     while !matches!(process.next_event().await, VmEvent::Exit(_)) {}
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
