@@ -1,20 +1,11 @@
 //! Guests that misbehave, and processes that are killed: what clients see, and what weir does about it.
 
-use std::io::Write;
 use std::time::Instant;
 
+use crate::probe::probe;
 use crate::support::{Weir, get, kill, launcher_and_vms, one_pool};
 
 const ONE: &str = "min = 0\nmax = 1\nidle_timeout = \"60s\"";
-
-/// The probe guest as a file, behaving as `arguments` say.
-fn probe(arguments: &str, more: &str, scale: &str) -> (tempfile::NamedTempFile, String) {
-    let mut file = tempfile::NamedTempFile::new().expect("make a file");
-    file.write_all(weir_guest::PROBE).expect("write the image");
-    let config =
-        one_pool(&file.path().display().to_string(), &format!("args = [{arguments}]\n{more}"), scale);
-    (file, config)
-}
 
 #[test]
 fn a_guest_that_is_never_ready_times_out_with_a_reason() {

@@ -4,8 +4,12 @@
 mod support;
 
 mod cleanup;
+mod client;
+mod clones;
 mod commands;
 mod devices;
 mod failure;
+mod isolation;
+mod probe;
 mod requests;
 mod unprivileged;

@@ -16,7 +16,8 @@ fn a_vm_starts_for_a_request_and_is_gone_when_idle() {
     let first = weir.curl(&["/"]);
     assert_eq!(first.status, 200, "{first:?}");
     assert!(first.body_text().contains("ahoy"), "{first:?}");
-    assert_eq!(weir.access_line()["start"], "cold");
+    // A template is being made, or has been.
+    assert!(["cold", "clone"].contains(&weir.access_line()["start"].as_str().expect("how it started")));
 
     let second = weir.curl(&["/"]);
     assert_eq!(first.header("x-weir-vm"), second.header("x-weir-vm"), "the same VM, warm");

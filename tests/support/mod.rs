@@ -4,6 +4,8 @@
 //! stderr), so nothing here polls with sleeps: a wait is a wait for a log line, bounded by [`PATIENCE`].
 #![allow(dead_code, unreachable_pub, reason = "each test and bench includes it and uses its own part")]
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,6 +39,8 @@ pub struct Weir {
     /// Where the admin endpoint is.
     pub admin: SocketAddr,
     log: Receiver<Value>,
+    /// Lines that came while it was waited for weir to listen.
+    early: RefCell<VecDeque<Value>>,
     access: Option<BufReader<ChildStdout>>,
     directory: tempfile::TempDir,
 }
@@ -69,15 +73,24 @@ impl Weir {
         let log = follow(child.stderr.take().expect("stderr is piped"));
         let access = child.stdout.take().map(BufReader::new);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut weir = Self { child, http: unknown, admin: unknown, log, access, directory };
-        weir.http = weir.bound("listener[0].address");
-        weir.admin = weir.bound("admin.address");
+        let early = RefCell::default();
+        let mut weir = Self { child, http: unknown, admin: unknown, log, early, access, directory };
+        let mut lines = VecDeque::new();
+        weir.http = weir.bound("listener[0].address", &mut lines);
+        weir.admin = weir.bound("admin.address", &mut lines);
+        weir.early.replace(lines);
         weir
     }
 
-    fn bound(&mut self, key: &str) -> SocketAddr {
+    /// The address that the log tells for `key`; the lines before that go to `others`.
+    fn bound(&self, key: &str, others: &mut VecDeque<Value>) -> SocketAddr {
+        let kept = RefCell::new(others);
         let line = self.wait_for(&format!("listening on {key}"), |line| {
-            line["fields"]["message"] == "listening" && line["fields"]["key"] == key
+            let is_it = line["fields"]["message"] == "listening" && line["fields"]["key"] == key;
+            if !is_it {
+                kept.borrow_mut().push_back(line.clone());
+            }
+            is_it
         });
         line["fields"]["address"].as_str().expect("an address").parse().expect("a socket address")
     }
@@ -99,7 +112,8 @@ impl Weir {
         let mut seen = String::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.log.recv_timeout(left) {
+            let early = self.early.borrow_mut().pop_front();
+            match early.map_or_else(|| self.log.recv_timeout(left), Ok) {
                 Ok(line) if wanted(&line) => return line,
                 Ok(line) => seen.push_str(&format!("{line}\n")),
                 Err(error) => panic!("no log line for {what}: {error}; seen:\n{seen}"),
@@ -287,11 +301,31 @@ fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// The launcher of this weir, and the processes of its VMs.
-pub fn launcher_and_vms(weir: u32) -> (u32, Vec<u32>) {
+/// weir's launcher.
+pub fn launcher(weir: u32) -> u32 {
     let launchers = children(weir);
     assert_eq!(launchers.len(), 1, "weir has one child, its launcher");
-    (launchers[0], children(launchers[0]))
+    launchers[0]
+}
+
+/// The launcher of this weir, and the processes of its VMs: of all its children, those that have a guest's memory.
+pub fn launcher_and_vms(weir: u32) -> (u32, Vec<u32>) {
+    let launcher = launcher(weir);
+    let vms = children(launcher).into_iter().filter(|pid| has_guest_memory(*pid)).collect();
+    (launcher, vms)
+}
+
+/// Whether a process has a writable mapping as large as a guest's memory: at least 16 MiB.
+fn has_guest_memory(pid: u32) -> bool {
+    // None of a process that has ended meanwhile.
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.lines().any(|line| {
+        let mut words = line.split(' ');
+        let (range, access) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let number = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+        let size = range.split_once('-').map_or(0, |(from, to)| number(to) - number(from));
+        access.starts_with("rw") && size >= 16 << 20
+    })
 }
 
 /// Prints minimum, median, p90, p99 and maximum of a measurement.

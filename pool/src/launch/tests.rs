@@ -90,6 +90,11 @@ impl Vm {
         self.control.send(&event, &[]).await.unwrap();
     }
 
+    /// Until nobody holds the other end of its control socket any more, at which a VM's process ends.
+    async fn let_go(&self) {
+        while within(self.control.receive::<VmCommand>()).await.unwrap().is_some() {}
+    }
+
     /// Until the process has been killed, by whomever.
     async fn killed(mut self) {
         // With its input closed it would end by itself.
@@ -271,7 +276,7 @@ async fn dead_launcher_has_a_successor_even_if_that_takes_several_tries() {
     let taken = within(taking).await.unwrap().unwrap();
     drop((supervisor, taken));
     for vm in vms {
-        vm.killed().await;
+        vm.let_go().await;
     }
     assert!(
         within(peer.socket.receive::<LauncherRequest>()).await.unwrap().is_none(),

@@ -1,0 +1,65 @@
+//! A client that keeps its connection open.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::support::PATIENCE;
+
+/// One connection to weir.
+pub(crate) struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
+        stream.set_nodelay(true).expect("send at once");
+        Self(BufReader::new(stream))
+    }
+
+    /// Status and body of the answer to `GET path`, which must leave the connection open.
+    pub(crate) fn get(&mut self, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).expect("send on an open connection");
+        let status = self.line().split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
+        let mut length = None;
+        loop {
+            let line = self.line().to_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            assert_ne!(line, "connection: close", "the client's connection stays open");
+            if let Some(text) = line.strip_prefix("content-length: ") {
+                length = Some(text.parse::<usize>().expect("a length"));
+            }
+        }
+        let mut body = vec![0; length.expect("answers of known length")];
+        self.0.read_exact(&mut body).expect("read the body");
+        (status, String::from_utf8(body).expect("text"))
+    }
+
+    /// The body of the answer to `GET path`, which must be 200.
+    pub(crate) fn body(&mut self, path: &str) -> String {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        body.trim().to_owned()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("read a line");
+        assert!(line.ends_with("\r\n"), "the connection ended in the middle of an answer: {line:?}");
+        line.trim_end().to_owned()
+    }
+}
+
+/// Runs `task` for each of `count` clients at the same time; what they return.
+pub(crate) fn at_once<T: Send>(
+    count: usize,
+    address: SocketAddr,
+    task: impl Fn(SocketAddr) -> T + Sync,
+) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..count).map(|_| scope.spawn(|| task(address))).collect();
+        clients.into_iter().map(|client| client.join().expect("no client panics")).collect()
+    })
+}
