@@ -28,7 +28,7 @@ const MOST: u32 = 48;
 /// How long a slot of [`Demand`] is.
 const SLOT: Duration = Duration::from_millis(250);
 /// How many of them are remembered.
-const SLOTS: usize = 120;
+const SLOTS: u32 = 120;
 /// A start that is on its way needs the CPU more than the next one's child.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The pause after a fork that failed.
@@ -146,10 +146,10 @@ impl Demand {
         let passed = now.saturating_duration_since(self.since).as_nanos() / SLOT.as_nanos();
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         self.since = self.since.checked_add(SLOT.saturating_mul(passed)).unwrap_or(now);
-        for _ in 0..passed.min(SLOTS as u32) {
+        for _ in 0..passed.min(SLOTS) {
             self.slots.push_back(0);
         }
-        while self.slots.len() > SLOTS {
+        while self.slots.len() > SLOTS as usize {
             self.slots.pop_front();
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(demand.target(start), LEAST);
         (0..10).for_each(|_| demand.count(start + SLOT / 2));
         assert_eq!(demand.target(start + SLOT * 100), 10);
-        assert_eq!(demand.target(start + SLOT * (SLOTS as u32 + 1)), LEAST);
+        assert_eq!(demand.target(start + SLOT * (SLOTS + 1)), LEAST);
     }
 
     proptest! {

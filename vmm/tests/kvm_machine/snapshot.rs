@@ -17,13 +17,13 @@ struct Snapshot {
 
 fn memory(size: u64) -> File {
     let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
-    let memory = File::from(memfd_create("memory", flags).unwrap());
-    memory.set_len(size).unwrap();
+    let memory = File::from(memfd_create("memory", flags).expect("make a memfd"));
+    memory.set_len(size).expect("size it");
     memory
 }
 
 fn seal(memory: &File) {
-    fcntl_add_seals(memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE).unwrap();
+    fcntl_add_seals(memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE).expect("seal it");
 }
 
 impl Snapshot {
@@ -32,7 +32,7 @@ impl Snapshot {
         let template = Vm::blank();
         let order = VmCommand::Boot(Box::new(BootOrder { spec: spec(), template: true }));
         let image = sealed(&image(code).build());
-        event::command(&template.weir, &order, &[image.as_fd(), memory.as_fd()]).unwrap();
+        event::command(&template.weir, &order, &[image.as_fd(), memory.as_fd()]).expect("order a template");
         assert_eq!(template.event(), Some(VmEvent::Ready));
         let Some(VmEvent::Frozen(state)) = template.event() else { panic!("{:?}", template.reason()) };
         assert_eq!(template.finish(), (ExitReason::Stopped, vec![]));
@@ -61,7 +61,7 @@ impl Snapshot {
     fn thaw_as(&self, order: CloneOrder) -> Vm {
         let vm = Vm::blank();
         let command = VmCommand::Clone(Box::new(order));
-        event::command(&vm.weir, &command, &[self.memory.as_fd()]).unwrap();
+        event::command(&vm.weir, &command, &[self.memory.as_fd()]).expect("order a clone");
         vm
     }
 
