@@ -21,6 +21,7 @@ use weir_pool::launch::seal;
 use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
+use weir_vmm::cgroup::{CgroupPool, Cgroups};
 
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
@@ -49,9 +50,10 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
     let _log = logging::start(options.log_format);
     raise_file_limit();
+    let groups = control_groups();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let outcome = runtime.block_on(run(Arc::new(config), images, snapshots, listeners, &namespace));
+    let outcome = runtime.block_on(run(Arc::new(config), images, snapshots, listeners, &namespace, groups));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_background();
     Ok(outcome?)
@@ -72,16 +74,33 @@ fn raise_file_limit() {
     }
 }
 
+/// Best effort: without them VMs are held by what their jail takes from them, and share CPUs as processes do.
+fn control_groups() -> Option<CgroupPool> {
+    match Cgroups::detect().and_then(Cgroups::open_root) {
+        Ok(groups) => {
+            let controllers: Vec<_> = groups.controllers().map(|controller| controller.name()).collect();
+            tracing::info!(?controllers, "control groups");
+            Some(groups)
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "no control groups, see `weir doctor`: cpu limits of pools are not kept");
+            None
+        }
+    }
+}
+
 async fn run(
     config: Arc<Config>,
     images: Images,
     snapshots: Option<Snapshots>,
     mut listeners: Listeners,
     namespace: &PrivateNamespace,
+    groups: Option<CgroupPool>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
-    let pools = start_pools(&config, images, snapshots, namespace, &registry)?;
+    let pools = start_pools(&config, images, snapshots, namespace, groups, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
         AccessLog::start(std::io::stdout(), metrics.access_log_dropped()).context("start the access log")?;
@@ -167,6 +186,7 @@ fn start_pools(
     images: Images,
     snapshots: Option<Snapshots>,
     namespace: &PrivateNamespace,
+    groups: Option<CgroupPool>,
     registry: &Registry,
 ) -> anyhow::Result<Pools> {
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
@@ -179,7 +199,8 @@ fn start_pools(
     // From here on the sealed copies are used.
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
-    let materials = Materials { taps, mtu: MTU, images: sealed, templates: config.pools.clone(), snapshots };
+    let templates = config.pools.clone();
+    let materials = Materials { taps, mtu: MTU, images: sealed, templates, snapshots, groups };
     let launcher =
         VmLauncher::new(spawn_launcher, materials, launch_metrics).context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;

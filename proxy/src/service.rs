@@ -122,10 +122,16 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let pace = match traffic(session.req_header()) {
+        let traffic = traffic(session.req_header());
+        let pace = match traffic {
             Traffic::Exchange => None,
             Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
         };
+        if let Some(pace) = &pace
+            && traffic == Traffic::Tunnel
+        {
+            pace.hold_answer();
+        }
         downstream::hold_by(session, pace);
         Ok(())
     }

@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use weir_vmm::VmEvent;
 
+use super::group::Group;
 use super::socket::{Socket, watch};
 
 /// See the module's documentation. Dropping it kills the process.
@@ -15,6 +16,10 @@ use super::socket::{Socket, watch};
 pub(super) struct Child {
     pub(super) control: Socket,
     pub(super) process: Pidfd,
+    /// As the launcher's pid namespace sees it.
+    pub(super) pid: i32,
+    /// Behind the process: it is empty when it goes.
+    pub(super) group: Option<Group>,
     /// How it ended, from the launcher.
     pub(super) status: oneshot::Receiver<String>,
 }

@@ -151,7 +151,7 @@ impl Connection {
         let born = match files.into_iter().next() {
             None => Err(lost("take the pidfd of the child", "out of file descriptors".into())),
             Some(pidfd) => Pidfd::new(pidfd)
-                .map(|process| Child { control, process, status })
+                .map(|process| Child { control, process, pid, group: None, status })
                 .map_err(|error| lost("watch the child", error.into())),
         };
         // Dropped by who has given up, it is killed.

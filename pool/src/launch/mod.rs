@@ -10,6 +10,7 @@
 
 mod child;
 mod connection;
+mod group;
 mod image;
 mod metrics;
 mod parts;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_config::model::Pool;
 use weir_net::tap::TapPool;
+use weir_vmm::cgroup::CgroupPool;
 use weir_vmm::launcher::{LauncherHandle, SpawnError};
 
 pub use image::{SealError, seal};
@@ -62,6 +64,8 @@ pub struct Materials {
     pub templates: BTreeMap<String, Arc<Pool>>,
     /// Where templates outlive weir, if anywhere.
     pub snapshots: Option<Snapshots>,
+    /// Control groups for VMs, where there are any.
+    pub groups: Option<CgroupPool>,
 }
 
 impl VmLauncher {
@@ -75,8 +79,8 @@ impl VmLauncher {
         materials: Materials,
         metrics: LaunchMetrics,
     ) -> Result<Self, SpawnError> {
-        let supervisor = Supervisor::start(Arc::new(spawn))?;
-        let Materials { taps, mtu, images, templates, snapshots } = materials;
+        let Materials { taps, mtu, images, templates, snapshots, groups } = materials;
+        let supervisor = Supervisor::start(Arc::new(spawn), groups)?;
         let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu, images });
         let (templates, keeper) = Templates::new(templates, parts.clone(), snapshots, metrics);
         let keeper = tokio::spawn(keeper.run());

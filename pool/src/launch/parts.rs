@@ -55,9 +55,7 @@ impl Parts {
             None => {
                 let taps = self.taps.clone();
                 let acquired = tokio::task::spawn_blocking(move || taps.acquire()).await;
-                acquired
-                    .map_err(|error| prepare("run a blocking thread", error.into()))?
-                    .map_err(failed)?
+                acquired.map_err(|error| prepare("run a blocking thread", error.into()))?.map_err(failed)?
             }
         };
         let tap =

@@ -18,10 +18,12 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use weir_config::model::Pool;
 use weir_vmm::channel::ChannelError;
 use weir_vmm::{ExitReason, VmCommand, VmEvent};
 
 use super::child::{Child, Pidfd};
+use super::group::Group;
 use super::socket::Socket;
 use crate::launcher::{StartKind, VmProcess};
 
@@ -49,15 +51,23 @@ pub(super) struct Process {
 #[derive(Debug)]
 struct Alive {
     process: Pidfd,
+    group: Option<Group>,
     borrowed: Borrowed,
 }
 
 impl Process {
     /// `child` as the VM that it was told to become, which listens at `address`.
     pub(super) fn new(address: SocketAddr, child: Child, kind: StartKind, borrowed: Borrowed) -> Self {
-        let Child { control, process, status } = child;
-        let alive = Some(Alive { process, borrowed });
+        let Child { control, process, group, status, .. } = child;
+        let alive = Some(Alive { process, group, borrowed });
         Self { address, kind, control, alive, status, talking: true, ready: false, last_word: None }
+    }
+
+    /// Holds its process to the limits of `pool`.
+    pub(super) fn limit(&self, pool: &Pool) {
+        if let Some(group) = self.alive.as_ref().and_then(|alive| alive.group.as_ref()) {
+            group.limit(pool);
+        }
     }
 
     /// Sends its first command, which makes it what it is.
@@ -138,7 +148,7 @@ impl Process {
     /// The kernel says so.
     fn gone(&mut self) {
         if let Some(alive) = self.alive.take() {
-            give_back(alive.borrowed);
+            give_back(Box::new((alive.borrowed, alive.group)));
         }
     }
 
@@ -186,13 +196,13 @@ impl VmProcess for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let Some(Alive { process, borrowed }) = self.alive.take() else { return };
+        let Some(Alive { process, group, borrowed }) = self.alive.take() else { return };
         process.kill();
         // Without a runtime weir itself is ending, and no other VM will get what this one borrowed.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 process.ended().await;
-                give_back(borrowed);
+                give_back(Box::new((borrowed, group)));
             });
         }
     }

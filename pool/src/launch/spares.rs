@@ -14,9 +14,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
+use weir_vmm::cgroup::CgroupPool;
 
 use super::child::Child;
 use super::connection::Connection;
+use super::group::Group;
 use crate::launcher::StartError;
 
 /// Kept in any case.
@@ -36,6 +38,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Spares {
     connection: Arc<Connection>,
+    groups: Option<CgroupPool>,
     state: Mutex<State>,
     taken: Notify,
 }
@@ -53,10 +56,10 @@ pub(super) struct Taken {
 }
 
 impl Spares {
-    pub(super) fn new(connection: Arc<Connection>) -> Arc<Self> {
+    pub(super) fn new(connection: Arc<Connection>, groups: Option<CgroupPool>) -> Arc<Self> {
         let demand = Demand::new(Instant::now());
         let state = Mutex::new(State { idle: VecDeque::new(), demand });
-        Arc::new(Self { connection, state, taken: Notify::new() })
+        Arc::new(Self { connection, groups, state, taken: Notify::new() })
     }
 
     /// A child that waits for its order: an idle one, or a new one.
@@ -68,7 +71,13 @@ impl Spares {
                 Err(reason) => tracing::warn!(reason, "a spare child has ended"),
             }
         }
-        Ok(Taken { child: self.connection.fork().await?, spare: false })
+        Ok(Taken { child: self.fork().await?, spare: false })
+    }
+
+    async fn fork(&self) -> Result<Child, StartError> {
+        let child = self.connection.fork().await?;
+        let group = self.groups.as_ref().and_then(|groups| Group::of(groups, child.pid));
+        Ok(Child { group, ..child })
     }
 
     /// The longest idle one: it has certainly finished its preparations.
@@ -93,7 +102,7 @@ impl Spares {
                 sleep(PAUSE).await;
                 continue;
             }
-            match self.connection.fork().await {
+            match self.fork().await {
                 Ok(child) => self.state.lock().idle.push_back(child),
                 Err(StartError::LauncherDied) => return,
                 Err(error) => {

@@ -63,6 +63,7 @@ async fn boot(parts: &Parts, id: VmId, pool: &Pool) -> Result<Process, StartErro
     let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: false };
     let address = address(pool, &link.link);
     let process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
+    process.limit(pool);
     process.order(&VmCommand::Boot(Box::new(order)), &[image.as_fd(), link.tap.as_fd()]).await?;
     Ok(process)
 }
@@ -89,6 +90,7 @@ pub(super) async fn clone(
     let mut process = Process::new(address(pool, &link.link), taken.child, kind, Box::new(link.link));
     let files = [template.memory.as_fd(), link.tap.as_fd()];
     process.order(&VmCommand::Clone(Box::new(order)), &files).await?;
+    process.limit(pool);
     match timeout(CLONE_LIMIT, process.until_ready()).await {
         Ok(Ok(())) => Ok(process),
         Ok(Err(reason)) => Err(CloneError::Ended(reason)),

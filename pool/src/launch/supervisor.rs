@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use weir_vmm::cgroup::CgroupPool;
 use weir_vmm::launcher::{LauncherHandle, SpawnError};
 
 use super::connection::Connection;
@@ -32,10 +33,10 @@ pub(super) struct Current(watch::Receiver<Option<Arc<Spares>>>);
 
 impl Supervisor {
     /// Spawns the first launcher, and the task that spawns its successors.
-    pub(super) fn start(spawn: Spawn) -> Result<Self, SpawnError> {
+    pub(super) fn start(spawn: Spawn, groups: Option<CgroupPool>) -> Result<Self, SpawnError> {
         let first = connect(&spawn)?;
-        let (sender, current) = watch::channel(Some(Spares::new(first.clone())));
-        let task = tokio::spawn(supervise(spawn, first, sender));
+        let (sender, current) = watch::channel(Some(Spares::new(first.clone(), groups.clone())));
+        let task = tokio::spawn(supervise(spawn, groups, first, sender));
         Ok(Self { current, task })
     }
 
@@ -64,7 +65,12 @@ impl Current {
     }
 }
 
-async fn supervise(spawn: Spawn, first: Arc<Connection>, current: watch::Sender<Option<Arc<Spares>>>) {
+async fn supervise(
+    spawn: Spawn,
+    groups: Option<CgroupPool>,
+    first: Arc<Connection>,
+    current: watch::Sender<Option<Arc<Spares>>>,
+) {
     let mut connection = first;
     let mut pause = Duration::ZERO;
     loop {
@@ -81,7 +87,7 @@ async fn supervise(spawn: Spawn, first: Arc<Connection>, current: watch::Sender<
         }
         tracing::error!(again_in = ?pause, "launcher died, and its vms with it");
         connection = respawn(&spawn, &mut pause).await;
-        current.send_replace(Some(Spares::new(connection.clone())));
+        current.send_replace(Some(Spares::new(connection.clone(), groups.clone())));
     }
 }
 

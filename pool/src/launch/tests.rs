@@ -218,7 +218,7 @@ async fn a_launcher_that_dies_fails_forks() {
 #[tokio::test]
 async fn a_spare_is_taken_at_once_and_a_dead_one_is_not() {
     let (connection, peer) = connect();
-    let spares = Spares::new(connection);
+    let spares = Spares::new(connection, None);
     let refilling = spares.clone();
     let refill = tokio::spawn(async move { refilling.refill().await });
     // Two are kept in any case.
@@ -254,7 +254,7 @@ async fn dead_launcher_has_a_successor_even_if_that_takes_several_tries() {
         let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
         Ok(LauncherHandle { socket, pid: 1, pidfd })
     };
-    let supervisor = Supervisor::start(Arc::new(spawn)).unwrap();
+    let supervisor = Supervisor::start(Arc::new(spawn), None).unwrap();
     let first = supervisor.current().spares().await.unwrap();
     drop(spawned.recv().await.unwrap());
     let second = loop {
@@ -282,7 +282,7 @@ async fn dead_launcher_has_a_successor_even_if_that_takes_several_tries() {
 #[tokio::test]
 async fn first_launcher_that_cannot_be_spawned_is_an_error() {
     let spawn = || Err(SpawnError::Run(std::io::ErrorKind::NotFound.into()));
-    assert_eq!(Supervisor::start(Arc::new(spawn)).unwrap_err().to_string(), "run the launcher");
+    assert_eq!(Supervisor::start(Arc::new(spawn), None).unwrap_err().to_string(), "run the launcher");
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ impl World {
         let templates = if images == Images::Cold { BTreeMap::new() } else { config.pools.clone() };
         let expected = templates.len();
         let images = BTreeMap::from([("p".to_owned(), seal("image", image).unwrap())]);
-        let materials = Materials { taps, mtu: MTU, images, templates, snapshots };
+        let materials = Materials { taps, mtu: MTU, images, templates, snapshots, groups: None };
         let registry = Registry::new();
         let metrics = LaunchMetrics::register(&registry).unwrap();
         let vms = VmLauncher::new(spawn, materials, metrics).unwrap();

@@ -100,7 +100,7 @@ impl Watch {
     }
 
     async fn renamed(self) {
-        let watch = AsyncFd::new(self.0).unwrap();
+        let watch = AsyncFd::register(self.0).unwrap();
         let _event = watch.readable().await.unwrap();
     }
 }

@@ -14,17 +14,24 @@
 //! in a write, so `up` takes more. When `up` has grown so, nothing more is read from the client until it has shrunk
 //! ([`Pace`], which the client's connection asks): pingora then has nothing to write, and takes the answer. So `up`
 //! exceeds [`BEHIND`] by no more than what pingora had read already; [`UP_MAX`] is for what that should not be.
+//!
+//! The bridge also keeps pingora from ending a tunnel that has just begun. pingora has two futures in one task: one reads
+//! the client and passes on that the request has no body, one reads the VM. If the second learns of the switch before it
+//! learns of the body's end, it takes that for the end of the tunnel. So the VM's answer to a request for a tunnel is
+//! held back until the client has been polled a few times more, and with it, in the same task, the other future.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::task::AtomicWaker;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 /// What either buffer normally holds at most, bytes.
 const LIMIT: usize = 256 * 1024;
@@ -33,6 +40,12 @@ const UP_MAX: usize = 16 << 20;
 
 /// From how much in `up` on nothing is read from the client, bytes.
 const BEHIND: usize = 1 << 20;
+
+/// Polls of a client until the end of an empty body has surely been passed on, in whatever order pingora's task polls its
+/// futures: one in which it is sent, one in which it is received, one to tell.
+const TURNS: u8 = 3;
+/// How long they may take; a client that sends before the switch may not be polled at all.
+const TURNS_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Whether a bridge is behind with the body.
 #[derive(Clone, Debug, Default)]
@@ -43,17 +56,46 @@ struct PaceState {
     behind: AtomicBool,
     /// Who reads from the client.
     reader: AtomicWaker,
+    /// Polls of the client that the VM's answer waits for.
+    turns: AtomicU8,
+    no_turns: Notify,
 }
 
 impl Pace {
     /// Ready while more of the body may be read from the client.
     pub(crate) fn poll_free(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.take_turn() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if !self.0.behind.load(Acquire) {
             return Poll::Ready(());
         }
         self.0.reader.register(cx.waker());
         // It may have been set free before the waker was there to be called.
         if self.0.behind.load(Acquire) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// The VM's answer is to wait until pingora is ready for it. Before the VM has been asked.
+    pub(crate) fn hold_answer(&self) {
+        self.0.turns.store(TURNS, Release);
+    }
+
+    /// Whether one was to be taken.
+    fn take_turn(&self) -> bool {
+        let turns = self.0.turns.fetch_update(AcqRel, Acquire, |turns| turns.checked_sub(1));
+        if turns == Ok(1) {
+            self.0.no_turns.notify_one();
+        }
+        turns.is_ok()
+    }
+
+    async fn answer_free(&self) {
+        if self.0.turns.load(Acquire) > 0 {
+            // Late or not, it is time.
+            let _ = timeout(TURNS_TIMEOUT, self.0.no_turns.notified()).await;
+            self.0.turns.store(0, Release);
+        }
     }
 
     fn set_behind(&self, behind: bool) {
@@ -113,6 +155,7 @@ async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> 
             }
             ready = tcp.readable(), if !vm_ended && down.len() < LIMIT => {
                 ready?;
+                pace.answer_free().await;
                 vm_ended = fill(&mut down, |buffer| tcp.try_read_buf(buffer))?;
             }
             ready = tcp.writable(), if !up.is_empty() => ready?,
@@ -154,11 +197,17 @@ mod tests {
     use super::*;
 
     async fn bridged() -> (UnixStream, TcpStream, oneshot::Sender<()>) {
+        let (pingora, _, vm, close) = paced().await;
+        (pingora, vm, close)
+    }
+
+    async fn paced() -> (UnixStream, Pace, TcpStream, oneshot::Sender<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (vm, _) = listener.accept().await.unwrap();
         let (close, closed) = oneshot::channel();
-        (bridge(tcp, closed).unwrap().0, vm, close)
+        let (pingora, pace) = bridge(tcp, closed).unwrap();
+        (pingora, pace, vm, close)
     }
 
     #[tokio::test]
@@ -208,5 +257,28 @@ mod tests {
         let mut rest = Vec::new();
         // The end may be a reset, since what was under way is lost.
         drop(vm.read_to_end(&mut rest).await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_held_comes_after_the_client_s_turns_or_late() {
+        for turns in [TURNS, 0] {
+            let (mut pingora, pace, mut vm, _close) = paced().await;
+            pace.hold_answer();
+            vm.write_all(b"101").await.unwrap();
+            let reading = tokio::spawn(async move {
+                let mut answer = [0; 3];
+                pingora.read_exact(&mut answer).await.map(|_| answer)
+            });
+            let mut polled = 0;
+            if turns > 0 {
+                std::future::poll_fn(|cx| {
+                    polled += 1;
+                    pace.poll_free(cx)
+                })
+                .await;
+            }
+            assert_eq!(reading.await.unwrap().unwrap(), *b"101");
+            assert_eq!(polled, if turns > 0 { TURNS + 1 } else { 0 });
+        }
     }
 }

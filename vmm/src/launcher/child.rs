@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::sys::exit_now;
 use crate::event::{self, ExitReason, VmEvent};
-use crate::jail::{self, JailSpec};
+use crate::jail::{self, JailSpec, limits};
 use crate::machine;
 
 /// Longest text of a panic that is reported, bytes.
@@ -30,7 +30,7 @@ pub type Body = fn(Inherited) -> ExitReason;
 
 /// The [`Body`] of real VMs.
 pub(super) fn run_machine(inherited: Inherited) -> ExitReason {
-    machine::serve(inherited.kvm, inherited.control)
+    machine::serve(inherited.kvm, inherited.control, limits::set_memory)
 }
 
 impl Inherited {

@@ -17,10 +17,9 @@ use rustix::io::Errno;
 use super::error::BuildError;
 use super::gates::Gates;
 use super::vcpu::{self, Vcpu, step};
-use super::{boot, thaw};
-use crate::channel;
+use super::{Limit, boot, thaw};
 use crate::event::{ExitReason, VmCommand};
-use crate::sys;
+use crate::{channel, memory, sys};
 
 /// Three pages that no kernel of ours uses; KVM on Intel wants them for real mode, and nobody else minds.
 const KVM_TSS: usize = 0xfffb_d000;
@@ -58,16 +57,22 @@ impl Blank {
     }
 
     /// Waits for an order on `control` and carries it out to the guest's end.
-    pub(crate) fn serve(self, control: OwnedFd) -> ExitReason {
+    pub(crate) fn serve(self, control: OwnedFd, limit: Limit) -> ExitReason {
         let (command, files) = match receive(&control) {
             Order::Become(command, files) => (command, files),
             Order::End(reason) => return reason,
         };
-        let machine = match command {
-            VmCommand::Boot(order) => boot::from_order(self, &order, files, control),
-            VmCommand::Clone(order) => thaw::from_order(self, *order, files, control),
+        let memory = match &command {
+            VmCommand::Boot(order) => order.spec.memory,
+            VmCommand::Clone(order) => order.memory,
             VmCommand::Stop | VmCommand::Reset => return ExitReason::Stopped,
         };
+        let limited = memory::check_size(memory).map_err(BuildError::from).and_then(|()| Ok(limit(memory)?));
+        let machine = limited.and_then(|()| match command {
+            VmCommand::Boot(order) => boot::from_order(self, &order, files, control),
+            VmCommand::Clone(order) => thaw::from_order(self, *order, files, control),
+            VmCommand::Stop | VmCommand::Reset => unreachable!("returned above"),
+        });
         match machine {
             Ok(machine) => machine.run(),
             Err(error) => error.reason(),

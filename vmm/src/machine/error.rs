@@ -11,6 +11,7 @@ use super::tables::OutOfPages;
 use super::vcpu::VcpuError;
 use crate::event::ExitReason;
 use crate::image::ImageError;
+use crate::jail::JailError;
 use crate::memory::MemoryError;
 use crate::virtio::RestoreError;
 
@@ -51,6 +52,8 @@ pub(crate) enum BuildError {
     RestoreNetwork(#[from] RestoreError),
     #[error("get random bytes for the guest")]
     Random(#[source] io::Error),
+    #[error(transparent)]
+    Limit(#[from] JailError),
     #[error("listen for weir's commands")]
     Interrupt(#[source] io::Error),
 }

@@ -31,10 +31,14 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use crate::event::ExitReason;
+use crate::jail::JailError;
 use crate::spec::VmSpec;
 use blank::Blank;
 pub use state::FORMAT as STATE_FORMAT;
 pub use weir_abi::ABI_VERSION;
+
+/// Takes from the process what a guest with so many bytes of memory does not need; see [`crate::jail::limits`].
+pub type Limit = fn(u64) -> Result<(), JailError>;
 
 /// Makes a VM on `kvm`, an open /dev/kvm (see [`crate::kvm::open`]), waits on `control`, the VM's end of a seqpacket
 /// socket, for what it is to become ([`crate::VmCommand::Boot`] or [`crate::VmCommand::Clone`]), and runs that to its
@@ -45,9 +49,11 @@ pub use weir_abi::ABI_VERSION;
 ///
 /// Takes over SIGUSR1 of the process, and ends soon after a [`crate::VmCommand::Stop`] or end of file on `control`,
 /// whatever the guest does.
-pub fn serve(kvm: OwnedFd, control: OwnedFd) -> ExitReason {
+///
+/// `limit` is called with the guest's memory, in bytes, as soon as that is known.
+pub fn serve(kvm: OwnedFd, control: OwnedFd, limit: Limit) -> ExitReason {
     match Blank::prepare(kvm) {
-        Ok(blank) => blank.serve(control),
+        Ok(blank) => blank.serve(control, limit),
         Err(error) => error.reason(),
     }
 }

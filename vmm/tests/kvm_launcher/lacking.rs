@@ -49,7 +49,7 @@ fn replace_kvm(flags: MountFlags, device: u64) {
 /// A VM whose user may not have the task that KVM makes for it.
 fn without_tasks(inherited: Inherited) -> ExitReason {
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
-    machine::serve(inherited.kvm, inherited.control)
+    machine::serve(inherited.kvm, inherited.control, |_| Ok(()))
 }
 
 fn on(mode: &str) -> Launcher {

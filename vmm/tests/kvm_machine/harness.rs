@@ -85,6 +85,17 @@ impl Vm {
         Self { weir, reason }
     }
 
+    /// A VM that does not know yet what it is.
+    pub(crate) fn blank() -> Self {
+        let kvm = kvm::open().unwrap_or_else(|error| panic!("{error}"));
+        let (control, weir) = socket::pair().expect("make control socket");
+        set_socket_timeout(&weir, Timeout::Recv, Some(PATIENCE)).expect("bound the wait for events");
+        let (sender, reason) = channel();
+        // As above.
+        thread::spawn(move || sender.send(machine::serve(kvm, control, |_| Ok(()))));
+        Self { weir, reason }
+    }
+
     /// A way to wait for the guest's end, and weir's end of the control socket.
     pub(crate) fn split(self) -> (impl FnOnce() -> ExitReason, OwnedFd) {
         let Self { weir, reason } = self;

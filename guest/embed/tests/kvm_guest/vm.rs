@@ -58,7 +58,7 @@ impl Vm {
         let (control, weir) = socket::pair().unwrap();
         let (sender, reason) = channel();
         // As above.
-        thread::spawn(move || sender.send(machine::serve(kvm, control)));
+        thread::spawn(move || sender.send(machine::serve(kvm, control, |_| Ok(()))));
         Self { weir, reason, tap }
     }
 

@@ -27,8 +27,8 @@ pub(super) enum Unhealthy {
     Late(std::time::Duration),
 }
 
-/// Checks the VM of `pool` that listens at `address`: with `health.path` it has to answer a GET with a status below
-/// 400, without it has to accept a connection. A GET is sent in any case, for the sake of what the VM then touches.
+/// Checks the VM of `pool` that listens at `address`: with `health.path` it has to answer a GET with a status from
+/// 200 to 399, without it has to accept a connection. A GET is sent in any case, for the sake of what the VM then touches.
 pub(super) async fn check(address: SocketAddr, pool: &Pool) -> Result<(), Unhealthy> {
     let limit = pool.health.timeout;
     let connect = async { TcpStream::connect(address).await };
@@ -47,8 +47,9 @@ pub(super) async fn check(address: SocketAddr, pool: &Pool) -> Result<(), Unheal
 
 async fn get(stream: &mut TcpStream, path: &str) -> Result<(), Unhealthy> {
     let failed = |source| Unhealthy::Exchange { path: path.to_owned(), source };
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nuser-agent: weir-canary\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nuser-agent: weir-canary\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut line = Vec::with_capacity(STATUS_LINE);
     while line.len() < STATUS_LINE && !line.contains(&b'\n') {
@@ -57,7 +58,7 @@ async fn get(stream: &mut TcpStream, path: &str) -> Result<(), Unhealthy> {
         }
     }
     match status(&line) {
-        Some(status) if status < 400 => Ok(()),
+        Some(200..400) => Ok(()),
         Some(status) => Err(Unhealthy::Status { path: path.to_owned(), status }),
         None => Err(Unhealthy::NoHttp {
             path: path.to_owned(),

@@ -91,6 +91,7 @@ async fn frozen(parts: &Parts, pool: &Arc<Pool>, id: VmId, memory: &File) -> Res
     let address = address(pool, &link.link);
     let mut process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
     let files = [image.as_fd(), link.tap.as_fd(), memory.as_fd()];
+    process.limit(pool);
     process.order(&VmCommand::Boot(Box::new(order)), &files).await?;
     let mut log = GuestLog::new(&pool.name, id, Instant::now());
     let mut state = None;
