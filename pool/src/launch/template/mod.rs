@@ -159,23 +159,21 @@ impl Keeper {
 
     async fn make(&mut self, store: Option<&Arc<Store>>, name: &str, due: Due) {
         let Some(pool) = self.pools.get(name).cloned() else { return };
+        let start = Instant::now();
         let kept = match store.filter(|_| due.kept) {
             Some(store) => self.kept(store, &pool).await,
             None => None,
         };
         if let Some(made) = kept {
-            self.in_use(name, made);
+            self.in_use(name, made, start, "snapshot");
             return;
         }
-        let start = Instant::now();
         let number = self.number();
         let made = make::make(&self.parts, &pool, number).await;
-        let took = (Instant::now() - start).as_secs_f64() * 1e3;
         self.templates.metrics.made(name, made.is_ok());
         match made {
             Ok(made) => {
-                tracing::info!(pool = name, made_ms = took, "template made");
-                let template = self.in_use(name, made);
+                let template = self.in_use(name, made, start, "boot");
                 if let Some(store) = store {
                     store.save(name, template).await;
                 }
@@ -206,10 +204,11 @@ impl Keeper {
         self.numbers
     }
 
-    /// From now on VMs of the pool are clones of what was `made`.
-    fn in_use(&mut self, name: &str, made: Made) -> Arc<Template> {
+    /// From now on VMs of the pool are clones of what was `made`, which began at `start`.
+    fn in_use(&mut self, name: &str, made: Made, start: Instant, from: &str) -> Arc<Template> {
         let (resident, pages) = (made.resident, made.touched());
-        tracing::info!(pool = name, resident, pages, "template ready");
+        let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
+        tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
         let template = Arc::new(made.template);
         self.templates.metrics.ready(name, true);
         if let Some(place) = self.templates.by_pool.get(name) {
