@@ -280,15 +280,20 @@ impl Answer {
 
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> Answer {
+    request(address, "GET", path)
+}
+
+/// One request without a body on a connection of its own.
+pub fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("send");
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("send");
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).expect("read the answer");
     Answer::new(None, &raw)
 }
 
-/// Process ids of the direct children of `pid`, by /proc/*/stat.
+/// Process ids of the direct children of `pid` that have not ended, by /proc/*/stat.
 pub fn children(pid: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("list /proc").flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -298,7 +303,9 @@ pub fn children(pid: u32) -> Vec<u32> {
 fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // "pid (name) state ppid …"; the name may hold spaces and parentheses.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    let state = words.next()?;
+    words.next().filter(|_| state != "Z")?.parse().ok()
 }
 
 /// weir's launcher.
