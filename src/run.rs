@@ -59,7 +59,8 @@ async fn foreground(
     let pool = Arc::new(pool(options));
     let images = BTreeMap::from([(pool.name.clone(), image)]);
     let metrics = LaunchMetrics::register(&Registry::new()).context("make the launcher's metrics")?;
-    let materials = Materials { taps, mtu: MTU, images, templates: BTreeMap::new(), groups: None };
+    let (templates, groups, snapshots) = (BTreeMap::new(), None, None);
+    let materials = Materials { taps, mtu: MTU, images, templates, groups, snapshots };
     let launcher = VmLauncher::new(spawn_launcher, materials, metrics).context("start the launcher")?;
     let mut vm = launcher.start(StartOrder { id: VmId(1), pool }).await.context("start the VM")?;
     let mut asked = false;

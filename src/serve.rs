@@ -18,7 +18,7 @@ use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
-use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, VmLauncher};
+use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
@@ -43,6 +43,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let (config, images) = check::load(&options.config)?;
     devices_are_usable()?;
+    let snapshots =
+        config.host.snapshots.as_deref().map(Snapshots::open).transpose().context("keep snapshots")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
     let namespace = namespace::enter_private().context("enter a private network namespace")?;
@@ -51,7 +53,8 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let groups = control_groups();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let outcome = runtime.block_on(run(Arc::new(config), images, listeners, &namespace, groups));
+    let below = Below { images, snapshots, groups, namespace: &namespace };
+    let outcome = runtime.block_on(run(Arc::new(config), below, listeners));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_background();
     Ok(outcome?)
@@ -72,6 +75,14 @@ fn raise_file_limit() {
     }
 }
 
+/// What pools stand on.
+struct Below<'a> {
+    images: Images,
+    snapshots: Option<Snapshots>,
+    groups: Option<CgroupPool>,
+    namespace: &'a PrivateNamespace,
+}
+
 /// Best effort: without them VMs are held by what their jail takes from them, and share CPUs as processes do.
 fn control_groups() -> Option<CgroupPool> {
     match Cgroups::detect().and_then(Cgroups::open_root) {
@@ -88,16 +99,10 @@ fn control_groups() -> Option<CgroupPool> {
     }
 }
 
-async fn run(
-    config: Arc<Config>,
-    images: Images,
-    mut listeners: Listeners,
-    namespace: &PrivateNamespace,
-    groups: Option<CgroupPool>,
-) -> anyhow::Result<()> {
+async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
-    let pools = start_pools(&config, images, namespace, groups, &registry)?;
+    let pools = start_pools(&config, below, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
         AccessLog::start(std::io::stdout(), metrics.access_log_dropped()).context("start the access log")?;
@@ -178,13 +183,8 @@ impl Signals {
 }
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.
-fn start_pools(
-    config: &Config,
-    images: Images,
-    namespace: &PrivateNamespace,
-    groups: Option<CgroupPool>,
-    registry: &Registry,
-) -> anyhow::Result<Pools> {
+fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow::Result<Pools> {
+    let Below { images, snapshots, groups, namespace } = below;
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
     let mut sealed = BTreeMap::new();
     for (name, pool) in &config.pools {
@@ -196,7 +196,7 @@ fn start_pools(
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
     let templates = config.pools.clone();
-    let materials = Materials { taps, mtu: MTU, images: sealed, templates, groups };
+    let materials = Materials { taps, mtu: MTU, images: sealed, templates, groups, snapshots };
     let launcher =
         VmLauncher::new(spawn_launcher, materials, launch_metrics).context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;

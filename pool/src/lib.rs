@@ -44,7 +44,7 @@ mod vm;
 
 pub use decide::decide;
 pub use guest_log::printable;
-pub use launch::{LaunchMetrics, Materials, VmLauncher};
+pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
 pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;

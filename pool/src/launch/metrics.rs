@@ -8,6 +8,20 @@ pub struct LaunchMetrics {
     made: IntCounterVec,
     ready: IntGaugeVec,
     fallbacks: IntCounterVec,
+    snapshots: IntCounterVec,
+}
+
+/// What became of a template's file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SnapshotResult {
+    /// It is in use.
+    Loaded,
+    /// It was written.
+    Saved,
+    /// It is damaged, or what is in it does not work.
+    Rejected,
+    /// It could not be written.
+    Failed,
 }
 
 impl LaunchMetrics {
@@ -29,10 +43,15 @@ impl LaunchMetrics {
                 Opts::new("weir_vm_clone_fallbacks_total", "VMs that booted because a clone failed."),
                 &["pool"],
             )?,
+            snapshots: IntCounterVec::new(
+                Opts::new("weir_vm_snapshots_total", "Files of templates that were read or written."),
+                &["pool", "result"],
+            )?,
         };
         registry.register(Box::new(metrics.made.clone()))?;
         registry.register(Box::new(metrics.ready.clone()))?;
         registry.register(Box::new(metrics.fallbacks.clone()))?;
+        registry.register(Box::new(metrics.snapshots.clone()))?;
         Ok(metrics)
     }
 
@@ -46,5 +65,26 @@ impl LaunchMetrics {
 
     pub(super) fn fallback(&self, pool: &str) {
         self.fallbacks.with_label_values(&[pool]).inc();
+    }
+
+    pub(super) fn snapshot(&self, pool: &str, result: SnapshotResult) {
+        self.snapshots.with_label_values(&[pool, result.label()]).inc();
+    }
+
+    /// How often that was counted.
+    #[cfg(test)]
+    pub(super) fn snapshots(&self, pool: &str, result: SnapshotResult) -> u64 {
+        self.snapshots.with_label_values(&[pool, result.label()]).get()
+    }
+}
+
+impl SnapshotResult {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Saved => "saved",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
     }
 }

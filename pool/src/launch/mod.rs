@@ -35,6 +35,7 @@ use weir_vmm::launcher::{LauncherHandle, SpawnError};
 
 pub use image::{SealError, seal};
 pub use metrics::LaunchMetrics;
+pub use template::{Snapshots, SnapshotsError};
 
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use parts::Parts;
@@ -63,6 +64,8 @@ pub struct Materials {
     pub templates: BTreeMap<String, Arc<Pool>>,
     /// Control groups for VMs, where there are any.
     pub groups: Option<CgroupPool>,
+    /// Where templates outlive weir, if anywhere.
+    pub snapshots: Option<Snapshots>,
 }
 
 impl VmLauncher {
@@ -76,10 +79,10 @@ impl VmLauncher {
         materials: Materials,
         metrics: LaunchMetrics,
     ) -> Result<Self, SpawnError> {
-        let Materials { taps, mtu, images, templates, groups } = materials;
+        let Materials { taps, mtu, images, templates, groups, snapshots } = materials;
         let supervisor = Supervisor::start(Arc::new(spawn), groups)?;
         let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu, images });
-        let (templates, keeper) = Templates::new(templates, parts.clone(), metrics);
+        let (templates, keeper) = Templates::new(templates, parts.clone(), snapshots, metrics);
         let keeper = tokio::spawn(keeper.run());
         Ok(Self { _supervisor: supervisor, parts, templates, keeper })
     }

@@ -4,9 +4,12 @@
 //! binary with [`CASE`] in front of its name.
 #![allow(clippy::unwrap_used, reason = "this program is a test, though it runs itself")]
 
+mod snapshots;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
@@ -24,7 +27,7 @@ use weir_net::namespace;
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
 use weir_pool::{
-    Instances, LaunchMetrics, Lease, Materials, Pool, PoolMetrics, Pools, Start, VmLauncher, fake,
+    Instances, LaunchMetrics, Lease, Materials, Pool, PoolMetrics, Pools, Snapshots, Start, VmLauncher, fake,
 };
 use weir_vmm::launcher;
 
@@ -59,14 +62,20 @@ fn main() -> ExitCode {
             CASES.iter().find(|case| case.0 == name).unwrap().1();
             ExitCode::SUCCESS
         }
+        [first, name, directory] if first == CASE => {
+            snapshots::case(name, Path::new(directory));
+            ExitCode::SUCCESS
+        }
         _ => {
-            let trials = CASES.iter().map(|(name, _)| Trial::test(*name, move || start(name)));
+            let trials = CASES.iter().map(|(name, _)| Trial::test(*name, move || start(&[name])));
+            let trials = trials.chain([Trial::test(snapshots::NAME, snapshots::trial)]);
             libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
         }
     }
 }
 
-fn start(name: &str) -> Result<(), Failed> {
+/// Runs a case, which is its name and its argument if it has one, in a process of its own.
+fn start(case: &[&str]) -> Result<(), Failed> {
     for device in ["/dev/kvm", "/dev/net/tun"] {
         std::fs::File::options()
             .read(true)
@@ -74,8 +83,8 @@ fn start(name: &str) -> Result<(), Failed> {
             .open(device)
             .map_err(|e| format!("open {device}: {e}"))?;
     }
-    let mut case = Command::new(std::env::current_exe()?);
-    match case.args([CASE, name]).status()?.success() {
+    let status = Command::new(std::env::current_exe()?).arg(CASE).args(case).status()?;
+    match status.success() {
         true => Ok(()),
         false => Err("see its output".into()),
     }
@@ -96,15 +105,20 @@ enum Images {
 struct World {
     pools: Pools,
     launcher: Arc<AtomicI32>,
+    registry: Registry,
 }
 
 fn run(images: Images, case: impl AsyncFnOnce(World)) {
+    run_with(images, None, case);
+}
+
+fn run_with(images: Images, snapshots: Option<Snapshots>, case: impl AsyncFnOnce(World)) {
     namespace::become_user_root().unwrap();
     let private = namespace::enter_private().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let taps = TapPool::new(&private, "10.88.0.0/16".parse().unwrap(), MTU).unwrap();
-        let world = World::new(taps, images).await;
+        let world = World::new(taps, images, snapshots).await;
         let pools = world.pools.clone();
         tokio::time::timeout(PATIENCE, case(world)).await.expect("takes too long");
         pools.drain(PATIENCE).await;
@@ -113,7 +127,7 @@ fn run(images: Images, case: impl AsyncFnOnce(World)) {
 }
 
 impl World {
-    async fn new(taps: TapPool, images: Images) -> Self {
+    async fn new(taps: TapPool, images: Images, snapshots: Option<Snapshots>) -> Self {
         let mut pool = fake::pool("p");
         if images == Images::Probe {
             pool.args = vec!["serve".to_owned()];
@@ -133,13 +147,14 @@ impl World {
         let templates = if images == Images::Cold { BTreeMap::new() } else { config.pools.clone() };
         let expected = templates.len();
         let images = BTreeMap::from([("p".to_owned(), seal("image", image).unwrap())]);
-        let materials = Materials { taps, mtu: MTU, images, templates, groups: None };
+        let materials = Materials { taps, mtu: MTU, images, templates, groups: None, snapshots };
         let registry = Registry::new();
         let metrics = LaunchMetrics::register(&registry).unwrap();
         let vms = VmLauncher::new(spawn, materials, metrics).unwrap();
         vms.templates().wait_for(|count| *count == expected).await.unwrap();
         let metrics = PoolMetrics::register(&registry).unwrap();
-        Self { pools: Pools::start(&config, Arc::new(vms), metrics).unwrap(), launcher }
+        let pools = Pools::start(&config, Arc::new(vms), metrics).unwrap();
+        Self { pools, launcher, registry }
     }
 
     fn pool(&self) -> &Arc<Pool> {

@@ -34,6 +34,8 @@ use crate::event::ExitReason;
 use crate::jail::JailError;
 use crate::spec::VmSpec;
 use blank::Blank;
+pub use state::FORMAT as STATE_FORMAT;
+pub use weir_abi::ABI_VERSION;
 
 /// Takes from the process what a guest with so many bytes of memory does not need; see [`crate::jail::limits`].
 pub type Limit = fn(u64) -> Result<(), JailError>;

@@ -133,8 +133,9 @@ impl Machine {
     pub(crate) fn run(mut self) -> ExitReason {
         // A command that came before the kick was armed sent no signal.
         let mut end = self.hear().map(drop);
-        if self.origin.is_some() && end.is_ok() {
+        if let Some(origin) = self.origin.as_ref().filter(|_| end.is_ok()) {
             end = self.outbox.ready(self.control.as_fd()).map_err(ExitReason::from);
+            origin.warm(&self.memory);
         }
         while end.is_ok() {
             end = self.step();
@@ -361,7 +362,9 @@ impl Machine {
             origin.enter(vcpu, &self.memory)
         };
         rewind().map_err(|error: BuildError| error.reason())?;
-        Ok(self.outbox.ready_again(self.control.as_fd())?)
+        self.outbox.ready_again(self.control.as_fd())?;
+        origin.warm(&self.memory);
+        Ok(())
     }
 
     fn unexpected(&self, text: &str) -> ExitReason {

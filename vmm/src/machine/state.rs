@@ -10,8 +10,9 @@ use weir_abi::ABI_VERSION;
 use super::vcpu::CpuState;
 use crate::virtio::TransportState;
 
-/// Raised whenever the meaning of the encoding changes.
-pub(crate) const FORMAT: u32 = 1;
+/// Format of what [`crate::VmEvent::Frozen`] carries. Raised whenever the meaning of the encoding changes, or what this
+/// crate itself puts into guest memory: snapshots of templates may be older than the program.
+pub const FORMAT: u32 = 1;
 
 /// See the module's documentation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

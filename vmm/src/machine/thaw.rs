@@ -76,9 +76,13 @@ fn thaw(
 }
 
 impl Origin {
+    /// Copies the pages that the guest is going to write to. After READY: weir has to connect first, on another CPU.
+    pub(crate) fn warm(&self, memory: &GuestMemoryMmap) {
+        memory::populate(memory, &self.working_set);
+    }
+
     /// Begins another incarnation: memory is the snapshot's, the vCPU is anywhere between two exits.
     pub(crate) fn enter(&mut self, vcpu: &mut Vcpu, memory: &GuestMemoryMmap) -> Result<(), BuildError> {
-        memory::populate(memory, &self.working_set);
         vcpu::load(vcpu, &self.state.cpu)?;
         self.incarnation += 1;
         let place = GuestAddress(layout::BOOT_INFO);

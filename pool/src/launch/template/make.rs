@@ -14,12 +14,10 @@ use super::super::parts::{Parts, address};
 use super::super::process::Process;
 use super::super::start::{CloneError, clone};
 use super::canary::{self, Unhealthy};
-use super::{Template, pages};
+use super::{STATE_MAX, Template, pages};
 use crate::guest_log::GuestLog;
 use crate::launcher::{StartError, StartKind, VmProcess};
 
-/// More than any state takes: the largest part is the XSAVE area.
-const STATE_MAX: usize = 32 * 1024;
 /// How long a process may take to end.
 const END: Duration = Duration::from_secs(2);
 
@@ -69,7 +67,17 @@ pub(super) async fn make(parts: &Parts, pool: &Arc<Pool>, number: u64) -> Result
     let state = frozen(parts, pool, VmId(number), &memory).await?;
     pages::freeze(&memory).map_err(MakeError::Seal)?;
     let template = Template { memory, state, working_set: Vec::new() };
-    let (template, working_set) = canary(parts, pool, VmId(number + 1), template).await?;
+    prove(parts, pool, number + 1, template).await
+}
+
+/// Has a clone of `template`, whose number is `number`, show that it works, and learns what such a clone writes to.
+pub(super) async fn prove(
+    parts: &Parts,
+    pool: &Arc<Pool>,
+    number: u64,
+    template: Template,
+) -> Result<Made, MakeError> {
+    let (template, working_set) = canary(parts, pool, VmId(number), template).await?;
     let resident = pages::resident(&template.memory).map_err(MakeError::WorkingSet)?;
     Ok(Made { template: Template { working_set, ..template }, resident })
 }
