@@ -77,6 +77,7 @@ fn spinning_vms_have_their_quota() {
         weir.metric("weir_vm_instances", "pool=\"bad\",state=\"ready\"") == SPINNERS as f64
             && in_flight() == 3.0
     });
+    weir.until_templates(2);
     let (_, bad) = launcher_and_vms(weir.pid());
     assert_bearable(slowdown(&weir, &bad));
     drop(waiting);
@@ -87,6 +88,7 @@ fn a_flooding_vm_has_its_rate() {
     let limits = "cpu_quota = 0.2\nsend_packets = 1000\nsend_rate = \"1MiB\"";
     let (_file, weir) = start("flood", limits, "min = 1\nmax = 1");
     weir.logged("vm ready");
+    weir.until_templates(2);
     let (_, bad) = launcher_and_vms(weir.pid());
     assert_bearable(slowdown(&weir, &bad));
     assert_eq!(weir.metric("weir_vm_exits_total", "pool=\"bad\""), 0.0, "it is slowed, not ended");
@@ -96,6 +98,7 @@ fn a_flooding_vm_has_its_rate() {
 fn a_hoarding_vm_has_its_own_memory_and_no_more() {
     let (_file, weir) = start("serve", "cpu_quota = 0.2", "min = 1\nmax = 1");
     weir.logged("vm ready");
+    weir.until_templates(2);
     let (_, bad) = launcher_and_vms(weir.pid());
     let mut hoarder = Client::connect_to(weir.http, BAD);
     let (full, done) = (|status| status == 507, AtomicBool::new(false));

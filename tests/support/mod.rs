@@ -191,6 +191,11 @@ impl Weir {
         self.until("a request in flight", || self.metric("weir_http_requests_in_flight", "") >= 1.0);
     }
 
+    /// Waits until weir has tried to make `count` templates: the processes for that are gone then.
+    pub fn until_templates(&self, count: u32) {
+        self.until("templates", || self.metric("weir_vm_templates_made_total", "") >= f64::from(count));
+    }
+
     /// Sends a signal to weir.
     pub fn signal(&self, name: &str) {
         kill(name, self.pid());
@@ -280,14 +285,9 @@ impl Answer {
 
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> Answer {
-    request(address, "GET", path)
-}
-
-/// One request without a body on a connection of its own.
-pub fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("send");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("send");
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).expect("read the answer");
     Answer::new(None, &raw)
