@@ -6,20 +6,33 @@ use std::net::{SocketAddr, TcpStream};
 use crate::support::PATIENCE;
 
 /// One connection to weir.
-pub(crate) struct Client(BufReader<TcpStream>);
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+    host: &'static str,
+}
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::connect_to(address, "test")
+    }
+
+    /// Asks for what `host` serves.
+    pub(crate) fn connect_to(address: SocketAddr, host: &'static str) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
         stream.set_nodelay(true).expect("send at once");
-        Self(BufReader::new(stream))
+        Self { stream: BufReader::new(stream), host }
+    }
+
+    /// Sends a GET, and does not wait for the answer.
+    pub(crate) fn send(&mut self, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
+        self.stream.get_mut().write_all(request.as_bytes()).expect("send on an open connection");
     }
 
     /// Status and body of the answer to `GET path`, which must leave the connection open.
     pub(crate) fn get(&mut self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).expect("send on an open connection");
+        self.send(path);
         let status = self.line().split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
         let mut length = None;
         loop {
@@ -33,7 +46,7 @@ impl Client {
             }
         }
         let mut body = vec![0; length.expect("answers of known length")];
-        self.0.read_exact(&mut body).expect("read the body");
+        self.stream.read_exact(&mut body).expect("read the body");
         (status, String::from_utf8(body).expect("text"))
     }
 
@@ -46,7 +59,7 @@ impl Client {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).expect("read a line");
+        self.stream.read_line(&mut line).expect("read a line");
         assert!(line.ends_with("\r\n"), "the connection ended in the middle of an answer: {line:?}");
         line.trim_end().to_owned()
     }

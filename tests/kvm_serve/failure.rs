@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::client::at_once;
 use crate::probe::probe;
 use crate::support::{Weir, get, kill, launcher_and_vms, one_pool};
 
@@ -94,8 +95,9 @@ fn a_request_in_flight_to_a_killed_vm_succeeds_elsewhere() {
     let weir = Weir::start(&one_pool("hello", "", "min = 1\nmax = 2\nidle_timeout = \"60s\""));
     weir.logged("vm ready");
     let address = weir.http;
-    let client = std::thread::spawn(move || get(address, "/sleep?ms=300"));
+    let client = std::thread::spawn(move || get(address, "/sleep?ms=1000"));
     weir.until_in_flight();
+    weir.until_templates(1);
     let (_, vms) = launcher_and_vms(weir.pid());
     kill("KILL", vms[0]);
     let answer = client.join().expect("the client does not panic");
@@ -132,11 +134,17 @@ fn a_log_that_nobody_reads_any_more_holds_nothing_up() {
 fn a_log_whose_reader_has_stalled_holds_nothing_up() {
     // Five lines of more than 200 bytes tell of a VM's life; this is twice what a pipe of 64 KiB holds.
     const LIVES: usize = 2 * 64 * 1024 / 1000;
-    let mut weir = Weir::start(&one_pool("hello", "", "min = 0\nmax = 4\nidle_timeout = \"1ms\""));
-    for _ in 0..LIVES {
-        assert_eq!(get(weir.http, "/").status, 200);
+    const AT_ONCE: usize = 12;
+    let (limits, scale) =
+        ("soft_limit = 1\nhard_limit = 1", format!("min = 0\nmax = {AT_ONCE}\nidle_timeout = \"1ms\""));
+    let mut weir = Weir::start(&one_pool("hello", limits, &scale));
+    for _ in 0..LIVES.div_ceil(AT_ONCE) {
+        let statuses = at_once(AT_ONCE, weir.http, |address| get(address, "/sleep?ms=50").status);
+        assert_eq!(statuses, [200; AT_ONCE]);
         weir.until("no VM is left", || weir.metric("weir_vm_instances", "") == 0.0);
     }
+    let lives = weir.metric("weir_vm_start_duration_seconds_count", "");
+    assert!(lives >= LIVES as f64, "{lives} lives");
     weir.signal("TERM");
     assert_eq!(weir.wait_in_silence().code(), Some(0));
 }

@@ -10,6 +10,7 @@ mod commands;
 mod devices;
 mod failure;
 mod isolation;
+mod neighbours;
 mod probe;
 mod requests;
 mod unprivileged;

@@ -191,6 +191,11 @@ impl Weir {
         self.until("a request in flight", || self.metric("weir_http_requests_in_flight", "") >= 1.0);
     }
 
+    /// Waits until weir has tried to make `count` templates: the processes for that are gone then.
+    pub fn until_templates(&self, count: u32) {
+        self.until("templates", || self.metric("weir_vm_templates_made_total", "") >= f64::from(count));
+    }
+
     /// Sends a signal to weir.
     pub fn signal(&self, name: &str) {
         kill(name, self.pid());
@@ -288,7 +293,7 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
     Answer::new(None, &raw)
 }
 
-/// Process ids of the direct children of `pid`, by /proc/*/stat.
+/// Process ids of the direct children of `pid` that have not ended, by /proc/*/stat.
 pub fn children(pid: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("list /proc").flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -298,7 +303,9 @@ pub fn children(pid: u32) -> Vec<u32> {
 fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // "pid (name) state ppid …"; the name may hold spaces and parentheses.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    let state = words.next()?;
+    words.next().filter(|_| state != "Z")?.parse().ok()
 }
 
 /// weir's launcher.

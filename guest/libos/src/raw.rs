@@ -78,6 +78,13 @@ impl RawQueue {
         self.put(AVAILABLE + 2, self.available);
     }
 
+    /// How many more entries the ring takes: those that the device has given back, or never had.
+    pub fn free(&self) -> u16 {
+        // SAFETY: the offset lies in the page, aligned; the device writes it during PARK only.
+        let used = unsafe { core::ptr::read_volatile(self.page.wrapping_add(USED + 2).cast::<u16>()) };
+        RING.saturating_sub(self.available.wrapping_sub(used))
+    }
+
     /// Offers `frame` behind an empty virtio header, in the buffer of descriptor `index`.
     pub fn send(&mut self, index: u16, frame: &[u8]) {
         let index = index % RING;

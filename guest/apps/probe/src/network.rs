@@ -62,20 +62,26 @@ pub(crate) async fn spoof() {
     }
 }
 
-/// Frames that are beyond reproach but for their number.
+/// Frames that are beyond reproach but for their number: as many as the device takes.
 pub(crate) fn flood() -> ! {
     let mut queue = queue();
     let mut generation = None;
+    // The ring gives them back in this order.
+    let mut buffers = (0..raw::RING).cycle();
+    let mut old = 0;
     loop {
         let info = raw::info();
         // As another VM it has another address.
-        let renew = generation.replace(info.generation) != Some(info.generation);
+        if generation.replace(info.generation) != Some(info.generation) {
+            old = raw::RING;
+        }
         let frame = frame(info.gateway_mac, info.mac, info.address, info.gateway);
-        for number in 0..raw::RING {
-            if renew {
-                queue.send(number, &frame);
+        for buffer in buffers.by_ref().take(queue.free().into()) {
+            if old > 0 {
+                old -= 1;
+                queue.send(buffer, &frame);
             } else {
-                queue.offer(number);
+                queue.offer(buffer);
             }
         }
         raw::park_yield();

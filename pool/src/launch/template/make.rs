@@ -38,6 +38,8 @@ pub(super) enum MakeError {
     Seal(#[source] io::Error),
     #[error("start the canary")]
     Canary(#[source] CloneError),
+    #[error("canary ended: {0}")]
+    CanaryEnded(ExitReason),
     #[error("canary is not healthy")]
     Unhealthy(#[from] Unhealthy),
     #[error("find the working set")]
@@ -119,7 +121,12 @@ async fn canary(
         .map_err(MakeError::Memory)?;
     let copied = Template { memory: copy, state, working_set };
     let mut process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
-    canary::check(process.address(), pool).await?;
+    let address = process.address();
+    tokio::select! {
+        checked = canary::check(address, pool) => checked?,
+        // Nobody resets a connection for it: the check would wait in vain.
+        reason = ended(&mut process) => return Err(MakeError::CanaryEnded(reason)),
+    }
     process.stop();
     if timeout(END, ended(&mut process)).await.is_err() {
         process.kill();
@@ -132,8 +139,12 @@ async fn canary(
     Ok((Template { memory, state, working_set }, touched))
 }
 
-async fn ended(process: &mut Process) {
-    while !matches!(process.next_event().await, VmEvent::Exit(_)) {}
+async fn ended(process: &mut Process) -> ExitReason {
+    loop {
+        if let VmEvent::Exit(reason) = process.next_event().await {
+            return reason;
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
