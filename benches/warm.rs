@@ -1,6 +1,7 @@
 //! `warm`: requests per second and latency of one warm VM behind weir, and of the same handler as a native process on
 //! loopback, in turn; 1 and 32 keepalive connections. The load generator is wrk.
 
+mod load;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use load::wrk;
 use support::{Weir, get, one_pool};
 
 const ROUNDS: usize = 5;
@@ -47,43 +49,6 @@ impl Drop for Native {
     }
 }
 
-/// One wrk run: requests per second, p50 and p99 in milliseconds.
-struct Run {
-    rate: f64,
-    p50: f64,
-    p99: f64,
-}
-
-fn wrk(address: SocketAddr, connections: usize) -> Run {
-    let output = Command::new("wrk")
-        .args(["-t1", "-d2s", "--latency", &format!("-c{connections}")])
-        .arg(format!("http://{address}/"))
-        .output()
-        .expect("run wrk");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let after = |key: &str| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
-        line.unwrap_or_else(|| panic!("wrk prints {key}: {text}")).trim().to_owned()
-    };
-    assert!(!text.contains("Non-2xx"), "only good answers count: {text}");
-    Run {
-        rate: after("Requests/sec:").parse().expect("a rate"),
-        p50: milliseconds(&after("50%")),
-        p99: milliseconds(&after("99%")),
-    }
-}
-
-fn milliseconds(text: &str) -> f64 {
-    let (number, scale) = if let Some(number) = text.strip_suffix("us") {
-        (number, 1e-3)
-    } else if let Some(number) = text.strip_suffix("ms") {
-        (number, 1.0)
-    } else {
-        (text.trim_end_matches('s'), 1e3)
-    };
-    number.parse::<f64>().expect("a duration") * scale
-}
-
 fn main() {
     let weir = Weir::start(&one_pool("hello", "", "min = 1\nmax = 1\nidle_timeout = \"60s\""));
     let native = Native::start();
@@ -92,8 +57,8 @@ fn main() {
         let (mut rates, mut natives) = (Vec::new(), Vec::new());
         let (mut p50, mut p99, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let ours = wrk(weir.http, connections);
-            let theirs = wrk(native.address, connections);
+            let ours = wrk(weir.http, "test", "/", connections);
+            let theirs = wrk(native.address, "test", "/", connections);
             ratio.push(ours.rate / theirs.rate);
             rates.push(ours.rate);
             natives.push(theirs.rate);
