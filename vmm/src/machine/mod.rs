@@ -12,6 +12,7 @@ mod console;
 mod control;
 mod error;
 mod exit;
+mod freeze;
 mod gates;
 mod interrupt;
 mod network;

@@ -25,11 +25,10 @@ use super::interrupt::Heard;
 use super::network::Network;
 use super::outbox::{Outbox, WeirGone};
 use super::refusals::Refusals;
-use super::state::MachineState;
 use super::thaw::Origin;
-use super::vcpu::{self, Vcpu};
+use super::vcpu::Vcpu;
 use super::{exit, interrupt};
-use crate::event::{self, CrashReason, ExitReason, VmEvent};
+use crate::event::{CrashReason, ExitReason};
 use crate::memory::{self, PAGE};
 use crate::sys::{self, BootInfoBytes, KickTarget, MappedVm};
 use crate::virtio::{DeviceError, Progress, Transport};
@@ -38,15 +37,15 @@ use crate::virtio::{DeviceError, Progress, Transport};
 #[derive(Debug)]
 pub(crate) struct Machine {
     _kick: KickTarget,
-    vcpu: Vcpu,
+    pub(super) vcpu: Vcpu,
     _vm: MappedVm,
-    memory: GuestMemoryMmap,
-    network: Option<Network>,
-    control: OwnedFd,
-    outbox: Outbox,
+    pub(super) memory: GuestMemoryMmap,
+    pub(super) network: Option<Network>,
+    pub(super) control: OwnedFd,
+    pub(super) outbox: Outbox,
     refusals: Refusals,
     /// A clone has one.
-    origin: Option<Origin>,
+    pub(super) origin: Option<Origin>,
     /// To be frozen at the first PARK after READY.
     template: bool,
 }
@@ -85,9 +84,6 @@ enum Slept {
     /// The machine is where it began, its guest not in a PARK any more.
     Reset,
 }
-
-/// How long a template's state waits for room in the control socket.
-const FROZEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What KVM_RUN returned with, freed from the vCPU's memory.
 enum Stop {
@@ -325,46 +321,6 @@ impl Machine {
         }
         self.reset()?;
         Ok(Slept::Reset)
-    }
-
-    /// Ends a template; its process's last word but one is its state.
-    fn freeze(&mut self) -> ExitReason {
-        let frozen = vcpu::complete_exit(&mut self.vcpu.fd)
-            .and_then(|()| vcpu::save(&self.vcpu.fd))
-            .map_err(|error| crate::message(&error));
-        let encoded = frozen.and_then(|cpu| {
-            let network = self.network.as_ref().map(Transport::state);
-            MachineState { cpu, network }.encode().map_err(|error| error.to_string())
-        });
-        let sent = encoded.and_then(|state| {
-            event::send_within(&self.control, &VmEvent::Frozen(state), FROZEN_PATIENCE)
-                .map_err(|error| crate::message(&error))
-        });
-        match sent {
-            Ok(()) => ExitReason::Stopped,
-            Err(text) => ExitReason::Host(format!("freeze: {text}")),
-        }
-    }
-
-    /// Takes a clone back to where it began.
-    fn reset(&mut self) -> Result<(), ExitReason> {
-        let Some(origin) = &mut self.origin else {
-            // Without a snapshot to go back to, the end is the only clean state there is.
-            return Err(ExitReason::Stopped);
-        };
-        let vcpu = &mut self.vcpu;
-        let mut rewind = || {
-            vcpu::complete_exit(&mut vcpu.fd)?;
-            memory::restore(&self.memory)?;
-            if let (Some(network), Some(state)) = (&mut self.network, &origin.state.network) {
-                network.rewind(state, &self.memory)?;
-            }
-            origin.enter(vcpu, &self.memory)
-        };
-        rewind().map_err(|error: BuildError| error.reason())?;
-        self.outbox.ready_again(self.control.as_fd())?;
-        origin.warm(&self.memory);
-        Ok(())
     }
 
     fn unexpected(&self, text: &str) -> ExitReason {
