@@ -182,8 +182,19 @@ impl Weir {
     pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            assert!(
+                Instant::now() < deadline,
+                "not within {PATIENCE:?}: {what}; log:\n{}",
+                self.rest_of_log()
+            );
         }
+    }
+
+    /// What weir has logged and nobody has asked for.
+    fn rest_of_log(&self) -> String {
+        let early = std::mem::take(&mut *self.early.borrow_mut());
+        let waiting = std::iter::from_fn(|| self.log.recv_timeout(Duration::from_millis(100)).ok());
+        early.into_iter().chain(waiting).fold(String::new(), |text, line| text + &line.to_string() + "\n")
     }
 
     /// Waits until weir has a request in flight.
