@@ -13,4 +13,5 @@ mod isolation;
 mod neighbours;
 mod probe;
 mod requests;
+mod spares;
 mod unprivileged;
