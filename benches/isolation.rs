@@ -87,6 +87,7 @@ fn latencies(weir: &Weir, habit: Habit) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the pause is the client's, and nothing is waited for")]
 fn measure(weir: &Weir, pool: &str, habit: Habit) -> Vec<f64> {
     let mut client = Client::new(weir.http);
     let one = |_| {

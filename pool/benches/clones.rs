@@ -30,7 +30,7 @@ const MTU: u16 = 1500;
 const CLONES: u64 = 500;
 const ROUNDS: usize = 4;
 /// How many are alive when memory is counted.
-const ALIVE: u64 = 1000;
+const ALIVE: u32 = 1000;
 /// Starts on their way at once.
 const AT_ONCE: usize = 8;
 /// Bound of the whole.
@@ -123,7 +123,7 @@ impl Bench {
     /// What [`ALIVE`] idle ones take, before their first request and after it.
     async fn memory(mut self) {
         let before = available();
-        let vms = self.start(ALIVE).await;
+        let vms = self.start(ALIVE.into()).await;
         report("idle since READY", before);
         for vm in &vms {
             ask(vm.address()).await;
@@ -134,7 +134,10 @@ impl Bench {
 }
 
 fn report(what: &str, before: f64) {
-    let (_, vms) = children();
+    let (_, mut vms) = children();
+    let spares = vms.len().saturating_sub(ALIVE as usize);
+    // Those that wait to become VMs are the youngest.
+    vms.truncate(ALIVE as usize);
     let count = vms.len() as f64;
     let mut total = BTreeMap::new();
     for vm in &vms {
@@ -142,7 +145,7 @@ fn report(what: &str, before: f64) {
     }
     let each = |key: &str| total.get(key).copied().unwrap_or_default() / count;
     println!(
-        "clones: {count} processes, {what}, MiB each: PSS {:.3} (anonymous {:.3}, files {:.3}, shmem {:.3}), \
+        "clones: {count} VMs, {spares} spare children, {what}, MiB each: PSS {:.3} (anonymous {:.3}, files {:.3}, shmem {:.3}), \
          RSS {:.3}, MemAvailable {:.3}",
         each("Pss"),
         each("Pss_Anon"),

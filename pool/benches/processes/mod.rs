@@ -34,7 +34,7 @@ impl Usage {
     }
 }
 
-/// The launcher and its children.
+/// The launcher and its children, oldest first.
 pub(crate) fn children() -> (u32, Vec<u32>) {
     let launchers = children_of(std::process::id());
     assert_eq!(launchers.len(), 1, "one launcher");
@@ -44,13 +44,20 @@ pub(crate) fn children() -> (u32, Vec<u32>) {
 fn children_of(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| parent_of(*id) == Some(parent)).collect()
+    let mut born: Vec<_> = ids.filter_map(|id| Some((birth(id, parent)?, id))).collect();
+    born.sort_unstable();
+    born.into_iter().map(|(_, id)| id).collect()
 }
 
-fn parent_of(id: u32) -> Option<u32> {
+/// When `id` began, ticks, if it is a child of `parent` (proc_pid_stat(5)).
+fn birth(id: u32, parent: u32) -> Option<u64> {
     let stat = read_to_string(format!("/proc/{id}/stat")).ok()?;
     // "pid (name) state ppid …"; the name may hold spaces and parentheses.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    if fields.get(1)?.parse() != Ok(parent) {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
 }
 
 /// Time on a CPU of a process with one thread; zero if it is gone.
