@@ -7,7 +7,7 @@ ifeq ($(WEIR_SKIP_KVM),1)
 NEXTEST_FILTER := -E 'not binary(/^kvm_/)'
 endif
 
-.PHONY: help deps deps-test demo build test lint test-unit test-guest test-svm bench clean
+.PHONY: help deps deps-test demo build test lint test-unit test-guest test-svm soak bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ test-guest: deps
 test-svm: deps-test ## the VMM's KVM tests once more, on emulated SVM and Debian's kernel
 	scripts/test-svm.sh
 	WEIR_SVM_NPT=0 scripts/test-svm.sh
+
+soak: deps ## 100,000 starts and stops of a VM, which must leave nothing behind (some minutes; WEIR_SOAK_CYCLES)
+	WEIR_SOAK_CYCLES=$${WEIR_SOAK_CYCLES:-100000} cargo test --release --locked -p weir-pool --test kvm_pool -- --nocapture cycles_leave_nothing_behind
 
 bench: ## the measures of docs/BENCHMARKS.md
 	@scripts/deps.sh bench

@@ -66,7 +66,7 @@ impl Bench {
         let templates = fake::config([pool]).pools;
         let pool = templates["p"].clone();
         let images = BTreeMap::from([("p".to_owned(), seal("hello", weir_guest::HELLO).unwrap())]);
-        let materials = Materials { taps, mtu: MTU, images, templates };
+        let materials = Materials { taps, mtu: MTU, images, templates, groups: None, snapshots: None };
         let spawn = || launcher::spawn(&std::env::current_exe().unwrap());
         let metrics = LaunchMetrics::register(&Registry::new()).unwrap();
         let launcher = VmLauncher::new(spawn, materials, metrics).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  template? ──yes──> Clone order ──READY──> Process (clone, prefork)
-//!     │ no                 │ ends instead, or says nothing in time: the template is given up
+//!     │ no                 │ ends instead: the template is given up; or says nothing in time
 //!     v                    v
 //!  Boot order <────────────┘
 //!     └──> Process (cold), READY later
@@ -50,7 +50,9 @@ pub(super) async fn start(
         Err(CloneError::Start(error)) => Err(error),
         Err(error) => {
             tracing::warn!(pool = pool.name, vm = %id, %error, "clone failed, booting instead");
-            templates.reject(&pool.name, &template);
+            // A busy host makes clones late; that is not the template's fault, nor would more boots help the host.
+            let spoilt = matches!(error, CloneError::Ended(_));
+            templates.failed(&pool.name, spoilt.then_some(&template));
             boot(parts, id, pool).await
         }
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "this program is a test, though it runs itself")]
 
 mod snapshots;
+mod soak;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,12 +53,19 @@ const CASES: &[(&str, fn())] = &[
     ("a_hundred_clones_have_nothing_in_common", || {
         run(Images::Probe, a_hundred_clones_have_nothing_in_common)
     }),
+    ("cycles_leave_nothing_behind", soak::cycles_leave_nothing_behind),
+    (
+        "a_kvm_that_makes_no_vms_fails_starts_and_costs_nothing",
+        soak::a_kvm_that_makes_no_vms_fails_starts_and_costs_nothing,
+    ),
+    ("a_start_without_descriptors_fails_alone", soak::a_start_without_descriptors_fails_alone),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [launcher] if launcher == "launcher" => launcher::main(),
+        [launcher] if launcher == soak::BROKEN => soak::broken_launcher(),
         [first, name] if first == CASE => {
             CASES.iter().find(|case| case.0 == name).unwrap().1();
             ExitCode::SUCCESS

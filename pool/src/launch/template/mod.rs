@@ -112,10 +112,10 @@ impl Templates {
         self.in_use.subscribe()
     }
 
-    /// A clone of `template` failed: it is used no more, and another one is made.
-    pub(super) fn reject(&self, pool: &str, template: &Arc<Template>) {
+    /// A clone failed. If `spoilt` names its template, that is used no more, and another one is made.
+    pub(super) fn failed(&self, pool: &str, spoilt: Option<&Arc<Template>>) {
         self.metrics.fallback(pool);
-        let Some(place) = self.by_pool.get(pool) else { return };
+        let (Some(place), Some(template)) = (self.by_pool.get(pool), spoilt) else { return };
         // Of several clones that fail at the same time one reports it.
         let before = place.compare_and_swap(template, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, template)) {
