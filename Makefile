@@ -49,7 +49,7 @@ test-svm: deps-test ## the VMM's KVM tests once more, on emulated SVM and Debian
 
 bench: ## the measures of docs/BENCHMARKS.md
 	@scripts/deps.sh bench
-	cargo bench --locked
+	cargo bench --locked -p weir -p weir-pool
 
 clean: ## remove build products
 	cargo clean
