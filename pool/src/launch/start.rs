@@ -64,7 +64,7 @@ async fn boot(parts: &Parts, id: VmId, pool: &Pool) -> Result<Process, StartErro
     let (taken, link) = parts.gather().await?;
     let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: false };
     let address = address(pool, &link.link);
-    let process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
+    let mut process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
     process.limit(pool);
     process.order(&VmCommand::Boot(Box::new(order)), &[image.as_fd(), link.tap.as_fd()]).await?;
     Ok(process)
@@ -103,11 +103,18 @@ pub(super) async fn clone(
 impl Process {
     /// Tells the child what to become.
     pub(super) async fn order(
-        &self,
+        &mut self,
         command: &VmCommand,
         files: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<(), StartError> {
-        let sent = self.send(command, files).await;
-        sent.map_err(|error| prepare("describe the vm to its process", error.into()))
+        match self.send(command, files).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_message() => Err(prepare("describe the vm to its process", error.into())),
+            // It has ended, and said why: it could not make a VM.
+            Err(_) => match self.until_ready().await {
+                Ok(()) => Err(StartError::Refused("a child is ready before it has an order".to_owned())),
+                Err(reason) => Err(StartError::Refused(reason.to_string())),
+            },
+        }
     }
 }
