@@ -109,14 +109,21 @@ pub fn recv<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(T, Ve
     let mut bytes = vec![0; MESSAGE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
-    });
-    let received = match received {
-        // With unread messages of ours in its queue, a dying peer resets the connection: it is gone all the same.
-        Err(Errno::CONNRESET) => return Ok(None),
-        other => other.map_err(|error| ChannelError::Receive(error.into()))?,
+    let mut receive = || {
+        retry_on_intr(|| {
+            recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })
     };
+    let received = match receive() {
+        // With unread messages of ours in its queue, a dying peer resets the connection. The kernel says so once, before
+        // it hands out what the peer had sent until then, which may be its last word.
+        Err(Errno::CONNRESET) => match receive() {
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => other,
+        },
+        other => other,
+    };
+    let received = received.map_err(|error| ChannelError::Receive(error.into()))?;
     // Taken out first: whatever is wrong with the message, its descriptors are then closed.
     let mut files = Vec::new();
     for part in control.drain() {

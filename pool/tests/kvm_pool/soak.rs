@@ -86,12 +86,18 @@ pub(crate) fn a_start_without_descriptors_fails_alone() {
     run("launcher", true, async |soak| {
         soak.cycles(WIDTH).await;
         let limit = getrlimit(Resource::Nofile);
-        let open = soak.usage().files;
-        // Whatever number the next descriptor would have: it is beyond the limit.
-        setrlimit(Resource::Nofile, Rlimit { current: Some(open / 2), ..limit }).unwrap();
-        let failed = soak.launcher.start(soak.order()).await;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..limit }).unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let mut taken = Vec::new();
+        // What others give back meanwhile is taken too.
+        let error = loop {
+            taken.extend(std::iter::from_fn(|| null.try_clone().ok()));
+            if let Err(error) = soak.launcher.start(soak.order()).await {
+                break error;
+            }
+        };
+        drop(taken);
         setrlimit(Resource::Nofile, limit).unwrap();
-        let error = failed.err().expect("there is no descriptor for it");
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         assert!(format!("{error}: {cause}").contains("Too many open files"), "{error}: {cause}");
         soak.cycles(WIDTH * 4).await;

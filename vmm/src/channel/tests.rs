@@ -135,3 +135,14 @@ proptest! {
         prop_assert_eq!(recv::<VmEvent>(b.as_fd()).unwrap().unwrap().0, event);
     }
 }
+
+#[test]
+fn what_a_peer_said_before_it_died_is_heard_though_it_left_our_message_unread() {
+    let (ours, theirs) = pair().unwrap();
+    send(theirs.as_fd(), &"last word".to_owned(), &[]).unwrap();
+    send(ours.as_fd(), &"never read".to_owned(), &[]).unwrap();
+    drop(theirs);
+    let heard: Option<(String, _)> = recv(ours.as_fd()).unwrap();
+    assert_eq!(heard.unwrap().0, "last word");
+    assert!(recv::<String>(ours.as_fd()).unwrap().is_none());
+}
