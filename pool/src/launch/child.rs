@@ -50,6 +50,11 @@ impl Pidfd {
         Ok(Self(watch(pidfd)?))
     }
 
+    /// Another descriptor of it.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.get_ref().try_clone()
+    }
+
     /// Ends the process whether it agrees or not.
     pub(super) fn kill(&self) {
         // Fails only if it has ended already.

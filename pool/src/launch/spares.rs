@@ -76,7 +76,7 @@ impl Spares {
 
     async fn fork(&self) -> Result<Child, StartError> {
         let child = self.connection.fork().await?;
-        let group = self.groups.as_ref().and_then(|groups| Group::of(groups, child.pid));
+        let group = self.groups.as_ref().and_then(|groups| Group::of(groups, &child));
         Ok(Child { group, ..child })
     }
 
