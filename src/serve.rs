@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +22,7 @@ use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLaunc
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
+use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
@@ -53,10 +54,20 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let groups = control_groups();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let below = Below { images, snapshots, groups, namespace: &namespace };
+    let launchers = Launchers::default();
+    let below = Below {
+        images,
+        snapshots,
+        groups: groups.clone(),
+        namespace: &namespace,
+        launchers: launchers.clone(),
+    };
     let outcome = runtime.block_on(run(Arc::new(config), below, listeners));
     // A thread that cannot write its last line must not keep weir alive.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(LOG_TIMEOUT);
+    // Only without processes can the groups be removed.
+    launchers.wait();
+    drop(groups);
     Ok(outcome?)
 }
 
@@ -75,12 +86,37 @@ fn raise_file_limit() {
     }
 }
 
+/// All launchers there ever were.
+#[derive(Clone, Default)]
+struct Launchers(Arc<Mutex<Vec<LauncherEnd>>>);
+
+impl Launchers {
+    /// Starts one.
+    fn spawn(&self) -> Result<LauncherHandle, SpawnError> {
+        let launcher = spawn_launcher()?;
+        let end = launcher.end().map_err(SpawnError::Run)?;
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.retain(|end| !end.wait(Duration::ZERO));
+        ends.push(end);
+        Ok(launcher)
+    }
+
+    /// Waits until all are gone, and their children with them.
+    fn wait(&self) {
+        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ends.iter().all(|end| end.wait(STOP_TIMEOUT)) {
+            tracing::warn!("a launcher does not end, leaving it behind");
+        }
+    }
+}
+
 /// What pools stand on.
 struct Below<'a> {
     images: Images,
     snapshots: Option<Snapshots>,
     groups: Option<CgroupPool>,
     namespace: &'a PrivateNamespace,
+    launchers: Launchers,
 }
 
 /// Best effort: without them VMs are held by what their jail takes from them, and share CPUs as processes do.
@@ -184,7 +220,7 @@ impl Signals {
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.
 fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow::Result<Pools> {
-    let Below { images, snapshots, groups, namespace } = below;
+    let Below { images, snapshots, groups, namespace, launchers } = below;
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
     let mut sealed = BTreeMap::new();
     for (name, pool) in &config.pools {
@@ -197,14 +233,14 @@ fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
     let templates = config.pools.clone();
     let materials = Materials { taps, mtu: MTU, images: sealed, templates, groups, snapshots };
-    let launcher =
-        VmLauncher::new(spawn_launcher, materials, launch_metrics).context("start the launcher")?;
+    let launcher = VmLauncher::new(move || launchers.spawn(), materials, launch_metrics)
+        .context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
     Pools::start(config, Arc::new(launcher), metrics).context("start the pools")
 }
 
 /// Starts this very program as a launcher, be its file replaced meanwhile or not.
-pub(crate) fn spawn_launcher() -> Result<weir_vmm::launcher::LauncherHandle, weir_vmm::launcher::SpawnError> {
+pub(crate) fn spawn_launcher() -> Result<LauncherHandle, SpawnError> {
     weir_vmm::launcher::spawn(Path::new("/proc/self/exe"))
 }
 

@@ -1,7 +1,7 @@
 //! However weir ends, nothing of it stays.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::support::{PATIENCE, Weir, children, get, launcher, launcher_and_vms, one_pool};
@@ -26,7 +26,7 @@ fn all_gone(pids: &[u32]) {
 fn sigterm_finishes_requests_in_flight_and_then_stops_vms() {
     let mut weir = Weir::start(&one_pool("hello", "", "min = 1\nmax = 1\nidle_timeout = \"60s\""));
     weir.logged("vm ready");
-    let launcher = launcher(weir.pid());
+    let (pid, launcher) = (weir.pid(), launcher(weir.pid()));
     let mut processes = children(launcher);
     processes.push(launcher);
     let address = weir.http;
@@ -36,6 +36,7 @@ fn sigterm_finishes_requests_in_flight_and_then_stops_vms() {
     let answer = client.join().expect("the client does not panic");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(weir.wait().success());
+    assert_eq!(groups(pid), Vec::<PathBuf>::new(), "control groups are left");
     all_gone(&processes);
 }
 
@@ -62,4 +63,22 @@ fn sigkill_of_weir_leaves_no_process_and_no_tap() {
     all_gone(&processes);
     assert!(interfaces().is_subset(&before), "no TAP appears in the host's namespace");
     assert_eq!(weir.files(), ["weir.toml"], "no file is left where weir ran");
+}
+
+/// Directories of weir `pid` in all hierarchies of control groups.
+fn groups(pid: u32) -> Vec<PathBuf> {
+    let name = format!("weir-{pid}");
+    let mut places = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut found = Vec::new();
+    while let Some(place) = places.pop() {
+        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_directory && entry.file_name() == *name {
+                found.push(entry.path());
+            } else if is_directory {
+                places.push(entry.path());
+            }
+        }
+    }
+    found
 }

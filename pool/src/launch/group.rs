@@ -25,8 +25,11 @@ impl Group {
         let joining = group.clone();
         spawn_blocking(move || {
             // The number of a process that has been reaped may be another's.
-            if is_alive(&process) {
-                joining.0.lock().add(pid).unwrap_or_else(|error| warn(&error));
+            if is_alive(&process)
+                && let Err(error) = joining.0.lock().add(pid)
+                && is_alive(&process)
+            {
+                warn(&error);
             }
         });
         Some(group)

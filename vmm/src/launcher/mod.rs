@@ -30,7 +30,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::{SocketType, sockopt::socket_type};
 
 pub use child::{Body, Inherited};
-pub use spawn::{LauncherHandle, SpawnError, spawn, spawn_command};
+pub use spawn::{LauncherEnd, LauncherHandle, SpawnError, spawn, spawn_command};
 
 use crate::jail::{BpfProgram, JailError, seccomp};
 use crate::kvm;

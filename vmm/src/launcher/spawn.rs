@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::channel;
@@ -20,6 +23,29 @@ pub struct LauncherHandle {
     pub pid: i32,
     /// Its process, for good: readable once it has ended.
     pub pidfd: OwnedFd,
+}
+
+/// A launcher's end, for who has to wait for it.
+#[derive(Debug)]
+pub struct LauncherEnd(OwnedFd);
+
+impl LauncherHandle {
+    /// Its end; after that none of its children lives any more.
+    ///
+    /// # Errors
+    /// No file descriptor.
+    pub fn end(&self) -> io::Result<LauncherEnd> {
+        Ok(LauncherEnd(self.pidfd.try_clone()?))
+    }
+}
+
+impl LauncherEnd {
+    /// Waits for it, at most `patience`; whether it has come.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let Ok(patience) = Timespec::try_from(patience) else { return false };
+        let mut ended = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(retry_on_intr(|| poll(&mut ended, Some(&patience))), Ok(1))
+    }
 }
 
 /// Why there is no launcher.

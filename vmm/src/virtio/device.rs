@@ -37,6 +37,9 @@ pub trait VirtioDevice {
     /// If the host's side failed.
     fn reset(&mut self) -> Result<(), DeviceError>;
 
+    /// Throws away what waits on the host's side for the former driver: none of it may reach the next one's memory.
+    fn discard(&mut self);
+
     /// Does a bounded amount of the work that the rings ask for. Queues that are not ready are to be left alone.
     ///
     /// # Errors

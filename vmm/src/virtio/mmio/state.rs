@@ -152,11 +152,13 @@ impl<D: VirtioDevice> Transport<D> {
         Ok(transport)
     }
 
-    /// Takes this very transport back to `state`: the eventfd stays registered, and the device keeps its counters.
+    /// Takes this very transport back to `state`: the eventfd stays registered, and the device keeps its counters. What the
+    /// host's side had for the guest until now is thrown away.
     ///
     /// # Errors
     /// [`RestoreError`] if a driver cannot have led this device there; then it is as after a reset.
     pub fn rewind(&mut self, state: &TransportState, memory: &GuestMemoryMmap) -> Result<(), RestoreError> {
+        self.device.discard();
         self.forget();
         let adopted = self.adopt(state, memory);
         if adopted.is_err() {

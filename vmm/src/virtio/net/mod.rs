@@ -26,6 +26,7 @@ mod offload;
 mod receive;
 mod transmit;
 
+use std::io::ErrorKind;
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -54,6 +55,10 @@ pub const TX: u16 = 1;
 pub const QUEUE_SIZE: u16 = 256;
 /// Most frames moved in one direction by one call of `service`, dropped ones included.
 pub const BATCH: u32 = 64;
+/// What is read of a frame to throw it away, bytes: the kernel wants room for its own header at least.
+const DISCARD_HEAD: usize = 12;
+/// More frames than a TAP ever has waiting (its txqueuelen is 500 or 1,000).
+const DISCARD_MOST: u32 = 16 * 1024;
 
 /// Size of the configuration space: `struct virtio_net_config` up to and including `mtu`.
 const CONFIG: usize = offset_of!(virtio_net_config, mtu) + 2;
@@ -160,6 +165,18 @@ impl<I: FrameIo> VirtioDevice for NetDevice<I> {
 
     fn reset(&mut self) -> Result<(), DeviceError> {
         self.activate(0)
+    }
+
+    fn discard(&mut self) {
+        // The rest of each frame is cut off; of what is read nothing is kept.
+        let mut head = [0; DISCARD_HEAD];
+        for _ in 0..DISCARD_MOST {
+            match self.io.receive(&mut head, &[]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+                Ok(_) => {}
+            }
+        }
     }
 
     fn service(

@@ -97,6 +97,17 @@ fn a_rewound_transport_keeps_its_eventfd_and_forgets_what_came_after() {
 }
 
 #[test]
+fn what_waits_for_the_guest_when_it_is_rewound_never_reaches_it() {
+    let (mut driver, wire) = Driver::on_wire(16);
+    let before = driver.transport.state();
+    wire.borrow_mut()
+        .to_guest
+        .extend((0..100).map(|number| with_header([0; 12], &frame_to_guest(1000, number))));
+    driver.transport.rewind(&before, &driver.memory).unwrap();
+    assert!(wire.borrow().to_guest.is_empty());
+}
+
+#[test]
 fn states_that_no_driver_can_lead_to_are_refused() {
     let queue = |edit: fn(&mut ForgedQueue)| {
         let mut forged = live();

@@ -36,6 +36,8 @@ impl VirtioDevice for Recorder {
         self.0.set(Some(features));
         Ok(())
     }
+    fn discard(&mut self) {}
+
     fn reset(&mut self) -> Result<(), DeviceError> {
         self.0.set(None);
         Ok(())
