@@ -95,10 +95,21 @@ async fn frozen(parts: &Parts, pool: &Arc<Pool>, id: VmId, memory: &File) -> Res
     let files = [image.as_fd(), link.tap.as_fd(), memory.as_fd()];
     process.limit(pool);
     process.order(&VmCommand::Boot(Box::new(order)), &files).await?;
-    let mut log = GuestLog::new(&pool.name, id, Instant::now());
+    let log = GuestLog::new(&pool.name, id, Instant::now());
+    let state = timeout_at(until, state_of(&mut process, log)).await.map_err(late).flatten();
+    if matches!(state, Err(MakeError::Late(_) | MakeError::State(_))) {
+        // Its memory is given up, and no template of the pool is made beside it.
+        process.kill();
+        ended(&mut process).await;
+    }
+    state
+}
+
+/// Hears a template to its end.
+async fn state_of(process: &mut Process, mut log: GuestLog) -> Result<Vec<u8>, MakeError> {
     let mut state = None;
     loop {
-        match timeout_at(until, process.next_event()).await.map_err(late)? {
+        match process.next_event().await {
             VmEvent::Ready => {}
             VmEvent::Log(line) => log.line(&line, Instant::now()),
             VmEvent::Frozen(bytes) if bytes.len() > STATE_MAX => return Err(MakeError::State(bytes.len())),
@@ -122,16 +133,17 @@ async fn canary(
     let copied = Template { memory: copy, state, working_set };
     let mut process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
     let address = process.address();
-    tokio::select! {
-        checked = canary::check(address, pool) => checked?,
+    let checked = tokio::select! {
+        checked = canary::check(address, pool) => checked,
         // Nobody resets a connection for it: the check would wait in vain.
         reason = ended(&mut process) => return Err(MakeError::CanaryEnded(reason)),
-    }
+    };
     process.stop();
     if timeout(END, ended(&mut process)).await.is_err() {
         process.kill();
         ended(&mut process).await;
     }
+    checked?;
     let Template { memory: copy, state, working_set } = copied;
     let (memory, touched) = blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
         .await

@@ -18,11 +18,13 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 use weir_config::model::Pool;
 use weir_vmm::PageRun;
 
@@ -35,6 +37,10 @@ pub use store::{Snapshots, SnapshotsError};
 /// The pause after a template that could not be made; doubled by each that follows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// How many are made at the same time.
+const AT_A_TIME: usize = 4;
+/// Far from the numbers of the pools' VMs.
+const FIRST_NUMBER: u64 = 1 << 63;
 
 /// More than any state takes, bytes: the largest part is the XSAVE area.
 const STATE_MAX: usize = 32 * 1024;
@@ -53,32 +59,37 @@ pub(super) struct Template {
 /// All templates in use.
 #[derive(Debug)]
 pub(super) struct Templates {
-    by_pool: BTreeMap<String, ArcSwapOption<Template>>,
-    missing: mpsc::UnboundedSender<String>,
+    by_pool: BTreeMap<String, Place>,
     /// How many there are.
     in_use: watch::Sender<usize>,
     metrics: LaunchMetrics,
 }
 
-/// The task that makes templates.
+/// Where a pool's template is.
+#[derive(Debug, Default)]
+struct Place {
+    current: ArcSwapOption<Template>,
+    /// It has to be made anew.
+    missing: Notify,
+}
+
+/// Who makes templates: a task for each pool, of which a few work at a time.
 #[derive(Debug)]
 pub(super) struct Keeper {
     parts: Arc<Parts>,
     templates: Arc<Templates>,
     pools: BTreeMap<String, Arc<Pool>>,
-    missing: mpsc::UnboundedReceiver<String>,
-    due: BTreeMap<String, Due>,
-    numbers: u64,
     snapshots: Option<Snapshots>,
 }
 
-/// When to make a pool's template.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    at: Instant,
-    pause: Duration,
-    /// Whether one that was kept may serve: it is tried once.
-    kept: bool,
+/// What the tasks share.
+#[derive(Debug)]
+struct Shared {
+    parts: Arc<Parts>,
+    templates: Arc<Templates>,
+    store: Option<Arc<Store>>,
+    turns: Semaphore,
+    numbers: AtomicU64,
 }
 
 impl Templates {
@@ -89,22 +100,16 @@ impl Templates {
         snapshots: Option<Snapshots>,
         metrics: LaunchMetrics,
     ) -> (Arc<Self>, Keeper) {
-        let (sender, missing) = mpsc::unbounded_channel();
-        let by_pool = pools.keys().map(|name| (name.clone(), ArcSwapOption::empty())).collect();
-        let in_use = watch::Sender::new(0);
-        let templates = Arc::new(Self { by_pool, missing: sender, in_use, metrics });
-        let now = Instant::now();
-        let first = Due { at: now, pause: FIRST_PAUSE, kept: true };
-        let due = pools.keys().map(|name| (name.clone(), first)).collect();
-        // Far from the numbers of the pools' VMs.
-        let numbers = 1 << 63;
-        let keeper = Keeper { parts, templates: templates.clone(), pools, missing, due, numbers, snapshots };
+        let by_pool: BTreeMap<_, _> = pools.keys().map(|name| (name.clone(), Place::default())).collect();
+        by_pool.keys().for_each(|name| metrics.ready(name, false));
+        let templates = Arc::new(Self { by_pool, in_use: watch::Sender::new(0), metrics });
+        let keeper = Keeper { parts, templates: templates.clone(), pools, snapshots };
         (templates, keeper)
     }
 
     /// The template of `pool`, if it has one now.
     pub(super) fn get(&self, pool: &str) -> Option<Arc<Template>> {
-        self.by_pool.get(pool)?.load_full()
+        self.by_pool.get(pool)?.current.load_full()
     }
 
     /// How many pools have one, now and whenever that changes.
@@ -117,76 +122,87 @@ impl Templates {
         self.metrics.fallback(pool);
         let (Some(place), Some(template)) = (self.by_pool.get(pool), spoilt) else { return };
         // Of several clones that fail at the same time one reports it.
-        let before = place.compare_and_swap(template, None);
+        let before = place.current.compare_and_swap(template, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, template)) {
             self.metrics.ready(pool, false);
             self.in_use.send_modify(|count| *count -= 1);
-            // The keeper is gone when weir ends.
-            let _ = self.missing.send(pool.to_owned());
+            place.missing.notify_one();
         }
     }
 }
 
 impl Keeper {
     /// Makes what is missing, for as long as it runs.
-    pub(super) async fn run(mut self) {
-        let store = self.store().await;
-        loop {
-            let next = self.due.iter().min_by_key(|(_, due)| due.at).map(|(pool, due)| (pool.clone(), *due));
-            let due = next.as_ref().map(|(_, due)| due.at);
-            tokio::select! {
-                biased;
-                Some(pool) = self.missing.recv() => {
-                    let at = Instant::now() + FIRST_PAUSE;
-                    let due = Due { at, pause: FIRST_PAUSE, kept: false };
-                    self.due.entry(pool).or_insert(due);
-                }
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    if let Some((pool, due)) = next {
-                        self.make(store.as_ref(), &pool, due).await;
-                    }
-                }
-                else => return,
+    pub(super) async fn run(self) {
+        let Self { parts, templates, pools, snapshots } = self;
+        let store = match snapshots {
+            Some(snapshots) => {
+                let metrics = templates.metrics.clone();
+                Store::open(snapshots, pools.clone(), parts.clone(), metrics).await
             }
-        }
-    }
-
-    async fn store(&mut self) -> Option<Arc<Store>> {
-        let snapshots = self.snapshots.take()?;
-        let metrics = self.templates.metrics.clone();
-        Store::open(snapshots, self.pools.clone(), self.parts.clone(), metrics).await
-    }
-
-    async fn make(&mut self, store: Option<&Arc<Store>>, name: &str, due: Due) {
-        let Some(pool) = self.pools.get(name).cloned() else { return };
-        let start = Instant::now();
-        let kept = match store.filter(|_| due.kept) {
-            Some(store) => self.kept(store, &pool).await,
             None => None,
         };
-        if let Some(made) = kept {
-            self.in_use(name, made, start, "snapshot");
-            return;
+        let turns = Semaphore::new(AT_A_TIME);
+        let shared =
+            Arc::new(Shared { parts, templates, store, turns, numbers: AtomicU64::new(FIRST_NUMBER) });
+        let mut tasks = JoinSet::new();
+        for pool in pools.into_values() {
+            tasks.spawn(shared.clone().keep(pool));
         }
-        let number = self.number();
-        let made = make::make(&self.parts, &pool, number).await;
-        self.templates.metrics.made(name, made.is_ok());
-        match made {
-            Ok(made) => {
-                let template = self.in_use(name, made, start, "boot");
-                if let Some(store) = store {
-                    store.save(name, template).await;
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Shared {
+    /// Keeps `pool` in templates.
+    async fn keep(self: Arc<Self>, pool: Arc<Pool>) {
+        let (mut pause, mut kept) = (FIRST_PAUSE, true);
+        loop {
+            let made = {
+                // Never closed.
+                let _turn = self.turns.acquire().await;
+                self.make(&pool, std::mem::take(&mut kept)).await
+            };
+            match made {
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    if let Some(place) = self.templates.by_pool.get(&pool.name) {
+                        place.missing.notified().await;
+                    }
+                    sleep(FIRST_PAUSE).await;
+                }
+                Err(error) => {
+                    let cause = causes(&error);
+                    tracing::warn!(pool = pool.name, %error, cause, again_in = ?pause, "no template, vms boot");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
-            Err(error) => self.failed(name, due, &error),
         }
+    }
+
+    /// Makes a template of `pool` and puts it to use; `kept`: one that an earlier weir kept may serve.
+    async fn make(&self, pool: &Arc<Pool>, kept: bool) -> Result<(), MakeError> {
+        let start = Instant::now();
+        if let Some(store) = self.store.as_ref().filter(|_| kept)
+            && let Some(made) = self.kept(store, pool).await
+        {
+            self.in_use(&pool.name, made, start, "snapshot");
+            return Ok(());
+        }
+        let made = make::make(&self.parts, pool, self.number()).await;
+        self.templates.metrics.made(&pool.name, made.is_ok());
+        let template = self.in_use(&pool.name, made?, start, "boot");
+        if let Some(store) = &self.store {
+            store.save(&pool.name, template).await;
+        }
+        Ok(())
     }
 
     /// The template of `pool` that an earlier weir kept, if it still works.
-    async fn kept(&mut self, store: &Arc<Store>, pool: &Arc<Pool>) -> Option<Made> {
+    async fn kept(&self, store: &Arc<Store>, pool: &Arc<Pool>) -> Option<Made> {
         let template = store.load(&pool.name).await?;
-        let number = self.number();
-        match make::prove(&self.parts, pool, number, template).await {
+        match make::prove(&self.parts, pool, self.number(), template).await {
             Ok(made) => {
                 store.accept(&pool.name);
                 Some(made)
@@ -199,31 +215,22 @@ impl Keeper {
     }
 
     /// The first of two new numbers for VMs.
-    fn number(&mut self) -> u64 {
-        self.numbers += 2;
-        self.numbers
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(2, Relaxed)
     }
 
     /// From now on VMs of the pool are clones of what was `made`, which began at `start`.
-    fn in_use(&mut self, name: &str, made: Made, start: Instant, from: &str) -> Arc<Template> {
+    fn in_use(&self, name: &str, made: Made, start: Instant, from: &str) -> Arc<Template> {
         let (resident, pages) = (made.resident, made.touched());
         let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
         tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
         let template = Arc::new(made.template);
         self.templates.metrics.ready(name, true);
         if let Some(place) = self.templates.by_pool.get(name) {
-            place.store(Some(template.clone()));
+            place.current.store(Some(template.clone()));
             self.templates.in_use.send_modify(|count| *count += 1);
         }
-        self.due.remove(name);
         template
-    }
-
-    fn failed(&mut self, name: &str, due: Due, error: &MakeError) {
-        let again_in = due.pause;
-        tracing::warn!(pool = name, %error, cause = causes(error), ?again_in, "no template, vms boot");
-        let pause = (due.pause * 2).min(LONGEST_PAUSE);
-        self.due.insert(name.to_owned(), Due { at: Instant::now() + due.pause, pause, kept: false });
     }
 }
 
