@@ -5,7 +5,7 @@
 #[path = "../../src/image/testing.rs"]
 #[allow(dead_code, reason = "shared with tests that break images")]
 mod elf;
-#[path = "../kvm_machine/guests.rs"]
+#[path = "../kvm_machine/guests/mod.rs"]
 #[allow(dead_code, reason = "shared with tests of the machine")]
 mod guests;
 mod lacking;

@@ -2,21 +2,21 @@
 
 use weir_vmm::{CrashReason, ExitReason};
 
-use super::guests;
+use super::guests::frozen;
 use super::harness::{Vm, numbers};
 
 #[test]
 fn a_discarded_page_is_zero_and_can_be_written_again() {
-    assert_eq!(numbers(&Vm::start(guests::discard::code()).finish().0), [78]);
+    assert_eq!(numbers(&Vm::start(frozen::discard::code()).finish().0), [78]);
 }
 
 #[test]
 fn what_is_no_page_of_the_heap_ends_the_vm() {
     let guests = [
-        guests::discard_nothing::code(),
-        guests::discard_unaligned::code(),
-        guests::discard_tables::code(),
-        guests::discard_beyond::code(),
+        frozen::discard_nothing::code(),
+        frozen::discard_unaligned::code(),
+        frozen::discard_tables::code(),
+        frozen::discard_beyond::code(),
     ];
     for code in guests {
         match Vm::start(code).finish().0 {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use weir_vmm::{BootOrder, CloneOrder, ExitReason, PageRun, Sharing, VmCommand, VmEvent, VmId, event};
 
-use super::guests;
+use super::guests::{self, frozen};
 use super::harness::{Vm, image, numbers, sealed, spec};
 
 /// A frozen guest.
@@ -83,7 +83,7 @@ fn logs(vm: &Vm, lines: &[&str]) {
 
 #[test]
 fn registers_and_memory_continue_and_boot_info_is_new() {
-    let numbers = numbers(&Snapshot::of(guests::registers::code()).thaw().finish().0);
+    let numbers = numbers(&Snapshot::of(frozen::registers::code()).thaw().finish().0);
     let [rbx, r15, flags, low, high, mxcsr, pushed, generation, id] = numbers[..] else {
         panic!("{numbers:?}")
     };
@@ -97,7 +97,7 @@ fn registers_and_memory_continue_and_boot_info_is_new() {
 
 #[test]
 fn clones_do_not_see_each_others_writes() {
-    let snapshot = Snapshot::of(guests::tally::code());
+    let snapshot = Snapshot::of(frozen::tally::code());
     let vms: Vec<Vm> = (0..5).map(|_| snapshot.thaw()).collect();
     for vm in &vms {
         logs(vm, &["1", "2"]);
@@ -108,7 +108,7 @@ fn clones_do_not_see_each_others_writes() {
 
 #[test]
 fn a_reset_takes_a_parked_guest_back_again_and_again() {
-    let vm = Snapshot::of(guests::tally::code()).thaw();
+    let vm = Snapshot::of(frozen::tally::code()).thaw();
     for _ in 0..20 {
         logs(&vm, &["1", "2"]);
         event::command(&vm.weir, &VmCommand::Reset, &[]).unwrap();
@@ -118,7 +118,7 @@ fn a_reset_takes_a_parked_guest_back_again_and_again() {
 
 #[test]
 fn a_reset_takes_a_spinning_guest_back_again_and_again() {
-    let vm = Snapshot::of(guests::tally_and_spin::code()).thaw();
+    let vm = Snapshot::of(frozen::tally_and_spin::code()).thaw();
     for _ in 0..20 {
         logs(&vm, &["1"]);
         event::command(&vm.weir, &VmCommand::Reset, &[]).unwrap();
@@ -136,7 +136,7 @@ fn a_booted_vm_has_nothing_to_go_back_to() {
 
 #[test]
 fn a_clone_on_shared_memory_leaves_what_it_wrote() {
-    let mut snapshot = Snapshot::of(guests::tally::code());
+    let mut snapshot = Snapshot::of(frozen::tally::code());
     let shared = memory(spec().memory);
     std::io::copy(&mut &snapshot.memory, &mut &shared).unwrap();
     snapshot.memory = shared;
@@ -151,7 +151,7 @@ fn a_clone_on_shared_memory_leaves_what_it_wrote() {
 
 #[test]
 fn what_is_no_snapshot_is_refused() {
-    let snapshot = Snapshot::of(guests::tally::code());
+    let snapshot = Snapshot::of(frozen::tally::code());
     assert!(snapshot.refused(|order| order.state.clear()).starts_with("snapshot: decode state"));
     assert!(snapshot.refused(|order| order.state.push(0)).contains("1 bytes too many"));
     assert!(snapshot.refused(|order| order.state[0] ^= 0x40).contains("state has format"));
@@ -167,7 +167,7 @@ fn what_is_no_snapshot_is_refused() {
 /// Whatever a template's process may have become: a clone of it does no more than any guest, and always ends when told.
 #[test]
 fn a_forged_state_hurts_only_its_own_clone() {
-    let snapshot = Snapshot::of(guests::tally::code());
+    let snapshot = Snapshot::of(frozen::tally::code());
     for at in 0..snapshot.state.len().min(400) {
         let mut order = snapshot.order();
         order.state[at] ^= 1 << (at % 8);
@@ -181,7 +181,7 @@ fn a_forged_state_hurts_only_its_own_clone() {
 
 #[test]
 fn a_blank_vm_is_told_once_what_it_is() {
-    let vm = Snapshot::of(guests::tally::code()).thaw();
+    let vm = Snapshot::of(frozen::tally::code()).thaw();
     let order = BootOrder { spec: spec(), template: false };
     event::command(&vm.weir, &VmCommand::Boot(Box::new(order)), &[]).unwrap();
     match vm.finish().0 {
