@@ -32,8 +32,11 @@ impl Child {
     /// Whether it still waits for its order.
     ///
     /// # Errors
-    /// What it said before it ended: it could not make a VM.
+    /// What it said before it ended, for it could not make a VM; or why its group does not hold it.
     pub(super) fn is_waiting(&self) -> Result<(), String> {
+        if let Some(failure) = self.group.as_ref().and_then(Group::failure) {
+            return Err(failure);
+        }
         match self.control.receive_now::<VmEvent>() {
             Err(error) if error.would_block() => Ok(()),
             Ok(Some((VmEvent::Exit(reason), _))) => Err(reason.to_string()),

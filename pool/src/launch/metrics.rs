@@ -7,6 +7,7 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 pub struct LaunchMetrics {
     made: IntCounterVec,
     ready: IntGaugeVec,
+    memory: IntGaugeVec,
     fallbacks: IntCounterVec,
     snapshots: IntCounterVec,
 }
@@ -39,6 +40,13 @@ impl LaunchMetrics {
                 Opts::new("weir_vm_template_ready", "Whether VMs of the pool start as clones: 1 or 0."),
                 &["pool"],
             )?,
+            memory: IntGaugeVec::new(
+                Opts::new(
+                    "weir_vm_template_memory_bytes",
+                    "Memory of the pool's template, which its clones share.",
+                ),
+                &["pool"],
+            )?,
             fallbacks: IntCounterVec::new(
                 Opts::new("weir_vm_clone_fallbacks_total", "VMs that booted because a clone failed."),
                 &["pool"],
@@ -50,6 +58,7 @@ impl LaunchMetrics {
         };
         registry.register(Box::new(metrics.made.clone()))?;
         registry.register(Box::new(metrics.ready.clone()))?;
+        registry.register(Box::new(metrics.memory.clone()))?;
         registry.register(Box::new(metrics.fallbacks.clone()))?;
         registry.register(Box::new(metrics.snapshots.clone()))?;
         Ok(metrics)
@@ -59,8 +68,11 @@ impl LaunchMetrics {
         self.made.with_label_values(&[pool, if ok { "ok" } else { "failed" }]).inc();
     }
 
-    pub(super) fn ready(&self, pool: &str, ready: bool) {
-        self.ready.with_label_values(&[pool]).set(ready.into());
+    /// VMs of `pool` start as clones of a template of so many bytes; `None`: they boot.
+    pub(super) fn template(&self, pool: &str, resident: Option<u64>) {
+        self.ready.with_label_values(&[pool]).set(resident.is_some().into());
+        let bytes = i64::try_from(resident.unwrap_or(0)).unwrap_or(i64::MAX);
+        self.memory.with_label_values(&[pool]).set(bytes);
     }
 
     pub(super) fn fallback(&self, pool: &str) {

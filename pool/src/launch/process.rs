@@ -1,9 +1,9 @@
 //! One VM's process, held by its control socket and its pidfd.
 //!
 //! ```text
-//!  talking --last word, or end of the socket--> ending (killed) --pidfd readable--> gone
-//!     |                                                               ^
-//!     +------------------------- pidfd readable: hear the rest -------+
+//!  talking --last word, end of the socket, no limits--> ending (killed) --pidfd readable--> gone
+//!     |                                                                         ^
+//!     +----------------------------- pidfd readable: hear the rest -------------+
 //! ```
 //!
 //! The process may be in a hostile guest's hands, so nothing that it says proves that it is gone: only the kernel's
@@ -46,6 +46,7 @@ pub(super) struct Process {
     /// READY was heard and is still to be told.
     ready: bool,
     last_word: Option<ExitReason>,
+    without_limits: bool,
 }
 
 #[derive(Debug)]
@@ -60,14 +61,29 @@ impl Process {
     pub(super) fn new(address: SocketAddr, child: Child, kind: StartKind, borrowed: Borrowed) -> Self {
         let Child { control, process, group, status, .. } = child;
         let alive = Some(Alive { process, group, borrowed });
-        Self { address, kind, control, alive, status, talking: true, ready: false, last_word: None }
+        Self {
+            address,
+            kind,
+            control,
+            alive,
+            status,
+            talking: true,
+            ready: false,
+            last_word: None,
+            without_limits: false,
+        }
     }
 
     /// Holds its process to the limits of `pool`.
     pub(super) fn limit(&self, pool: &Pool) {
-        if let Some(group) = self.alive.as_ref().and_then(|alive| alive.group.as_ref()) {
-            group.limit(pool);
+        if let Some(Alive { process, group: Some(group), .. }) = &self.alive {
+            group.limit(process, pool);
         }
+    }
+
+    /// Whether it had to end because it could not be held to its limits, which is nobody's fault but the host's.
+    pub(super) fn is_without_limits(&self) -> bool {
+        self.without_limits
     }
 
     /// Sends its first command, which makes it what it is.
@@ -101,6 +117,12 @@ impl Process {
             let heard = match &self.alive {
                 Some(alive) => tokio::select! {
                     biased;
+                    // First, so that nothing that it says keeps it from being killed.
+                    why = alive.not_held() => {
+                        self.last_word = Some(ExitReason::Host(format!("its limits cannot be set: {why}")));
+                        (self.talking, self.without_limits) = (false, true);
+                        continue;
+                    }
                     heard = self.control.receive() => heard,
                     () = alive.process.ended() => {
                         self.gone();
@@ -160,6 +182,16 @@ impl Process {
             Ok(Ok(status)) => ExitReason::Died(status),
             Ok(Err(_)) => ExitReason::Died("with its launcher".to_owned()),
             Err(_) => ExitReason::Died("in a way its launcher does not tell".to_owned()),
+        }
+    }
+}
+
+impl Alive {
+    /// Resolves when its group does not hold it.
+    async fn not_held(&self) -> String {
+        match &self.group {
+            Some(group) => group.failed().await,
+            None => std::future::pending().await,
         }
     }
 }

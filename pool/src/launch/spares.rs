@@ -76,8 +76,8 @@ impl Spares {
 
     async fn fork(&self) -> Result<Child, StartError> {
         let child = self.connection.fork().await?;
-        let group = self.groups.as_ref().and_then(|groups| Group::of(groups, &child));
-        Ok(Child { group, ..child })
+        let group = self.groups.as_ref().map(|groups| Group::of(groups, &child.process, child.pid));
+        Ok(Child { group: group.transpose()?, ..child })
     }
 
     /// The longest idle one: it has certainly finished its preparations.

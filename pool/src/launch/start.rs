@@ -95,6 +95,9 @@ pub(super) async fn clone(
     process.limit(pool);
     match timeout(CLONE_LIMIT, process.until_ready()).await {
         Ok(Ok(())) => Ok(process),
+        Ok(Err(reason)) if process.is_without_limits() => {
+            Err(CloneError::Start(StartError::Refused(reason.to_string())))
+        }
         Ok(Err(reason)) => Err(CloneError::Ended(reason)),
         Err(_) => Err(CloneError::Late),
     }

@@ -10,10 +10,12 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use weir_vmm::cgroup::{CgroupError, CpuLimits};
 use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 use weir_vmm::{ExitReason, VmCommand, VmEvent, channel};
 
 use super::connection::Connection;
+use super::group::{Confine, Group};
 use super::process::Process;
 use super::socket::Socket;
 use super::spares::Spares;
@@ -185,6 +187,64 @@ async fn stop_reaches_the_vm_and_a_dropped_handle_kills_it() {
     drop(process);
     vm.killed().await;
     lent.given_back().await;
+}
+
+/// A control group of a host that lets nobody in, or sets no limit.
+#[derive(Debug)]
+struct Broken {
+    add: bool,
+}
+
+impl Broken {
+    fn error<T>() -> Result<T, CgroupError> {
+        let (file, text) = ("/cgroup/7/knob".into(), String::new());
+        Err(CgroupError::Write { file, text, source: std::io::ErrorKind::PermissionDenied.into() })
+    }
+}
+
+impl Confine for Broken {
+    fn add(&self, _: i32) -> Result<(), CgroupError> {
+        if self.add { Self::error() } else { Ok(()) }
+    }
+
+    fn set(&mut self, _: CpuLimits, _: u64) -> Result<(), CgroupError> {
+        Self::error()
+    }
+}
+
+#[tokio::test]
+async fn a_vm_that_cannot_be_held_to_its_limits_is_killed() {
+    for add in [true, false] {
+        let (connection, peer) = connect();
+        let forking = forking(connection);
+        let vm = peer.fork().await;
+        let mut child = within(forking).await.unwrap().unwrap();
+        child.group = Some(Group::around(Box::new(Broken { add }), &child.process, child.pid));
+        let mut process = Process::new(([10, 0, 0, 1], 80).into(), child, StartKind::Cold, Box::new(()));
+        process.limit(&crate::fake::pool("p"));
+        vm.say(VmEvent::Ready).await;
+        let reason = loop {
+            if let VmEvent::Exit(reason) = event(&mut process).await {
+                break reason.to_string();
+            }
+        };
+        assert!(reason.contains("limits") && reason.contains("permission denied"), "{reason}");
+        assert!(process.is_without_limits());
+        vm.killed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_spare_that_is_in_no_group_is_not_used() {
+    let (connection, peer) = connect();
+    let forking = forking(connection);
+    let _vm = peer.fork().await;
+    let mut child = within(forking).await.unwrap().unwrap();
+    child.is_waiting().unwrap();
+    let group = Group::around(Box::new(Broken { add: true }), &child.process, child.pid);
+    within(group.failed()).await;
+    child.group = Some(group);
+    assert!(child.is_waiting().unwrap_err().contains("/cgroup/7/knob"));
 }
 
 #[tokio::test]

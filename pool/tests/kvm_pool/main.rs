@@ -4,6 +4,7 @@
 //! binary with [`CASE`] in front of its name.
 #![allow(clippy::unwrap_used, reason = "this program is a test, though it runs itself")]
 
+mod lacking;
 mod snapshots;
 mod soak;
 
@@ -56,16 +57,21 @@ const CASES: &[(&str, fn())] = &[
     ("cycles_leave_nothing_behind", soak::cycles_leave_nothing_behind),
     (
         "a_kvm_that_makes_no_vms_fails_starts_and_costs_nothing",
-        soak::a_kvm_that_makes_no_vms_fails_starts_and_costs_nothing,
+        lacking::a_kvm_that_makes_no_vms_fails_starts_and_costs_nothing,
     ),
-    ("a_start_without_descriptors_fails_alone", soak::a_start_without_descriptors_fails_alone),
+    ("a_start_without_descriptors_fails_alone", lacking::a_start_without_descriptors_fails_alone),
+    (
+        "clones_that_fail_boot_instead_until_they_work_again",
+        lacking::clones_that_fail_boot_instead_until_they_work_again,
+    ),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [launcher] if launcher == "launcher" => launcher::main(),
-        [launcher] if launcher == soak::BROKEN => soak::broken_launcher(),
+        [launcher] if launcher == lacking::KVMLESS => lacking::kvmless_launcher(),
+        [launcher] if launcher == lacking::CLONELESS => lacking::cloneless_launcher(),
         [first, name] if first == CASE => {
             CASES.iter().find(|case| case.0 == name).unwrap().1();
             ExitCode::SUCCESS

@@ -101,7 +101,7 @@ impl Templates {
         metrics: LaunchMetrics,
     ) -> (Arc<Self>, Keeper) {
         let by_pool: BTreeMap<_, _> = pools.keys().map(|name| (name.clone(), Place::default())).collect();
-        by_pool.keys().for_each(|name| metrics.ready(name, false));
+        by_pool.keys().for_each(|name| metrics.template(name, None));
         let templates = Arc::new(Self { by_pool, in_use: watch::Sender::new(0), metrics });
         let keeper = Keeper { parts, templates: templates.clone(), pools, snapshots };
         (templates, keeper)
@@ -124,7 +124,7 @@ impl Templates {
         // Of several clones that fail at the same time one reports it.
         let before = place.current.compare_and_swap(template, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, template)) {
-            self.metrics.ready(pool, false);
+            self.metrics.template(pool, None);
             self.in_use.send_modify(|count| *count -= 1);
             place.missing.notify_one();
         }
@@ -225,7 +225,7 @@ impl Shared {
         let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
         tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
         let template = Arc::new(made.template);
-        self.templates.metrics.ready(name, true);
+        self.templates.metrics.template(name, Some(resident));
         if let Some(place) = self.templates.by_pool.get(name) {
             place.current.store(Some(template.clone()));
             self.templates.in_use.send_modify(|count| *count += 1);
