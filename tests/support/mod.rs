@@ -158,7 +158,9 @@ impl Weir {
         let samples = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
         });
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        // A sum of nothing is a negative zero.
+        values.fold(0.0, |sum, value| sum + value)
     }
 
     /// Stops reading weir's log, as a log collector that dies does: at weir's next line the pipe has no reader.
