@@ -10,7 +10,7 @@ use anyhow::Context;
 use ipnetwork::Ipv4Network;
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use weir_config::{Health, Isolation, Kind, Pool, Queue, Scale, VmLimits};
+use weir_config::{Health, Isolation, Kind, Pool, Quarantine, Queue, Retry, Scale, VmLimits};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::seal;
@@ -98,13 +98,17 @@ fn pool(options: &RunOptions) -> Pool {
         memory: options.memory,
         env: options.env.iter().cloned().collect(),
         args: options.args.clone(),
+        weight: 1,
         isolation: Isolation::Vm,
         soft_limit: 1,
         hard_limit: 1,
         start_timeout: Duration::from_secs(5),
-        scale: Scale { min: 1, max: 1, idle_timeout: Duration::from_secs(1) },
-        queue: Queue { max_pending: 1, timeout: Duration::from_secs(1) },
+        scale: Scale { min: 1, max: 1, ..Scale::default() },
+        queue: Queue::default(),
         health: Health::default(),
+        retry: Retry::default(),
+        quarantine: Quarantine::default(),
+        signal: None,
         limits: VmLimits::default(),
     }
 }

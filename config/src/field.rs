@@ -38,6 +38,11 @@ impl<'s, T> Field<'s, T> {
         Self { place, state, sink }
     }
 
+    /// A present key whose value is wrong in parts that were reported by themselves.
+    pub(crate) fn reported(place: Place, sink: &'s Sink) -> Self {
+        Self { place, state: State::Invalid, sink }
+    }
+
     /// Holds a valid value against a rule; its error is the message.
     pub(crate) fn check(self, rule: impl FnOnce(&T) -> Result<(), String>) -> Self {
         match self.state {

@@ -1,6 +1,5 @@
 //! `[host]`: what all VMs together may take of this machine.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -16,6 +15,7 @@ pub(crate) struct HostSection {
     /// Bytes.
     pub(crate) memory: Option<Located<u64>>,
     pub(crate) max_vms: Option<Located<u32>>,
+    max_starts: Option<Located<u32>>,
     network: Option<Located<Ipv4Network>>,
     /// `None`: invalid. `Some(None)`: left out.
     snapshots: Option<Option<Located<PathBuf>>>,
@@ -23,12 +23,12 @@ pub(crate) struct HostSection {
 
 impl HostSection {
     pub(crate) fn read(table: &mut Reader<'_>) -> Self {
-        let default_network =
-            Ipv4Network::new(Ipv4Addr::new(10, 88, 0, 0), 16).expect("a prefix of 16 bits is valid");
+        let defaults = Host::default();
         let section = Self {
-            memory: table.read("memory", size).or(8 << 30),
-            max_vms: table.read("max_vms", integer(1..=u32::MAX)).or(512),
-            network: table.read("network", network).or(default_network),
+            memory: table.read("memory", size).or(defaults.memory),
+            max_vms: table.read("max_vms", integer(1..=u32::MAX)).or(defaults.max_vms),
+            max_starts: table.read("max_starts", integer(1..=4096)).or(defaults.max_starts),
+            network: table.read("network", network).or(defaults.network),
             snapshots: table.read("snapshots", directory).optional(),
         };
         if let (Some(network), Some(max_vms)) = (&section.network, &section.max_vms) {
@@ -46,6 +46,7 @@ impl HostSection {
         Some(Host {
             memory: self.memory?.value,
             max_vms: self.max_vms?.value,
+            max_starts: self.max_starts?.value,
             network: self.network?.value,
             snapshots: self.snapshots?.map(|directory| directory.value),
         })

@@ -36,6 +36,13 @@ pub(crate) struct Located<T> {
     pub(crate) place: Place,
 }
 
+/// Holds `name` against what names of tables may be; `what` has one, such as "a pool".
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), String> {
+    let valid = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if valid { Ok(()) } else { Err(format!(r#"{what}'s name has 1 to 63 characters of a-z, 0-9 and "-""#)) }
+}
+
 /// Longest name that is compared with others, bytes: the comparison takes the product of both lengths.
 const LONGEST_COMPARED: usize = 64;
 

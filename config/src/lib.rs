@@ -56,8 +56,11 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+mod class;
+mod decimal;
 mod error;
 mod field;
+mod health;
 mod host;
 mod key;
 mod limits;
@@ -67,8 +70,15 @@ mod machine;
 pub mod model;
 mod path;
 mod pool;
+mod quarantine;
+mod queue;
 mod reader;
+mod retry;
 mod route;
+mod scale;
+mod schedule;
+mod selector;
+mod signal;
 pub mod units;
 mod values;
 

@@ -1,15 +1,16 @@
 //! `[pool.NAME.limits]`: what one VM may take from its neighbours.
 
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use crate::model::VmLimits;
+use crate::model::{Thousandths, VmLimits};
 use crate::reader::Reader;
-use crate::values::{found, integer, size};
+use crate::values::{decimal, integer, size};
 
-/// Smallest and largest quota, thousandths of a CPU: the kernel takes no less than 1 ms of each 100 ms.
-const QUOTA: (u32, u32) = (10, 1_024_000);
+/// Smallest and largest quota, CPUs: the kernel takes no less than 1 ms of each 100 ms.
+const QUOTA: RangeInclusive<Thousandths> = Thousandths(10)..=Thousandths(1_024_000);
 
 pub(crate) fn read(table: &mut Reader<'_>) -> Option<VmLimits> {
     let defaults = VmLimits::default();
@@ -44,28 +45,8 @@ fn packets(value: &DeValue<'_>) -> Result<NonZeroU64, String> {
     Ok(NonZeroU64::new(packets).expect("the range begins at one"))
 }
 
-/// A number of CPUs such as `2` or `0.5`, in thousandths. Read from the text: a binary fraction would have to be
-/// rounded first.
+/// A number of CPUs, in thousandths.
 fn milli_cpus(value: &DeValue<'_>) -> Result<u32, String> {
-    let text = match value {
-        DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
-        DeValue::Float(float) => float.as_str(),
-        DeValue::Integer(_) => return Err("must be a decimal number".to_owned()),
-        other => return Err(format!("expected a number of CPUs such as 0.5, found {}", found(other))),
-    };
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let fraction = fraction.trim_end_matches('0');
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole.strip_prefix(['+', '-']).unwrap_or(whole)) || !digits(fraction) {
-        return Err(format!("must be a number of CPUs such as 0.5, is {text}"));
-    }
-    if fraction.len() > 3 {
-        return Err(format!("must have at most three decimals, is {text}"));
-    }
-    let (smallest, largest) = QUOTA;
-    // What is too long for 32 bits is too large, and what is negative too small.
-    let parsed = format!("{whole}{fraction:0<3}").parse::<u32>().ok();
-    parsed
-        .filter(|milli| (smallest..=largest).contains(milli))
-        .ok_or_else(|| format!("must be from 0.01 to {}, is {text}", largest / 1000))
+    let Thousandths(milli) = decimal(QUOTA)(value)?;
+    Ok(u32::try_from(milli).expect("the range ends below"))
 }

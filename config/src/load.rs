@@ -8,6 +8,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use crate::checks;
+use crate::class::{self, ClassSection};
 use crate::error::{ConfigErrors, LoadError, Sink};
 use crate::host::HostSection;
 use crate::key::Place;
@@ -90,6 +91,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     let listeners = root.tables("listener", listener::read);
     let admin = root.optional_table("admin", listener::read);
     let host = root.table("host", HostSection::read);
+    let classes = root.named_tables("class", ClassSection::read);
     let pools = root.named_tables("pool", PoolSection::read);
     let routes = root.tables("route", RouteSection::read);
 
@@ -105,21 +107,29 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     if let (Some(host), Some(pools)) = (&host, &pools) {
         checks::host_holds_pools(host, pools, sink);
     }
+    if let Some(classes) = &classes {
+        class::check_number(classes, sink);
+    }
     if let Some(routes) = &routes {
         checks::routes_are_distinct(routes, sink);
         if let Some(pools) = &pools {
             checks::routes_have_pools(routes, pools, sink);
         }
+        if let Some(classes) = &classes {
+            checks::routes_have_classes(routes, classes, sink);
+        }
     }
 
     let listeners = listeners?.into_iter().map(|address| Some(Listener { address: address?.value }));
+    let classes = class::into_classes(classes?)?;
     let pools = pools?.into_iter().map(|pool| Some((pool.name, Arc::new(pool.pool?))));
-    let routes = routes?.into_iter().map(|route| Some(Arc::new(route.into_route()?)));
+    let routes = routes?.into_iter().map(|route| Some(Arc::new(route.into_route(&classes)?)));
     Some(Config {
         listeners: listeners.collect::<Option<_>>()?,
         admin: admin?.map(|address| Admin { address: address.value }),
         host: host?.into_host()?,
         pools: pools.collect::<Option<_>>()?,
         routes: routes.collect::<Option<_>>()?,
+        classes,
     })
 }

@@ -1,27 +1,32 @@
 //! `[pool.NAME]`: what a pool's VMs are made from, and how many there may be.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::checks::not_less;
 use crate::error::Sink;
-use crate::key::{Located, Place, suggestion};
-use crate::limits;
-use crate::model::{Health, Isolation, Kind, Pool, Queue, Scale};
-use crate::path::check_target;
+use crate::key::{Located, Place, check_name, suggestion};
+use crate::model::{Isolation, Kind, Pool};
 use crate::reader::Reader;
+use crate::scale::ScaleSection;
 use crate::units::SizeText;
-use crate::values::{duration, integer, size, string};
+use crate::values::{choice, duration, integer, size_within, string};
+use crate::{health, limits, quarantine, queue, retry, signal};
 
 /// Smallest and largest memory of a VM, bytes: room for a libOS with an application below, the MMIO window above.
-const MEMORY: (u64, u64) = (8 << 20, 3 << 30);
+const MEMORY: RangeInclusive<u64> = 8 << 20..=3 << 30;
 /// Unit in which memory is mapped, bytes.
 const PAGE: u64 = 4096;
 /// Environment and arguments stay below this, bytes: the guest gets them in one 64 KiB region with its boot-info.
 const STRINGS_LIMIT: usize = 60 << 10;
 /// Variable by which the guest learns its pool's `port`.
 const PORT_VARIABLE: &str = "PORT";
+/// What `isolation` may be.
+const ISOLATIONS: &[(&str, Isolation)] =
+    &[("vm", Isolation::Vm), ("connection", Isolation::Connection), ("request", Isolation::Request)];
 
 /// `[pool.NAME]` as far as it is valid.
 pub(crate) struct PoolSection {
@@ -30,46 +35,51 @@ pub(crate) struct PoolSection {
     pub(crate) image: Option<Located<String>>,
     /// Memory per VM, bytes.
     pub(crate) memory: Option<Located<u64>>,
-    /// `scale.min`.
-    pub(crate) min: Option<Located<u32>>,
+    /// The most VMs that it ever keeps though they are idle; 0 if that is not known.
+    pub(crate) highest_min: u32,
     /// The whole, if all of it is valid.
     pub(crate) pool: Option<Pool>,
 }
 
 impl PoolSection {
     pub(crate) fn read(name: &str, table: &mut Reader<'_>) -> Self {
-        let valid_name = check_name(name, table.place(), table.sink());
+        let valid_name =
+            check_name("a pool", name).map_err(|message| table.sink().report(table.place(), message));
         let kind = table.read("kind", kind).or(Kind::Unikernel);
         let image = table.read("image", string).check(|image| not_empty(image)).required();
         let port = table.read("port", integer(1..=u16::MAX)).or(8080);
         let vcpus = table.read("vcpus", integer(1..=u32::MAX)).check(one_vcpu).or(1);
-        let memory = table.read("memory", size).check(mappable).or(16 << 20);
+        let memory = table.read("memory", size_within(MEMORY)).check(mappable).or(16 << 20);
         let env = table.named_strings("env", check_variable);
-        let args = table.strings("args", |_| Ok(()));
+        let args = table.strings("args", string).or(Vec::new());
         if let (Some(env), Some(args)) = (&env, &args) {
-            check_strings(env, args, table.place(), table.sink());
+            check_strings(env, &args.value, table.place(), table.sink());
         }
-        let isolation = table.read("isolation", isolation).or(Isolation::Vm);
+        let weight = table.read("weight", integer(1..=1000)).or(1);
+        let isolation = table.read("isolation", choice(ISOLATIONS)).or(Isolation::Vm);
         let (soft_limit, hard_limit) = read_concurrency(table, isolation.as_ref());
         let start_timeout = table.read("start_timeout", duration).or(Duration::from_secs(5));
         let scale = table.table("scale", ScaleSection::read);
-        let queue = table.table("queue", read_queue).flatten();
-        let health = table.table("health", read_health).flatten();
+        let queue = table.table("queue", queue::read).flatten();
+        let health = table.table("health", health::read).flatten();
+        let retry = table.table("retry", retry::read).flatten();
+        let quarantine = table.table("quarantine", quarantine::read).flatten();
+        let signal = table.optional_table("signal", signal::read);
         let limits = table.table("limits", limits::read).flatten();
 
-        let min = scale.as_ref().and_then(|scale| scale.min.clone());
-        let memory_per_vm = memory.clone();
-        let image_name = image.clone();
+        let highest_min = scale.as_ref().map_or(0, ScaleSection::highest_min);
+        let (image_name, memory_per_vm) = (image.clone(), memory.clone());
         let pool = || {
             Some(Pool {
-                name: valid_name?,
+                name: valid_name.ok().map(|()| name.to_owned())?,
                 kind: kind?.value,
                 image: image?.value,
                 port: port?.value,
                 vcpus: vcpus?.value,
                 memory: memory?.value,
                 env: env?,
-                args: args?,
+                args: args?.value,
+                weight: weight?.value,
                 isolation: isolation?.value,
                 soft_limit: soft_limit?.value,
                 hard_limit: hard_limit?.value,
@@ -77,43 +87,14 @@ impl PoolSection {
                 scale: scale?.into_scale()?,
                 queue: queue?,
                 health: health?,
+                retry: retry?,
+                quarantine: quarantine?,
+                signal: signal?,
                 limits: limits?,
             })
         };
-        Self { name: name.to_owned(), image: image_name, memory: memory_per_vm, min, pool: pool() }
+        Self { name: name.to_owned(), image: image_name, memory: memory_per_vm, highest_min, pool: pool() }
     }
-}
-
-/// `[pool.NAME.scale]` as far as it is valid.
-struct ScaleSection {
-    min: Option<Located<u32>>,
-    max: Option<Located<u32>>,
-    idle_timeout: Option<Located<Duration>>,
-}
-
-impl ScaleSection {
-    fn read(table: &mut Reader<'_>) -> Self {
-        let min = table.read("min", integer(0..=u32::MAX)).or(0);
-        let max = table.read("max", integer(1..=u32::MAX)).or(64);
-        not_less(&max, &min, "min", table.sink());
-        Self { min, max, idle_timeout: table.read("idle_timeout", duration).or(Duration::from_secs(30)) }
-    }
-
-    fn into_scale(self) -> Option<Scale> {
-        Some(Scale { min: self.min?.value, max: self.max?.value, idle_timeout: self.idle_timeout?.value })
-    }
-}
-
-fn read_queue(table: &mut Reader<'_>) -> Option<Queue> {
-    let max_pending = table.read("max_pending", integer(1..=1_000_000)).or(1000);
-    let timeout = table.read("timeout", duration).or(Duration::from_secs(10));
-    Some(Queue { max_pending: max_pending?.value, timeout: timeout?.value })
-}
-
-fn read_health(table: &mut Reader<'_>) -> Option<Health> {
-    let path = table.read("path", string).check(|path| check_target(path)).optional();
-    let timeout = table.read("timeout", duration).or(Health::default().timeout);
-    Some(Health { path: path?.map(|path| path.value), timeout: timeout?.value })
 }
 
 /// `soft_limit` and `hard_limit`. A VM that is reset between tenants has one at a time.
@@ -136,28 +117,6 @@ fn read_concurrency(
         not_less(&hard_limit, &soft_limit, "soft_limit", table.sink());
     }
     (soft_limit, hard_limit)
-}
-
-fn isolation(value: &DeValue<'_>) -> Result<Isolation, String> {
-    let text = string(value)?;
-    match text.as_str() {
-        "vm" => Ok(Isolation::Vm),
-        "connection" => Ok(Isolation::Connection),
-        "request" => Ok(Isolation::Request),
-        _ => {
-            let near = suggestion(&text, ["vm", "connection", "request"]);
-            Err(format!(r#"must be "vm", "connection" or "request", is {text:?}{near}"#))
-        }
-    }
-}
-
-fn check_name(name: &str, place: &Place, sink: &Sink) -> Option<String> {
-    let valid = (1..=63).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if !valid {
-        sink.report(place, r#"a pool's name has 1 to 63 characters of a-z, 0-9 and "-""#);
-    }
-    valid.then(|| name.to_owned())
 }
 
 fn kind(value: &DeValue<'_>) -> Result<Kind, String> {
@@ -183,15 +142,10 @@ fn one_vcpu(vcpus: &u32) -> Result<(), String> {
 }
 
 fn mappable(memory: &u64) -> Result<(), String> {
-    let (smallest, largest) = MEMORY;
-    if !(smallest..=largest).contains(memory) {
-        let [smallest, largest, memory] = [smallest, largest, *memory].map(SizeText);
-        return Err(format!("must be from {smallest} to {largest}, is {memory}"));
+    if memory.is_multiple_of(PAGE) {
+        return Ok(());
     }
-    if !memory.is_multiple_of(PAGE) {
-        return Err(format!("must be a multiple of {}, is {}", SizeText(PAGE), SizeText(*memory)));
-    }
-    Ok(())
+    Err(format!("must be a multiple of {}, is {}", SizeText(PAGE), SizeText(*memory)))
 }
 
 /// Holds one variable against what a `NAME=value` string can carry. The value has no NUL already.
@@ -213,15 +167,5 @@ fn check_strings(env: &BTreeMap<String, String>, args: &[String], place: &Place,
     if total >= STRINGS_LIMIT {
         let limit = STRINGS_LIMIT;
         sink.report(place, format!("env and args take {total} bytes together, must be less than {limit}"));
-    }
-}
-
-/// Reports `larger` when it is less than `smaller`, whose key is `name`.
-fn not_less(larger: &Option<Located<u32>>, smaller: &Option<Located<u32>>, name: &str, sink: &Sink) {
-    if let (Some(larger), Some(smaller)) = (larger, smaller)
-        && larger.value < smaller.value
-    {
-        let message = format!("{} is less than {name}, which is {}", larger.value, smaller.value);
-        sink.report(&larger.place, message);
     }
 }

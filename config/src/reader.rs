@@ -84,25 +84,28 @@ impl<'d> Reader<'d> {
         }
     }
 
-    /// The key's strings, each held against `rule`; none if absent. `None`: something there is no such string.
-    pub(crate) fn strings(
+    /// The key's strings, each read by `parse`; its error is the message for that element.
+    pub(crate) fn strings<T>(
         &mut self,
         key: &'static str,
-        rule: impl Fn(&str) -> Result<(), String>,
-    ) -> Option<Vec<String>> {
+        parse: impl Fn(&DeValue<'_>) -> Result<T, String>,
+    ) -> Field<'d, Vec<T>> {
         let (place, value) = self.look_up(key);
-        let Some(value) = value else { return Some(Vec::new()) };
+        let Some(value) = value else { return Field::absent(place, self.sink) };
         let Some(array) = value.as_array() else {
-            self.sink.report(&place, format!("expected an array of strings, found {}", found(value)));
-            return None;
+            let message = format!("expected an array of strings, found {}", found(value));
+            return Field::present(place, Err(message), self.sink);
         };
         let read = |(index, value): (usize, &Spanned<DeValue<'_>>)| {
             let place = place.element(index, value.span().start);
-            let field = Field::present(place, string(value.get_ref()), self.sink);
-            Some(field.check(|text| rule(text)).required()?.value)
+            Some(Field::present(place, parse(value.get_ref()), self.sink).required()?.value)
         };
-        let strings: Vec<_> = array.iter().enumerate().map(read).collect();
-        strings.into_iter().collect()
+        // Collected first: one wrong element must not hide the mistakes of the next.
+        let elements: Vec<_> = array.iter().enumerate().map(read).collect();
+        match elements.into_iter().collect() {
+            Some(elements) => Field::present(place, Ok(elements), self.sink),
+            None => Field::reported(place, self.sink),
+        }
     }
 
     /// The key's named strings, name and value held against `rule`; none if absent. `None`: something there is

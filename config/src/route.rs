@@ -1,11 +1,13 @@
 //! `[[route]]`: which requests go to which pool.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use toml::de::DeValue;
 
 use crate::key::{Located, Place};
-use crate::model::{HostPattern, Route};
+use crate::model::{Class, HostPattern, Route};
 use crate::path;
 use crate::reader::Reader;
 use crate::values::string;
@@ -19,6 +21,7 @@ pub(crate) struct RouteSection {
     /// In normal form.
     pub(crate) path: Option<Located<String>>,
     pub(crate) pool: Option<Located<String>>,
+    pub(crate) class: Option<Located<String>>,
 }
 
 impl RouteSection {
@@ -29,15 +32,17 @@ impl RouteSection {
             host: table.read("host", host_pattern).or(HostPattern::Any),
             path: table.read("path", |value| path::normalize(&string(value)?)).or("/".to_owned()),
             pool: table.read("pool", string).required(),
+            class: table.read("class", string).or(Class::DEFAULT.to_owned()),
         }
     }
 
     /// A route without a name is named by what it matches, such as `example.org/api` or `*/`. That cannot clash:
     /// no two routes match the same, and a name that was written has no slash.
-    pub(crate) fn into_route(self) -> Option<Route> {
+    pub(crate) fn into_route(self, classes: &BTreeMap<String, Arc<Class>>) -> Option<Route> {
         let (host, path) = (self.host?.value, self.path?.value);
         let name = self.name?.map_or_else(|| format!("{}{path}", host_text(&host)), |name| name.value);
-        Some(Route { name, host, path, pool: self.pool?.value })
+        let class = Arc::clone(classes.get(&self.class?.value)?);
+        Some(Route { name, host, path, pool: self.pool?.value, class })
     }
 }
 

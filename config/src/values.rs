@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::units::{DURATION_UNITS, DurationText, SIZE_UNITS, parse_duration, parse_size};
+use crate::decimal::Thousandths;
+use crate::key::suggestion;
+use crate::units::{DURATION_UNITS, DurationText, SIZE_UNITS, SizeText, parse_duration, parse_size};
 
 /// No duration in a configuration is longer: it must never overflow a clock it is added to.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -52,6 +54,55 @@ where
     }
 }
 
+/// A decimal number within `range`, such as `2` or `0.5`. Read from the text: a binary fraction would have to be rounded
+/// first.
+pub(crate) fn decimal(
+    range: RangeInclusive<Thousandths>,
+) -> impl Fn(&DeValue<'_>) -> Result<Thousandths, String> {
+    move |value| {
+        let text = match value {
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(_) => return Err("must be a decimal number".to_owned()),
+            other => return Err(format!("expected a number such as 0.5, found {}", found(other))),
+        };
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let fraction = fraction.trim_end_matches('0');
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole.strip_prefix(['+', '-']).unwrap_or(whole)) || !digits(fraction) {
+            return Err(format!("must be a number such as 0.5, is {text}"));
+        }
+        if fraction.len() > 3 {
+            return Err(format!("must have at most three decimals, is {text}"));
+        }
+        // What is too long for 64 bits is too large, and what is negative too small.
+        let parsed = format!("{whole}{fraction:0<3}").parse().map(Thousandths).ok();
+        parsed
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("must be from {} to {}, is {text}", range.start(), range.end()))
+    }
+}
+
+/// One of a few words.
+pub(crate) fn choice<T: Copy>(
+    choices: &'static [(&'static str, T)],
+) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
+    move |value| {
+        let text = string(value)?;
+        if let Some((_, chosen)) = choices.iter().find(|(word, _)| *word == text) {
+            return Ok(*chosen);
+        }
+        let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let (last, others) = words.split_last().expect("a choice has words to choose from");
+        let near = suggestion(&text, choices.iter().map(|(word, _)| *word));
+        Err(format!("must be {} or {last}, is {text:?}{near}", others.join(", ")))
+    }
+}
+
+pub(crate) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("expected a boolean, found {}", found(value)))
+}
+
 /// A duration that is not zero.
 pub(crate) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     let text = value.as_str().ok_or_else(|| {
@@ -71,6 +122,18 @@ pub(crate) fn size(value: &DeValue<'_>) -> Result<u64, String> {
         format!(r#"expected a size such as "16MiB", found {found}; units are {SIZE_UNITS}"#)
     })?;
     parse_size(text).map_err(|error| error.to_string())
+}
+
+/// A number of bytes within `range`.
+pub(crate) fn size_within(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
+    move |value| {
+        let bytes = size(value)?;
+        if !range.contains(&bytes) {
+            let [smallest, largest, bytes] = [*range.start(), *range.end(), bytes].map(SizeText);
+            return Err(format!("must be from {smallest} to {largest}, is {bytes}"));
+        }
+        Ok(bytes)
+    }
 }
 
 /// A directory's path; whether it is there is not asked.

@@ -38,11 +38,21 @@ fn the_reference_writes_out_the_defaults() {
 }
 
 #[test]
+fn the_references_further_examples_are_valid() {
+    let [minimal, _, further @ ..] = &blocks()[..] else { panic!("the reference has its two whole files") };
+    assert!(!further.is_empty());
+    for block in further {
+        parse(&format!("{minimal}{block}"), "example").unwrap_or_else(|errors| panic!("{errors}"));
+    }
+}
+
+#[test]
 fn the_reference_knows_every_key() {
     let text = fs::read_to_string(root().join("docs/CONFIG.md")).expect("docs/CONFIG.md");
-    let defaults: toml::Table = blocks()[1].parse().expect("TOML");
     let mut keys = Vec::new();
-    collect(&toml::Value::Table(defaults), &mut keys);
+    for block in blocks() {
+        collect(&toml::Value::Table(block.parse().expect("TOML")), &mut keys);
+    }
     let missing: Vec<_> = keys.iter().filter(|key| !text.contains(&format!("| `{key}` |"))).collect();
     assert!(missing.is_empty(), "{missing:?} have no row in docs/CONFIG.md");
 }

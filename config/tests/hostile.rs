@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use toml::{Table, Value};
-use weir_config::{Isolation, parse};
+use weir_config::{Isolation, Thousandths, parse};
 
-const SECTIONS: &[&str] = &["listener", "admin", "host", "pool", "route"];
+const SECTIONS: &[&str] = &["listener", "admin", "host", "class", "pool", "route"];
 const KEYS: &[&str] = &[
     "address",
     "memory",
@@ -36,6 +36,34 @@ const KEYS: &[&str] = &[
     "send_packets",
     "receive_packets",
     "log_lines",
+    "weight",
+    "class",
+    "max_starts",
+    "stable_window",
+    "panic_window",
+    "panic_threshold",
+    "max_up_rate",
+    "max_down_rate",
+    "idle",
+    "schedule",
+    "days",
+    "from",
+    "to",
+    "overflow",
+    "max_memory",
+    "interval",
+    "unhealthy_after",
+    "retry",
+    "budget",
+    "floor",
+    "quarantine",
+    "kills",
+    "duration",
+    "signal",
+    "scrape",
+    "metric",
+    "target",
+    "weights",
     "snapshots",
     "name",
     "host",
@@ -60,6 +88,13 @@ const STRINGS: &[&str] = &[
     "/",
     "/%2e",
     "*.a",
+    "08:00",
+    "24:00",
+    "mon",
+    "default",
+    "unused",
+    "reject",
+    "jobs{a=\"b\"}",
     "[::1]",
     "",
 ];
@@ -116,11 +151,23 @@ fn check(text: &str) -> Result<(), TestCaseError> {
             for route in &config.routes {
                 prop_assert!(config.pools.contains_key(&route.pool));
                 prop_assert!(route.path.starts_with('/'));
+                prop_assert!(config.classes[&route.class.name] == route.class);
             }
+            prop_assert!((1..=64).contains(&config.classes.len()));
             for (name, pool) in &config.pools {
                 prop_assert_eq!(name, &pool.name);
                 prop_assert!(pool.memory <= config.host.memory);
                 prop_assert!(pool.soft_limit <= pool.hard_limit && pool.scale.min <= pool.scale.max);
+                prop_assert!(pool.scale.panic_window <= pool.scale.stable_window);
+                prop_assert!(pool.scale.max_up_rate > Thousandths(1000));
+                for schedule in &pool.scale.schedule {
+                    prop_assert!(schedule.days.contains(&true) && schedule.min <= pool.scale.max);
+                    prop_assert!(schedule.from < 1440 && schedule.to <= 1440 && schedule.from != schedule.to);
+                }
+                prop_assert!(pool.retry.budget <= Thousandths(1000));
+                if let Some(signal) = &pool.signal {
+                    prop_assert!(signal.target > Thousandths(0) && signal.timeout <= signal.interval);
+                }
                 prop_assert!(pool.isolation == Isolation::Vm || pool.hard_limit == 1);
                 prop_assert!((1..=10_000).contains(&pool.limits.cpu_weight));
                 prop_assert!(pool.limits.cpu_quota.is_none_or(|quota| quota >= 10));

@@ -4,7 +4,10 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
-use weir_config::{Health, HostPattern, Isolation, Kind, LoadError, VmLimits, load, parse};
+use weir_config::{
+    Class, Health, HostPattern, Idle, Isolation, Kind, LoadError, Overflow, Quarantine, Queue, Retry,
+    Schedule, Thousandths, VmLimits, load, parse,
+};
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
 
@@ -15,7 +18,7 @@ fn defaults() {
     assert_eq!(config.routes, []);
     assert_eq!((config.host.memory, config.host.max_vms), (8 << 30, 512));
     assert_eq!(config.host.network.to_string(), "10.88.0.0/16");
-    assert_eq!(config.host.snapshots, None);
+    assert_eq!((config.host.snapshots, config.host.max_starts), (None, 16));
     let pool = &config.pools["hello"];
     assert_eq!((pool.name.as_str(), pool.kind, pool.image.as_str()), ("hello", Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));
@@ -26,11 +29,30 @@ fn defaults() {
     assert_eq!(pool.scale.idle_timeout, Duration::from_secs(30));
     assert_eq!((pool.queue.max_pending, pool.queue.timeout), (1000, Duration::from_secs(10)));
     assert_eq!(pool.isolation, Isolation::Vm);
-    assert_eq!(pool.health, Health { path: None, timeout: Duration::from_secs(1) });
+    let Health { path, timeout, interval, unhealthy_after } = &pool.health;
+    assert_eq!((path, unhealthy_after), (&None, &3));
+    assert_eq!((*timeout, *interval), (Duration::from_secs(1), Duration::from_secs(5)));
     let VmLimits { cpu_weight, cpu_quota, send_rate, receive_rate, send_packets, receive_packets, log_lines } =
         pool.limits;
     assert_eq!((cpu_weight, cpu_quota, log_lines), (100, None, 100));
     assert_eq!([send_rate, receive_rate, send_packets, receive_packets], [None; 4]);
+}
+
+#[test]
+fn defaults_of_what_follows_the_load() {
+    let config = parse(MINIMAL, "test").expect("valid");
+    let default = Class { name: "default".to_owned(), weight: 1 };
+    assert_eq!(config.classes.into_values().map(|class| (*class).clone()).collect::<Vec<_>>(), [default]);
+    let pool = &config.pools["hello"];
+    let scale = &pool.scale;
+    assert_eq!((pool.weight, scale.idle, scale.schedule.as_slice()), (1, Idle::Parked, &[][..]));
+    assert_eq!([scale.stable_window, scale.panic_window].map(|window| window.as_secs()), [30, 3]);
+    let ratios = [scale.panic_threshold, scale.max_up_rate, scale.max_down_rate];
+    assert_eq!(ratios, [2_000, 1_000_000, 2_000].map(Thousandths));
+    assert_eq!((pool.queue.overflow, pool.queue.max_memory), (Overflow::Wait, 16 << 20));
+    assert_eq!(pool.retry, Retry { budget: Thousandths(200), floor: 10 });
+    assert_eq!(pool.quarantine, Quarantine { kills: 2, duration: Duration::from_secs(60) });
+    assert_eq!(pool.signal, None);
 }
 
 #[test]
@@ -81,6 +103,8 @@ fn written_health_and_limits_replace_defaults() {
 [pool.hello.health]
 path = "/up?full=1"
 timeout = "250ms"
+interval = "1m"
+unhealthy_after = 7
 [pool.hello.limits]
 cpu_weight = 10000
 cpu_quota = 1.25
@@ -94,7 +118,12 @@ log_lines = 5
     let pool = &config.pools["hello"];
     assert_eq!(
         pool.health,
-        Health { path: Some("/up?full=1".to_owned()), timeout: Duration::from_millis(250) }
+        Health {
+            path: Some("/up?full=1".to_owned()),
+            timeout: Duration::from_millis(250),
+            interval: Duration::from_secs(60),
+            unhealthy_after: 7,
+        }
     );
     assert_eq!(
         pool.limits,
@@ -108,6 +137,105 @@ log_lines = 5
             log_lines: 5,
         }
     );
+}
+
+#[test]
+fn what_follows_the_load_replaces_defaults() {
+    let keys = r#"
+weight = 7
+queue = { max_pending = 2, timeout = "1s", overflow = "reject", max_memory = "1MiB" }
+retry = { budget = 0.05, floor = 0 }
+quarantine = { kills = 5, duration = "5m" }
+[pool.hello.scale]
+stable_window = "2m"
+panic_window = "6s"
+panic_threshold = 1.25
+max_up_rate = 4
+max_down_rate = 1.5
+idle = "unused"
+[host]
+max_starts = 3
+"#;
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    assert_eq!(config.host.max_starts, 3);
+    let pool = &config.pools["hello"];
+    let scale = &pool.scale;
+    assert_eq!((pool.weight, scale.idle), (7, Idle::Unused));
+    assert_eq!([scale.stable_window, scale.panic_window].map(|window| window.as_secs()), [120, 6]);
+    let ratios = [scale.panic_threshold, scale.max_up_rate, scale.max_down_rate];
+    assert_eq!(ratios, [1_250, 4_000, 1_500].map(Thousandths));
+    let timeout = Duration::from_secs(1);
+    assert_eq!(
+        pool.queue,
+        Queue { max_pending: 2, max_memory: 1 << 20, timeout, overflow: Overflow::Reject }
+    );
+    assert_eq!(pool.retry, Retry { budget: Thousandths(50), floor: 0 });
+    assert_eq!(pool.quarantine, Quarantine { kills: 5, duration: Duration::from_secs(300) });
+}
+
+#[test]
+fn schedules_keep_their_order() {
+    let keys = r#"
+[[pool.hello.scale.schedule]]
+days = ["fri", "mon"]
+from = "22:30"
+to = "06:05"
+min = 4
+[[pool.hello.scale.schedule]]
+from = "00:00"
+to = "24:00"
+min = 0
+"#;
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    let days = [true, false, false, false, true, false, false];
+    assert_eq!(
+        config.pools["hello"].scale.schedule,
+        [
+            Schedule { days, from: 22 * 60 + 30, to: 6 * 60 + 5, min: 4 },
+            Schedule { days: [true; 7], from: 0, to: 24 * 60, min: 0 },
+        ]
+    );
+}
+
+#[test]
+fn a_signal_has_its_defaults_and_its_parsed_metric() {
+    let keys = "[pool.hello.signal]\nscrape = '/metrics'\nmetric = 'jobs{kind=\"mail\"}'\ntarget = 2.5\n";
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    let signal = config.pools["hello"].signal.as_ref().expect("written");
+    assert_eq!(
+        (signal.scrape.as_str(), signal.target, signal.weights),
+        ("/metrics", Thousandths(2_500), false)
+    );
+    assert_eq!([signal.interval, signal.timeout].map(|time| time.as_millis()), [1000, 500]);
+    assert_eq!((signal.metric.text.as_str(), signal.metric.name.as_str()), ("jobs{kind=\"mail\"}", "jobs"));
+    assert_eq!(signal.metric.labels, [("kind".to_owned(), "mail".to_owned())].into());
+
+    let more = "interval = '5s'\ntimeout = '2s'\nweights = true";
+    let config = parse(&format!("{MINIMAL}{keys}{more}"), "test").expect("valid");
+    let signal = config.pools["hello"].signal.as_ref().expect("written");
+    assert_eq!([signal.interval, signal.timeout].map(|time| time.as_secs()), [5, 2]);
+    assert!(signal.weights);
+}
+
+#[test]
+fn routes_have_their_classes() {
+    let keys = r#"
+[class.interactive]
+weight = 8
+[class.default]
+weight = 2
+[[route]]
+pool = "hello"
+class = "interactive"
+[[route]]
+pool = "hello"
+path = "/b"
+"#;
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    let class = |name: &str, weight| Class { name: name.to_owned(), weight };
+    assert_eq!(*config.routes[0].class, class("interactive", 8));
+    assert_eq!(*config.routes[1].class, class("default", 2));
+    assert_eq!(config.classes.keys().collect::<Vec<_>>(), ["default", "interactive"]);
 }
 
 #[test]

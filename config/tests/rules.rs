@@ -8,6 +8,8 @@ use weir_config::parse;
 struct Pool {
     memory_mib: u64,
     min: u64,
+    /// Minimum of a schedule.
+    scheduled: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -16,6 +18,7 @@ struct Route {
     host: Option<&'static str>,
     path: &'static str,
     pool: usize,
+    class: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,14 +37,16 @@ const ADDRESSES: [&str; 6] =
 
 fn sample() -> impl Strategy<Value = Sample> {
     let address = || prop::sample::select(&ADDRESSES[..]);
-    let pool = (8_u64..40, 0_u64..4).prop_map(|(memory_mib, min)| Pool { memory_mib, min });
+    let pool = (8_u64..40, 0_u64..4, prop::option::of(0_u64..4))
+        .prop_map(|(memory_mib, min, scheduled)| Pool { memory_mib, min, scheduled });
     let route = (
         prop::option::of(prop::sample::select(&["a", "b", "c", "d"][..])),
         prop::option::of(prop::sample::select(&["x.org", "X.org", "*.x.org"][..])),
         prop::sample::select(&["/", "/a", "/a/", "/b"][..]),
         0_usize..4,
+        prop::option::of(prop::sample::select(&["default", "written", "written", "missing"][..])),
     );
-    let route = route.prop_map(|(name, host, path, pool)| Route { name, host, path, pool });
+    let route = route.prop_map(|(name, host, path, pool, class)| Route { name, host, path, pool, class });
     (
         prop::collection::vec(address(), 0..3),
         prop::option::of(address()),
@@ -66,19 +71,25 @@ impl Sample {
         text +=
             &self.listeners.iter().map(|a| format!("[[listener]]\naddress = '{a}'\n")).collect::<String>();
         text += &self.admin.map(|a| format!("[admin]\naddress = '{a}'\n")).unwrap_or_default();
-        for (name, Pool { memory_mib, min }) in self.pools.iter().enumerate() {
+        for (name, Pool { memory_mib, min, scheduled }) in self.pools.iter().enumerate() {
             text += &format!("[pool.{name}]\nimage = 'x'\nmemory = '{memory_mib}MiB'\nscale.min = {min}\n");
+            let schedule =
+                |min| format!("scale.schedule = [{{ from = '22:00', to = '06:00', min = {min} }}]\n");
+            text += &scheduled.map(schedule).unwrap_or_default();
         }
-        for Route { name, host, path, pool } in &self.routes {
+        text += "[class.written]\nweight = 3\n";
+        for Route { name, host, path, pool, class } in &self.routes {
             text += &format!("[[route]]\npath = '{path}'\npool = '{pool}'\n");
             text += &name.map(|name| format!("name = '{name}'\n")).unwrap_or_default();
+            text += &class.map(|class| format!("class = '{class}'\n")).unwrap_or_default();
             text += &host.map(|host| format!("host = '{host}'\n")).unwrap_or_default();
         }
         text
     }
 
     fn is_valid(&self) -> bool {
-        let kept = |per_vm: fn(&Pool) -> u64| self.pools.iter().map(|p| p.min * per_vm(p)).sum::<u64>();
+        let highest = |p: &Pool| p.min.max(p.scheduled.unwrap_or(0));
+        let kept = |per_vm: fn(&Pool) -> u64| self.pools.iter().map(|p| highest(p) * per_vm(p)).sum::<u64>();
         let addresses: Vec<_> = self.listeners.iter().chain(&self.admin).collect();
         let overlaps = [("127.0.0.1:82", "0.0.0.0:82"), ("0.0.0.0:82", "127.0.0.1:82")];
         let matched = |r: &Route| (r.host.map(str::to_lowercase), r.path.len() > 1, r.path.contains('b'));
@@ -88,6 +99,7 @@ impl Sample {
             && kept(|pool| pool.memory_mib) <= self.memory_mib
             && kept(|_| 1) <= self.max_vms
             && self.routes.iter().all(|route| route.pool < self.pools.len())
+            && self.routes.iter().all(|route| route.class != Some("missing"))
             && pairs(&self.routes).all(|(a, b)| matched(a) != matched(b))
             && pairs(&self.routes).all(|(a, b)| a.name.is_none() || a.name != b.name)
     }

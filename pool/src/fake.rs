@@ -10,7 +10,9 @@ use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use weir_config::model::{Config, Health, Host, Isolation, Kind, Pool, Queue, Scale, VmLimits};
+use weir_config::model::{
+    Class, Config, Health, Host, Isolation, Kind, Pool, Quarantine, Queue, Retry, Scale, VmLimits,
+};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
@@ -314,24 +316,28 @@ pub fn pool(name: &str) -> Pool {
         memory: 16 << 20,
         env: BTreeMap::new(),
         args: Vec::new(),
+        weight: 1,
         isolation: Isolation::Vm,
         soft_limit: 2,
         hard_limit: 4,
         start_timeout: Duration::from_secs(5),
-        scale: Scale { min: 0, max: 4, idle_timeout: Duration::from_secs(30) },
-        queue: Queue { max_pending: 8, timeout: Duration::from_secs(10) },
+        scale: Scale { max: 4, ..Scale::default() },
+        queue: Queue { max_pending: 8, ..Queue::default() },
         health: Health::default(),
+        retry: Retry::default(),
+        quarantine: Quarantine::default(),
+        signal: None,
         limits: VmLimits::default(),
     }
 }
 
 /// A configuration of these pools on a host with room for many.
 pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
-    let network = "10.88.0.0/16".parse().expect("a valid network");
     Config {
         listeners: Vec::new(),
         admin: None,
-        host: Host { memory: 8 << 30, max_vms: 512, network, snapshots: None },
+        host: Host::default(),
+        classes: [(Class::DEFAULT.to_owned(), Arc::default())].into(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
         routes: Vec::new(),
     }

@@ -20,6 +20,10 @@ fn host() {
             ["snapshots = true", "host.snapshots: expected a string, found a boolean"],
             ["max_vms = 0", "host.max_vms: must be from 1 to 4294967295, is 0"],
             ["max_vms = -5", "host.max_vms: must be from 1 to 4294967295, is -5"],
+            ["max_starts = 1", ""],
+            ["max_starts = 4096", ""],
+            ["max_starts = 0", "host.max_starts: must be from 1 to 4096, is 0"],
+            ["max_starts = 4097", "host.max_starts: must be from 1 to 4096, is 4097"],
             ["max_vms = 1.5", "host.max_vms: expected an integer, found a float"],
             [
                 "network = '10.88.0.0'",
@@ -73,15 +77,38 @@ fn pools_and_their_host() {
             ],
             [
                 "[host]\nmemory = '47MiB'\n[pool.a]\nimage = 'x'\nscale.min = 2\n[pool.b]\nimage = 'x'\nscale.min = 1",
-                "host.memory: 47MiB is less than the 48MiB of the VMs that pools always keep (scale.min)",
+                "host.memory: 47MiB is less than the 48MiB of the VMs that pools keep (the most of each one's scale.min and scale.schedule)",
             ],
             [
                 "[host]\nmax_vms = 2\n[pool.a]\nimage = 'x'\nscale.min = 2\n[pool.b]\nimage = 'x'\nscale.min = 1",
-                "host.max_vms: 2 is less than the 3 VMs that pools always keep (scale.min)",
+                "host.max_vms: 2 is less than the 3 VMs that pools keep (the most of each one's scale.min and scale.schedule)",
             ],
             [
                 "[host]\nmemory = '8MiB'\n[pool.a]\nimage = 'x'\nscale.min = 2",
                 "pool.a.memory: 16MiB is more than host.memory, which is 8MiB: no VM could start",
+            ],
+        ],
+    );
+}
+
+#[test]
+fn scheduled_minimums_and_their_host() {
+    let schedule =
+        |min: u32| format!("[[pool.a.scale.schedule]]\nfrom = '08:00'\nto = '18:00'\nmin = {min}\n");
+    let keeps = "pools keep (the most of each one's scale.min and scale.schedule)";
+    let pools = format!(
+        "[pool.b]\nimage = 'x'\nscale.min = 1\n[pool.a]\nimage = 'x'\n[pool.a.scale]\nmin = 2\n{}{}",
+        schedule(4),
+        schedule(3),
+    );
+    check(
+        &format!("{LISTENER}{pools}[host]\n"),
+        &[
+            ["max_vms = 5\nmemory = '80MiB'", ""],
+            ["max_vms = 4", &format!("host.max_vms: 4 is less than the 5 VMs that {keeps}")],
+            [
+                "memory = '79MiB'",
+                &format!("host.memory: 79MiB is less than the 80MiB of the VMs that {keeps}"),
             ],
         ],
     );

@@ -1,8 +1,11 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod class;
+mod follow;
 mod host;
 mod pool;
 mod route;
+mod signal;
 
 use std::fmt::Write;
 
@@ -88,10 +91,18 @@ fn unknown_keys() {
             ["hots = 'a'", r#"route[0].hots: unknown key, did you mean "host"?"#],
             ["[pool.hello.scael]", r#"pool.hello.scael: unknown key, did you mean "scale"?"#],
             ["[pool.hello.scale]\nmi = 1", r#"pool.hello.scale.mi: unknown key, did you mean "min"?"#],
-            ["[pool.hello.health]\ninterval = '5s'", "pool.hello.health.interval: unknown key"],
+            [
+                "[pool.hello.health]\nintervall = '5s'",
+                r#"pool.hello.health.intervall: unknown key, did you mean "interval"?"#,
+            ],
+            [
+                "[pool.hello.scale]\nschedules = []",
+                r#"pool.hello.scale.schedules: unknown key, did you mean "schedule"?"#,
+            ],
+            ["[pool.hello.retrys]", r#"pool.hello.retrys: unknown key, did you mean "retry"?"#],
             ["[pool.hello.limits]\nsend = '5MiB'", "pool.hello.limits.send: unknown key"],
             ["[hosts]", r#"hosts: unknown key, did you mean "host"?"#],
-            ["[class.\"a b\"]", "class: unknown key"],
+            ["[class.a]\nwieght = 2", r#"class.a.wieght: unknown key, did you mean "weight"?"#],
             ["[host]\n\"max vms\" = 1", r#"host."max vms": unknown key, did you mean "max_vms"?"#],
         ],
     );

@@ -59,6 +59,10 @@ fn pool_machine() {
                 "memory = 16",
                 r#"pool.hello.memory: expected a size such as "16MiB", found an integer; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"#,
             ],
+            ["weight = 1000", ""],
+            ["weight = 0", "pool.hello.weight: must be from 1 to 1000, is 0"],
+            ["weight = 1001", "pool.hello.weight: must be from 1 to 1000, is 1001"],
+            ["weight = 1.0", "pool.hello.weight: expected an integer, found a float"],
             ["soft_limit = 0", "pool.hello.soft_limit: must be from 1 to 1024, is 0"],
             ["hard_limit = 1025", "pool.hello.hard_limit: must be from 1 to 1024, is 1025"],
             [
@@ -91,6 +95,18 @@ fn pool_scale_and_queue() {
             ["scale = 1", "pool.hello.scale: expected a table, found an integer"],
             ["queue.max_pending = 0", "pool.hello.queue.max_pending: must be from 1 to 1000000, is 0"],
             ["queue.timeout = '0s'", "pool.hello.queue.timeout: must be longer than zero"],
+            ["queue = { overflow = 'wait', max_memory = '64KiB' }", ""],
+            ["queue = { overflow = 'reject', max_memory = '4GiB' }", ""],
+            [
+                "queue.overflow = 'rejct'",
+                r#"pool.hello.queue.overflow: must be "wait" or "reject", is "rejct", did you mean "reject"?"#,
+            ],
+            ["queue.overflow = 503", "pool.hello.queue.overflow: expected a string, found an integer"],
+            [
+                "queue.max_memory = '65535B'",
+                "pool.hello.queue.max_memory: must be from 64KiB to 4GiB, is 65535B",
+            ],
+            ["queue.max_memory = '5GiB'", "pool.hello.queue.max_memory: must be from 64KiB to 4GiB, is 5GiB"],
             ["queue = true", "pool.hello.queue: expected a table, found a boolean"],
         ],
     );
@@ -133,6 +149,37 @@ fn pool_health() {
             ],
             ["path = \"/\\u0000\"", "pool.hello.health.path: must not contain a NUL character"],
             ["timeout = '0s'", "pool.hello.health.timeout: must be longer than zero"],
+            ["interval = '100ms'\nunhealthy_after = 100", ""],
+            ["interval = '0s'", "pool.hello.health.interval: must be longer than zero"],
+            ["unhealthy_after = 0", "pool.hello.health.unhealthy_after: must be from 1 to 100, is 0"],
+            ["unhealthy_after = 101", "pool.hello.health.unhealthy_after: must be from 1 to 100, is 101"],
+        ],
+    );
+}
+
+#[test]
+fn pool_retry_and_quarantine() {
+    let number = |number: &str| format!("pool.hello.retry.budget: must be from 0 to 1, is {number}");
+    check(
+        &format!("{LISTENER}{POOL}"),
+        &[
+            ["retry = { budget = 0, floor = 0 }", ""],
+            ["retry = { budget = 1.000, floor = 10000 }", ""],
+            ["retry.budget = 1.001", &number("1.001")],
+            ["retry.budget = -0.0", &number("-0.0")],
+            ["retry.budget = 18446744073709551616", &number("18446744073709551616")],
+            ["retry.budget = 0.0001", "pool.hello.retry.budget: must have at most three decimals, is 0.0001"],
+            ["retry.budget = inf", "pool.hello.retry.budget: must be a number such as 0.5, is inf"],
+            [
+                "retry.budget = '0.2'",
+                "pool.hello.retry.budget: expected a number such as 0.5, found a string",
+            ],
+            ["retry.floor = 10001", "pool.hello.retry.floor: must be from 0 to 10000, is 10001"],
+            ["retry = 3", "pool.hello.retry: expected a table, found an integer"],
+            ["quarantine = { kills = 1, duration = '1h' }", ""],
+            ["quarantine.kills = 0", "pool.hello.quarantine.kills: must be from 1 to 100, is 0"],
+            ["quarantine.kills = 101", "pool.hello.quarantine.kills: must be from 1 to 100, is 101"],
+            ["quarantine.duration = '0s'", "pool.hello.quarantine.duration: must be longer than zero"],
         ],
     );
 }
@@ -156,11 +203,11 @@ fn pool_limits() {
                 &quota("must be from 0.01 to 1024, is 99999999999999999999"),
             ],
             ["cpu_quota = 0.3333", &quota("must have at most three decimals, is 0.3333")],
-            ["cpu_quota = 5e-1", &quota("must be a number of CPUs such as 0.5, is 5e-1")],
-            ["cpu_quota = nan", &quota("must be a number of CPUs such as 0.5, is nan")],
-            ["cpu_quota = -inf", &quota("must be a number of CPUs such as 0.5, is -inf")],
+            ["cpu_quota = 5e-1", &quota("must be a number such as 0.5, is 5e-1")],
+            ["cpu_quota = nan", &quota("must be a number such as 0.5, is nan")],
+            ["cpu_quota = -inf", &quota("must be a number such as 0.5, is -inf")],
             ["cpu_quota = 0x1", &quota("must be a decimal number")],
-            ["cpu_quota = '50%'", &quota("expected a number of CPUs such as 0.5, found a string")],
+            ["cpu_quota = '50%'", &quota("expected a number such as 0.5, found a string")],
             [
                 "send_rate = '0B'",
                 "pool.hello.limits.send_rate: must be more than zero; leave it out for no limit",

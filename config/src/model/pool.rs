@@ -1,55 +1,10 @@
-//! The validated model. A value of these types has passed every check that needs no other machine state.
+//! `[pool.NAME]`: what a pool's VMs are, and what each of them may take.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ipnetwork::Ipv4Network;
-
-/// A whole configuration.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Sockets that clients reach, at least one.
-    pub listeners: Vec<Listener>,
-    /// Administration endpoint, if any.
-    pub admin: Option<Admin>,
-    /// Limits of this host.
-    pub host: Host,
-    /// Pools by name.
-    pub pools: BTreeMap<String, Arc<Pool>>,
-    /// Routes, in the file's order; names are unique and every pool exists.
-    pub routes: Vec<Arc<Route>>,
-}
-
-/// One `[[listener]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Address to bind in the host's network namespace.
-    pub address: SocketAddr,
-}
-
-/// `[admin]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
-    /// Address to bind in the host's network namespace.
-    pub address: SocketAddr,
-}
-
-/// `[host]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Host {
-    /// Memory for all VMs together, bytes.
-    pub memory: u64,
-    /// VMs alive at once, all pools together.
-    pub max_vms: u32,
-    /// Addresses of TAP links.
-    pub network: Ipv4Network,
-    /// Directory in which snapshots of templates outlive weir; `None`: they end with it.
-    pub snapshots: Option<PathBuf>,
-}
+use super::{Health, Quarantine, Retry, Scale, Signal};
 
 /// What a pool's VMs are. More kinds come with the issues that implement them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +44,8 @@ pub struct Pool {
     pub env: BTreeMap<String, String>,
     /// Arguments of the application.
     pub args: Vec<String>,
+    /// Share of the host, in proportion to the weights of the other pools that want more of it: 1 to 1000.
+    pub weight: u32,
     /// When its VMs go back to their clean snapshot. Unless that is never, both limits below are 1.
     pub isolation: Isolation,
     /// Requests in flight per VM that scaling aims at.
@@ -103,44 +60,48 @@ pub struct Pool {
     pub queue: Queue,
     /// `[pool.NAME.health]`.
     pub health: Health,
+    /// `[pool.NAME.retry]`.
+    pub retry: Retry,
+    /// `[pool.NAME.quarantine]`.
+    pub quarantine: Quarantine,
+    /// `[pool.NAME.signal]`; `None`: its VMs are not asked for any metric.
+    pub signal: Option<Signal>,
     /// `[pool.NAME.limits]`.
     pub limits: VmLimits,
 }
 
-/// `[pool.NAME.scale]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scale {
-    /// VMs kept even when idle.
-    pub min: u32,
-    /// VMs never exceeded.
-    pub max: u32,
-    /// How long a VM above `min` may be without a request.
-    pub idle_timeout: Duration,
-}
-
-/// `[pool.NAME.queue]`.
-#[derive(Clone, Debug, PartialEq)]
+/// `[pool.NAME.queue]`: requests that wait for a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Requests that may wait at once.
     pub max_pending: usize,
+    /// Heads of requests that may wait at once, bytes: 64 KiB to 4 GiB.
+    pub max_memory: u64,
     /// How long one may wait.
     pub timeout: Duration,
+    /// What becomes of a request for which no VM has room.
+    pub overflow: Overflow,
 }
 
-/// `[pool.NAME.health]`: how a VM shows that it works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// What a GET asks for: an absolute path, perhaps with a query, as it stands in a request line. `None`: that the
-    /// VM is READY and takes a TCP connection is enough.
-    pub path: Option<String>,
-    /// How long the answer may take.
-    pub timeout: Duration,
-}
-
-impl Default for Health {
+impl Default for Queue {
     fn default() -> Self {
-        Self { path: None, timeout: Duration::from_secs(1) }
+        Self {
+            max_pending: 1000,
+            max_memory: 16 << 20,
+            timeout: Duration::from_secs(10),
+            overflow: Overflow::Wait,
+        }
     }
+}
+
+/// What becomes of a request for which no VM has room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It waits in the queue.
+    #[default]
+    Wait,
+    /// It is answered 503 at once; if the pool has no VM, it has woken it.
+    Reject,
 }
 
 /// `[pool.NAME.limits]`: what each VM may take. Where several want the same, it is divided; none of it is promised.
@@ -174,28 +135,4 @@ impl Default for VmLimits {
             log_lines: 100,
         }
     }
-}
-
-/// One `[[route]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Route {
-    /// Unique name, for logs and metrics.
-    pub name: String,
-    /// Which hosts it answers for.
-    pub host: HostPattern,
-    /// Path prefix, starts with `/`; matches whole segments.
-    pub path: String,
-    /// Name of an existing pool.
-    pub pool: String,
-}
-
-/// `route.host`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum HostPattern {
-    /// Exactly this host, lower case.
-    Exact(String),
-    /// `*.example`: any host with at least one label before this suffix (`example`, lower case).
-    Suffix(String),
-    /// Any host, or none.
-    Any,
 }

@@ -1,0 +1,117 @@
+//! The validated model. A value of these types has passed every check that needs no other machine state.
+
+mod failure;
+mod pool;
+mod scale;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnetwork::Ipv4Network;
+
+pub use crate::decimal::Thousandths;
+pub use failure::{Health, Quarantine, Retry};
+pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Sockets that clients reach, at least one.
+    pub listeners: Vec<Listener>,
+    /// Administration endpoint, if any.
+    pub admin: Option<Admin>,
+    /// Limits of this host.
+    pub host: Host,
+    /// Classes of requests by name, 1 to 64; [`Class::DEFAULT`] is among them.
+    pub classes: BTreeMap<String, Arc<Class>>,
+    /// Pools by name.
+    pub pools: BTreeMap<String, Arc<Pool>>,
+    /// Routes, in the file's order; names are unique and every pool and class exists.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// One `[[listener]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Address to bind in the host's network namespace.
+    pub address: SocketAddr,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Address to bind in the host's network namespace.
+    pub address: SocketAddr,
+}
+
+/// `[host]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Memory for all VMs together, bytes.
+    pub memory: u64,
+    /// VMs alive at once, all pools together.
+    pub max_vms: u32,
+    /// VMs that may be starting at once, all pools together: 1 to 4096.
+    pub max_starts: u32,
+    /// Addresses of TAP links.
+    pub network: Ipv4Network,
+    /// Directory in which snapshots of templates outlive weir; `None`: they end with it.
+    pub snapshots: Option<PathBuf>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        let network =
+            Ipv4Network::new(Ipv4Addr::new(10, 88, 0, 0), 16).expect("a prefix of 16 bits is valid");
+        Self { memory: 8 << 30, max_vms: 512, max_starts: 16, network, snapshots: None }
+    }
+}
+
+/// `[class.NAME]`: requests that have one share of the VMs when they wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// The table's name.
+    pub name: String,
+    /// Share of the VMs' time, in proportion to the weights of the other classes whose requests wait: 1 to 1000.
+    pub weight: u32,
+}
+
+impl Class {
+    /// Name of the class of routes that name none.
+    pub const DEFAULT: &str = "default";
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Self { name: Self::DEFAULT.to_owned(), weight: 1 }
+    }
+}
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Unique name, for logs and metrics.
+    pub name: String,
+    /// Which hosts it answers for.
+    pub host: HostPattern,
+    /// Path prefix, starts with `/`; matches whole segments.
+    pub path: String,
+    /// Name of an existing pool.
+    pub pool: String,
+    /// Whose share its requests have while they wait; one of the configuration's classes.
+    pub class: Arc<Class>,
+}
+
+/// `route.host`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// Exactly this host, lower case.
+    Exact(String),
+    /// `*.example`: any host with at least one label before this suffix (`example`, lower case).
+    Suffix(String),
+    /// Any host, or none.
+    Any,
+}
