@@ -104,7 +104,7 @@ impl Process {
                     return Ok(());
                 }
                 VmEvent::Exit(reason) => return Err(reason),
-                VmEvent::Log(_) | VmEvent::Frozen(_) => {}
+                VmEvent::Log(_) | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             }
         }
     }
