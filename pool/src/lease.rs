@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
 use crate::launcher::StartKind;
+use crate::owner::Suspicion;
 use crate::shared::Shared;
 use crate::vm::Vm;
 
@@ -21,6 +23,8 @@ pub struct Lease {
     vm: Arc<Vm>,
     start: Start,
     queued: Duration,
+    /// Its request was sent, and its answer has not begun.
+    awaits: AtomicBool,
 }
 
 /// How the VM of a lease came to be, seen from the request.
@@ -66,7 +70,7 @@ pub enum LeaseError {
 impl Lease {
     /// A lease of a place in `vm`'s gate that the caller has entered.
     pub(crate) fn entered(shared: Arc<Shared>, vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
-        Self { shared, vm, start, queued }
+        Self { shared, vm, start, queued, awaits: AtomicBool::new(false) }
     }
 
     /// Where the VM's application listens.
@@ -112,15 +116,44 @@ impl Lease {
         &self.vm
     }
 
+    /// The request is being sent. If its answer does not begin soon, and no other request's does either, the VM is asked
+    /// whether it works, see [`crate::Lease::gone`] for what follows if it does not.
+    pub fn asked(&self) {
+        if !self.awaits.swap(true, Relaxed) {
+            self.vm.signs.asked();
+        }
+    }
+
+    /// The answer has begun.
+    pub fn answered(&self) {
+        self.vm.signs.heard();
+        self.waits_no_more();
+    }
+
+    /// Reports that the answer did not begin, or did not go on, within its time. When that was so for
+    /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`].
+    pub fn unanswered(&self) {
+        if self.vm.signs.unanswered() >= self.shared.config.health.unhealthy_after {
+            self.shared.suspect(&self.vm, Suspicion::Unanswered);
+        }
+    }
+
     /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
     /// it has ended it is stopped, and demand brings another in its place.
     pub fn suspect(&self) {
-        self.shared.suspect(&self.vm);
+        self.shared.suspect(&self.vm, Suspicion::Refused);
+    }
+
+    fn waits_no_more(&self) {
+        if self.awaits.swap(false, Relaxed) {
+            self.vm.signs.waits_no_more();
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.waits_no_more();
         self.shared.leave(&self.vm, Instant::now());
     }
 }

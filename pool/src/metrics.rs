@@ -27,6 +27,8 @@ pub struct PoolMetrics {
     resets: IntCounterVec,
     reset_duration: HistogramVec,
     exits: IntCounterVec,
+    health_checks: IntCounterVec,
+    ejections: IntCounterVec,
 }
 
 /// One pool's time series.
@@ -46,6 +48,8 @@ pub(crate) struct PoolSeries {
     draining: IntGauge,
     stopping: IntGauge,
     exits: IntCounterVec,
+    health_checks: IntCounterVec,
+    ejections: IntCounterVec,
     shed: IntCounterVec,
 }
 
@@ -86,6 +90,16 @@ impl PoolMetrics {
                 &["pool"],
             )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
+            health_checks: counter(
+                "weir_health_checks_total",
+                "Times that a VM in service was asked whether it works.",
+                &["pool", "result"],
+            )?,
+            ejections: counter(
+                "weir_vm_ejections_total",
+                "VMs that were taken out of service because they did not work.",
+                &["pool", "reason"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -100,6 +114,8 @@ impl PoolMetrics {
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
+        registry.register(Box::new(self.health_checks.clone()))?;
+        registry.register(Box::new(self.ejections.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -118,6 +134,8 @@ impl PoolMetrics {
             draining: instances("draining"),
             stopping: instances("stopping"),
             exits: self.exits.clone(),
+            health_checks: self.health_checks.clone(),
+            ejections: self.ejections.clone(),
             shed: self.shed.clone(),
         }
     }
@@ -132,6 +150,14 @@ impl PoolSeries {
 
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    pub(crate) fn health_checked(&self, result: &str) {
+        self.health_checks.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
+
+    pub(crate) fn ejected(&self, reason: &str) {
+        self.ejections.with_label_values(&[self.pool.as_str(), reason]).inc();
     }
 
     pub(crate) fn shed(&self, reason: &str) {

@@ -1,6 +1,9 @@
 //! A pool's VMs as its owner knows them.
 //!
 //! ```text
+//!                          lost: killed, whatever leases there are
+//!                        +-------------------------------+----------------------------+
+//!                        |                               |                            v
 //!  Starting --READY--> Ready --retired or suspect--> Draining --last lease ends--> Stopping
 //!     |                  |                               |                            |
 //!     | failed, or       | exit                          | exit                       | exit
@@ -92,6 +95,18 @@ impl Roster {
             Life::Ready(vm) if vm.gate.revoke() => Some(vm),
             _ => None,
         }
+    }
+
+    /// Ends `id` by force, whatever requests it has, if it was ready once; since when it was starting, and the VM.
+    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Instant, Arc<Vm>)> {
+        let entry = self.entries.get_mut(&id)?;
+        let (Life::Ready(vm) | Life::Draining(vm)) = &entry.life else { return None };
+        let vm = vm.clone();
+        self.ready_changed |= matches!(entry.life, Life::Ready(_));
+        entry.life = Life::Stopping;
+        vm.set_gone();
+        vm.kill();
+        Some((entry.started_at, vm))
     }
 
     /// Stops those that drain and have no request left.

@@ -19,7 +19,7 @@ use crate::choice::{self, Entered};
 use crate::gate::Left;
 use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
-use crate::owner::Event;
+use crate::owner::{Event, Suspicion};
 use crate::pool::Instances;
 use crate::queue::{NoPlace, Ticket, WaitQueue, Waiter};
 use crate::vm::Vm;
@@ -187,10 +187,10 @@ impl Shared {
     }
 
     /// `vm` is not to be chosen again.
-    pub(crate) fn suspect(&self, vm: &Vm) {
+    pub(crate) fn suspect(&self, vm: &Vm, why: Suspicion) {
         if vm.gate.close().first {
             // Fails only when the owner is gone, and then so are its VMs.
-            drop(self.events.send(Event::Suspect(vm.id)));
+            drop(self.events.send(Event::Suspect(vm.id, why)));
         }
     }
 
@@ -202,6 +202,11 @@ impl Shared {
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(SeqCst)
+    }
+
+    /// VMs that take requests.
+    pub(crate) fn ready(&self) -> Arc<Vec<Arc<Vm>>> {
+        self.ready.load_full()
     }
 
     /// The owner's: these VMs take requests.

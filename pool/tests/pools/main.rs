@@ -3,6 +3,7 @@
 
 mod drain;
 mod failure;
+mod health;
 mod isolation;
 mod queue;
 mod scale;
