@@ -10,6 +10,7 @@ use weir_pool::{Lease, Pool, Start};
 use crate::answer::Refusal;
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
+use crate::retry::Retries;
 use crate::trace::{TRACEPARENT, TraceId};
 
 /// A route, ready for use.
@@ -17,6 +18,8 @@ use crate::trace::{TRACEPARENT, TraceId};
 pub(crate) struct Route {
     pub(crate) config: Arc<model::Route>,
     pub(crate) pool: Arc<Pool>,
+    /// Its pool's, shared by all routes there.
+    pub(crate) retries: Arc<Retries>,
     pub(crate) series: RouteSeries,
 }
 

@@ -1,5 +1,6 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use weir_config::model::{Config, Isolation};
-use weir_pool::{Lease, Pools};
+use weir_pool::{Lease, Pool, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
@@ -20,7 +21,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_length, header_fits};
-use crate::retry::{RETRIES_MAX, RetryBudget};
+use crate::retry::{RETRIES_MAX, Retries};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
 use crate::target;
@@ -39,7 +40,6 @@ pub(crate) struct Proxy {
     pub(crate) in_flight: InFlight,
     draining: Arc<AtomicBool>,
     pub(crate) upstreams: Arc<Upstreams>,
-    pub(crate) retries: RetryBudget,
     made: Instant,
 }
 
@@ -59,11 +59,16 @@ impl Proxy {
         in_flight: InFlight,
         draining: Arc<AtomicBool>,
     ) -> Result<Self, ServeError> {
+        let retries =
+            |(name, pool): (&str, &Arc<Pool>)| (name.to_owned(), Arc::new(metrics.retries(pool.config())));
+        let retries: HashMap<String, Arc<Retries>> = pools.iter().map(retries).collect();
         let route = |config: &Arc<weir_config::model::Route>| {
             let (route, pool) = (config.name.clone(), config.pool.clone());
-            let Some(found) = pools.get(&pool) else { return Err(ServeError::NoPool { route, pool }) };
-            let series = metrics.route(&route, &pool);
-            Ok(Arc::new(Route { config: Arc::clone(config), pool: Arc::clone(found), series }))
+            let (Some(found), Some(retries)) = (pools.get(&pool), retries.get(&pool)) else {
+                return Err(ServeError::NoPool { route, pool });
+            };
+            let (pool, series) = (Arc::clone(found), metrics.route(&route, &pool));
+            Ok(Arc::new(Route { config: Arc::clone(config), pool, retries: Arc::clone(retries), series }))
         };
         let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
         let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
@@ -78,7 +83,6 @@ impl Proxy {
             in_flight,
             draining,
             upstreams: Upstreams::new(timeouts),
-            retries: RetryBudget::default(),
             made: Instant::now(),
         })
     }
@@ -132,11 +136,8 @@ impl Proxy {
 
     /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
     pub(crate) fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
-        let retry = safe && ctx.tries <= RETRIES_MAX && self.retries.try_retry(self.since_made());
-        if retry {
-            self.metrics.retries.inc();
-        }
-        retry
+        let possible = safe && ctx.tries <= RETRIES_MAX;
+        possible && ctx.route.as_ref().is_some_and(|route| route.retries.try_retry(self.since_made()))
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {
