@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
+use crate::health::{Fingerprint, Pass};
 use crate::launcher::StartKind;
 use crate::owner::Suspicion;
 use crate::shared::Shared;
@@ -60,6 +61,12 @@ pub enum LeaseError {
         /// What the last attempt died of.
         reason: String,
         /// When the pool will try again.
+        retry_after: Duration,
+    },
+    /// Requests like this one have killed `quarantine.kills` VMs.
+    #[error("such requests kill vms")]
+    Quarantined {
+        /// When it will be tried again.
         retry_after: Duration,
     },
     /// weir is going down.
@@ -144,6 +151,12 @@ impl Lease {
         self.shared.suspect(&self.vm, Suspicion::Refused);
     }
 
+    /// Reports that the connection broke while the request, which has this fingerprint and was given `pass`, was with the
+    /// VM. If that ends unasked now, or has already, it is among the suspects.
+    pub fn lost(&self, fingerprint: Fingerprint, pass: &Pass) {
+        self.vm.inquest.lost(fingerprint, pass, Instant::now());
+    }
+
     fn waits_no_more(&self) {
         if self.awaits.swap(false, Relaxed) {
             self.vm.signs.waits_no_more();
@@ -185,6 +198,7 @@ impl LeaseError {
             Self::QueueFull { .. } => "queue_full",
             Self::TimedOut { .. } => "queue_timeout",
             Self::StartFailed { .. } => "start_failed",
+            Self::Quarantined { .. } => "quarantined",
             Self::ShuttingDown => "shutting_down",
         }
     }

@@ -45,7 +45,7 @@ mod vm;
 
 pub use decide::decide;
 pub use guest_log::printable;
-pub use health::Unhealthy;
+pub use health::{Fingerprint, Pass, Unhealthy};
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
 pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
 pub use lease::{Lease, LeaseError, Start};

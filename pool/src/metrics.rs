@@ -29,6 +29,7 @@ pub struct PoolMetrics {
     exits: IntCounterVec,
     health_checks: IntCounterVec,
     ejections: IntCounterVec,
+    quarantine_entries: IntGaugeVec,
 }
 
 /// One pool's time series.
@@ -50,6 +51,7 @@ pub(crate) struct PoolSeries {
     exits: IntCounterVec,
     health_checks: IntCounterVec,
     ejections: IntCounterVec,
+    pub(crate) quarantine_entries: IntGauge,
     shed: IntCounterVec,
 }
 
@@ -100,6 +102,11 @@ impl PoolMetrics {
                 "VMs that were taken out of service because they did not work.",
                 &["pool", "reason"],
             )?,
+            quarantine_entries: gauge(
+                "weir_quarantine_entries",
+                "Requests that are suspected of killing VMs, those included that are refused for it.",
+                &["pool"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -116,6 +123,7 @@ impl PoolMetrics {
         registry.register(Box::new(self.reset_duration.clone()))?;
         registry.register(Box::new(self.health_checks.clone()))?;
         registry.register(Box::new(self.ejections.clone()))?;
+        registry.register(Box::new(self.quarantine_entries.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -136,6 +144,7 @@ impl PoolMetrics {
             exits: self.exits.clone(),
             health_checks: self.health_checks.clone(),
             ejections: self.ejections.clone(),
+            quarantine_entries: self.quarantine_entries.with_label_values(&[pool]),
             shed: self.shed.clone(),
         }
     }

@@ -141,6 +141,14 @@ impl Roster {
         }
     }
 
+    /// `id`, if it was ready once and weir has not stopped it.
+    pub(crate) fn unstopped(&self, id: VmId) -> Option<&Arc<Vm>> {
+        match &self.entries.get(&id)?.life {
+            Life::Ready(vm) | Life::Draining(vm) => Some(vm),
+            Life::Starting | Life::Stopping => None,
+        }
+    }
+
     /// `id`'s process is gone.
     pub(crate) fn gone(&mut self, id: VmId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;

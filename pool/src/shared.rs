@@ -17,6 +17,7 @@ use weir_config::model;
 
 use crate::choice::{self, Entered};
 use crate::gate::Left;
+use crate::health::Quarantine;
 use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
 use crate::owner::{Event, Suspicion};
@@ -29,6 +30,7 @@ use crate::vm::Vm;
 pub(crate) struct Shared {
     pub(crate) config: Arc<model::Pool>,
     pub(crate) metrics: PoolSeries,
+    pub(crate) quarantine: Quarantine,
     /// VMs that take requests, oldest first. Only the owner stores.
     ready: ArcSwap<Vec<Arc<Vm>>>,
     queue: Mutex<WaitQueue>,
@@ -59,6 +61,7 @@ impl Shared {
         events: mpsc::UnboundedSender<Event>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            quarantine: Quarantine::new(&config.quarantine, metrics.quarantine_entries.clone()),
             metrics,
             ready: ArcSwap::default(),
             queue: Mutex::new(WaitQueue::new(config.queue.max_pending)),
@@ -152,7 +155,10 @@ impl Shared {
     /// A lease of `vm` has ended.
     pub(crate) fn leave(self: &Arc<Self>, vm: &Arc<Vm>, now: Instant) {
         match vm.leave(now) {
-            Left::ClosedEmpty => self.wake.notify_one(),
+            Left::ClosedEmpty => {
+                self.quarantine.judge(&vm.inquest.close(), now);
+                self.wake.notify_one();
+            }
             Left::Dirty => self.reset(vm),
             // Those who wait may have it if there is no other, which the owner decides.
             Left::Idle if self.waiting() > 0 => self.wake.notify_one(),

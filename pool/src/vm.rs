@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use weir_vmm::VmId;
 
 use crate::gate::{Gate, Left};
-use crate::health::Signs;
+use crate::health::{Inquest, Signs};
 use crate::lease::Start;
 
 /// One VM that has been READY.
@@ -30,6 +30,7 @@ pub(crate) struct Vm {
     orders: mpsc::UnboundedSender<Order>,
     before_reset: OnceLock<Hook>,
     pub(crate) signs: Signs,
+    pub(crate) inquest: Inquest,
 }
 
 /// What a VM's task is to have its process do.
@@ -72,6 +73,7 @@ impl Vm {
             orders,
             before_reset: OnceLock::new(),
             signs: Signs::default(),
+            inquest: Inquest::default(),
         }
     }
 

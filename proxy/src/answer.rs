@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     QueueTimeout(Duration),
     /// The pool cannot start VMs.
     StartFailed(Duration),
+    /// Requests like this one kill VMs.
+    Quarantined(Duration),
     /// weir is going down.
     Draining,
     /// The VM did not begin to answer in time.
@@ -52,6 +54,7 @@ impl Refusal {
             Self::QueueFull(_) => "queue_full",
             Self::QueueTimeout(_) => "queue_timeout",
             Self::StartFailed(_) => "start_failed",
+            Self::Quarantined(_) => "quarantined",
             Self::Draining => "draining",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal",
@@ -64,9 +67,11 @@ impl Refusal {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
-            Self::QueueFull(_) | Self::QueueTimeout(_) | Self::StartFailed(_) | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::QueueFull(_)
+            | Self::QueueTimeout(_)
+            | Self::StartFailed(_)
+            | Self::Quarantined(_)
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -81,6 +86,7 @@ impl Refusal {
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
             Self::QueueTimeout(_) => "no microVM had room in time\n",
             Self::StartFailed(_) => "the microVM could not be started\n",
+            Self::Quarantined(_) => "requests like this one made microVMs fail\n",
             Self::Draining => "shutting down\n",
             Self::UpstreamTimeout => "the microVM did not answer in time\n",
             Self::Internal => "internal error\n",
@@ -89,7 +95,10 @@ impl Refusal {
 
     fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::QueueFull(after) | Self::QueueTimeout(after) | Self::StartFailed(after) => Some(after),
+            Self::QueueFull(after)
+            | Self::QueueTimeout(after)
+            | Self::StartFailed(after)
+            | Self::Quarantined(after) => Some(after),
             // Another instance, or the next one, will take it.
             Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
@@ -125,6 +134,7 @@ impl From<&LeaseError> for Refusal {
             LeaseError::QueueFull { retry_after } => Self::QueueFull(*retry_after),
             LeaseError::TimedOut { retry_after } => Self::QueueTimeout(*retry_after),
             LeaseError::StartFailed { retry_after, .. } => Self::StartFailed(*retry_after),
+            LeaseError::Quarantined { retry_after } => Self::Quarantined(*retry_after),
             LeaseError::ShuttingDown => Self::Draining,
         }
     }
@@ -160,6 +170,7 @@ mod tests {
             (Refusal::QueueFull(after), 503, Some("1")),
             (Refusal::QueueTimeout(Duration::ZERO), 503, Some("1")),
             (Refusal::StartFailed(Duration::from_secs(7)), 503, Some("7")),
+            (Refusal::Quarantined(after), 503, Some("1")),
             (Refusal::Draining, 503, Some("1")),
             (Refusal::UpstreamTimeout, 504, None),
             (Refusal::Internal, 500, None),

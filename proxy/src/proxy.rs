@@ -1,6 +1,7 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     pub(crate) upstreams: Arc<Upstreams>,
     made: Instant,
+    /// Of fingerprints.
+    pub(crate) keys: RandomState,
 }
 
 /// Why a wait for a lease ended without one.
@@ -84,6 +87,7 @@ impl Proxy {
             draining,
             upstreams: Upstreams::new(timeouts),
             made: Instant::now(),
+            keys: RandomState::new(),
         })
     }
 

@@ -75,7 +75,7 @@ impl ProxyHttp for Proxy {
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-        match self.lease(session, &route).await {
+        match self.admitted_lease(session, &route, ctx).await {
             Ok(lease) => {
                 ctx.hold(lease);
                 Ok(true)
@@ -99,7 +99,7 @@ impl ProxyHttp for Proxy {
         if ctx.tries > 1 {
             ctx.lease = None;
             let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-            match self.lease(session, &route).await {
+            match self.admitted_lease(session, &route, ctx).await {
                 Ok(lease) => ctx.hold(lease),
                 Err(NoLease::ClientGone(error)) => return Err(error),
                 Err(NoLease::Refused(refusal)) => {
@@ -231,6 +231,9 @@ impl ProxyHttp for Proxy {
             return error;
         }
         let timed_out = *error.etype() == ErrorType::ReadTimedout;
+        if !timed_out {
+            self.lost(session, ctx);
+        }
         match &ctx.lease {
             Some(lease) if timed_out => lease.unanswered(),
             // A kept connection may have been closed by a healthy VM at the moment of its use.
@@ -272,6 +275,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
         // First of all: others may wait for the place.
         ctx.lease = None;
+        self.acquit(ctx);
         self.record(session, ctx);
         downstream::hooks_end(session);
     }

@@ -20,14 +20,21 @@
 //! What requests meet counts at once: a VM that refuses or resets a connection, or breaks off an answer, is out
 //! ([`crate::Lease::suspect`]), and so is one of which `unhealthy_after` requests in a row had no answer within their
 //! time ([`crate::Lease::unanswered`]). A status is an answer, whatever it says.
+//!
+//! And a VM may be well until a request kills it: such requests are found and refused, see [`blame`] and [`quarantine`].
 
+mod blame;
 mod check;
+mod quarantine;
 mod record;
 mod signs;
 mod watch;
 
+pub use blame::Fingerprint;
 pub use check::Unhealthy;
 pub(crate) use check::{check, check_canary};
+pub use quarantine::Pass;
+pub(crate) use quarantine::{Inquest, Quarantine, may_be_killed_by_request};
 pub(crate) use signs::Signs;
 pub(crate) use watch::watch;
 

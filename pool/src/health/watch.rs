@@ -45,13 +45,15 @@ pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
         instances.mark_unchanged();
         let due = watch.look(AT_ONCE - checks.len(), Instant::now());
         checks.extend(due.into_iter().map(|vm| watch.check(vm)));
-        let nobody = watch.watched.is_empty();
+        shared.quarantine.expire(Instant::now());
+        let idle = watch.watched.is_empty() && shared.quarantine.is_empty();
         tokio::select! {
             () = shared.events.closed() => return,
             Some((id, finding)) = checks.next() => watch.found(id, finding, Instant::now()),
-            () = sleep(tick), if !nobody => {}
+            () = sleep(tick), if !idle => {}
             // An error would mean that its sender is gone, which `shared` has.
-            _ = instances.changed(), if nobody => {}
+            _ = instances.changed(), if idle => {}
+            () = shared.quarantine.changed(), if idle => {}
         }
     }
 }

@@ -7,6 +7,7 @@ use super::Owner;
 use crate::backoff::{Came, LASTING};
 use crate::drive::End;
 use crate::gate::State;
+use crate::health::may_be_killed_by_request;
 use crate::launcher::StartKind;
 use crate::roster::Life;
 use crate::vm::Vm;
@@ -87,6 +88,7 @@ impl Owner {
     }
 
     fn gone(&mut self, id: VmId, end: &End, now: Instant) {
+        self.hold_inquest(id, end, now);
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
         // Where there is no snapshot to go back to, that is how it is.
@@ -104,6 +106,18 @@ impl Owner {
             Life::Ready(vm) | Life::Draining(vm) => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm ended unasked");
                 self.failed_if_young(entry.started_at, vm.ready_at, reason, now);
+            }
+        }
+    }
+
+    /// Has the requests that are with `id` judged, if its end may be their doing: now if there are none any more, else by
+    /// the last to leave, for which they have to learn of the end after this.
+    fn hold_inquest(&self, id: VmId, end: &End, now: Instant) {
+        let Some(vm) = self.roster.unstopped(id) else { return };
+        if matches!(end, End::Exited(reason) if may_be_killed_by_request(reason)) {
+            vm.inquest.died(now);
+            if vm.gate.close().in_flight == 0 {
+                self.shared.quarantine.judge(&vm.inquest.close(), now);
             }
         }
     }

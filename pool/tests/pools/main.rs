@@ -5,6 +5,7 @@ mod drain;
 mod failure;
 mod health;
 mod isolation;
+mod quarantine;
 mod queue;
 mod scale;
 mod simulation;

@@ -169,6 +169,30 @@ async fn a_vm_that_leaves_requests_in_a_row_unanswered_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_kills_vms_is_refused_in_its_second_retry_and_others_are_served() {
+    let (hole, taken) = black_hole().await;
+    let site = Site::start(config(), ready(hole.address)).await;
+    let killer = tokio::spawn(get(site.address, "/kill"));
+    for nth in 0..2 {
+        within(taken.notified()).await;
+        let vm = site.launcher.started()[nth].id;
+        site.launcher.crash(vm, ExitReason::Panicked("of it".into()));
+    }
+    let refused = within(killer).await.unwrap();
+    assert_eq!((refused.status(), refused.header("weir-error")), (503, Some("quarantined")));
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    let good = Backend::echo("good").await;
+    site.launcher.script_usual(ready(good.address));
+    assert_eq!(get(site.address, "/name").await.text(), "good");
+    assert_eq!(get(site.address, "/kill").await.header("weir-error"), Some("quarantined"));
+    assert_eq!(site.metric("weir_quarantine_entries"), Some(1.0));
+    assert_eq!(site.metric("weir_requests_shed_total{reason=\"quarantined\"}"), Some(2.0));
+    assert_eq!(site.launcher.started().len(), 3);
+    let (_, log) = site.end().await;
+    assert_eq!(log.iter().filter(|line| line["error"] == "quarantined").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_death_in_a_response_breaks_it_off() {
     // pingora holds back the first 1,460 bytes of a response with a length.
     for begin in ["content-length: 10000\r\n\r\n", "transfer-encoding: chunked\r\n\r\n2710\r\n"] {
