@@ -1,13 +1,13 @@
-//! VMs that stop working without ending: what their requests see.
+//! VMs that stop working without ending, and requests that end them: what clients see.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::client::{Client, at_once};
-use crate::support::{Weir, kill, launcher_and_vms, one_pool};
+use crate::support::{Weir, get, kill, launcher_and_vms, one_pool};
 
 const HEALTH: &str = "[pool.p.health]\ntimeout = \"300ms\"\ninterval = \"1s\"\n";
 
-/// Of `pool`, whose last word is `scale`.
+/// One pool that is checked often; `limits` and `scale` as in [`one_pool`].
 fn start(limits: &str, scale: &str) -> Weir {
     Weir::start(&(one_pool("hello", limits, scale) + HEALTH))
 }
@@ -65,4 +65,30 @@ fn vms_in_service_are_checked_and_idle_ones_still_go() {
     weir.until("it has gone", || weir.metric("weir_vm_instances", "") == 0.0);
     assert_eq!(weir.metric("weir_vm_ejections_total", ""), 0.0);
     assert_eq!(weir.metric("weir_vm_exits_total", "reason=\"stopped\""), 1.0);
+}
+
+#[test]
+fn a_request_that_kills_vms_is_refused_and_others_are_served() {
+    const QUARANTINE: &str = "[pool.p.quarantine]\nkills = 2\nduration = \"30s\"\n";
+    let weir = Weir::start(&(one_pool("hello", "", "min = 1\nmax = 2\nidle_timeout = \"60s\"") + QUARANTINE));
+    weir.logged("vm ready");
+    let kill = || {
+        let answer = get(weir.http, "/crash?how=panic");
+        let retry_after = answer.header("retry-after").map(str::to_owned);
+        (answer.status, answer.header("weir-error").map(str::to_owned), retry_after.is_some())
+    };
+    let refused = (503, Some("quarantined".to_owned()), true);
+    // It is idempotent, so weir itself tries it on a second VM, and not on a third.
+    assert_eq!(kill(), refused);
+    let answers = at_once(8, weir.http, |address| {
+        let mut client = Client::connect(address);
+        (0..20).for_each(|_| assert_eq!(client.body("/sleep?ms=1"), "slept"));
+        (0..5).map(|_| get(address, "/crash?how=panic").status).collect::<Vec<_>>()
+    });
+    assert!(answers.concat().iter().all(|status| *status == 503), "{answers:?}");
+    assert_eq!(kill(), refused);
+    assert_eq!(weir.metric("weir_vm_exits_total", "reason=\"panic\""), 2.0, "no crash loop");
+    assert_eq!(weir.metric("weir_quarantine_entries", "pool=\"p\""), 1.0);
+    assert_eq!(weir.metric("weir_requests_shed_total", "reason=\"quarantined\""), 42.0);
+    assert_eq!(weir.curl(&["-X", "POST", "/crash?how=halt"]).status, 502, "another request");
 }
