@@ -21,6 +21,7 @@ use crate::budget::Share;
 use crate::launcher::Launcher;
 use crate::lease::LeaseError;
 use crate::roster::Roster;
+use crate::scale::{Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
 pub(crate) use events::Event;
@@ -39,6 +40,9 @@ pub(crate) struct Owner {
     inbox: mpsc::UnboundedReceiver<Event>,
     roster: Roster,
     backoff: Backoff,
+    limits: Arc<Limits>,
+    windows: Windows,
+    panic: Option<Panic>,
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
     starved: bool,
@@ -53,6 +57,7 @@ impl Owner {
         inbox: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
         let given_back = share.given_back();
+        let limits = Arc::new(Limits::of(&shared.config));
         Self {
             shared,
             launcher,
@@ -62,6 +67,9 @@ impl Owner {
             inbox,
             roster: Roster::default(),
             backoff: Backoff::default(),
+            windows: Windows::new(&limits),
+            limits,
+            panic: None,
             shutdown: None,
             starved: false,
         }
@@ -91,7 +99,7 @@ impl Owner {
         self.fail_hopeless(now);
         let scale_at = match self.shutdown {
             Some(until) => self.shut_down(until, now),
-            None => self.scale(self.shared.config.scale.min, now),
+            None => self.scale(&self.limits.clone(), now),
         };
         self.roster.stop_drained();
         let spread_until = self.publish(now);
@@ -119,7 +127,7 @@ impl Owner {
             return None;
         }
         let scale_at = if self.shared.waiting() > 0 {
-            self.scale(0, now)
+            self.scale(&self.limits.without_minimum(), now)
         } else {
             self.roster.drain_all();
             None

@@ -1,41 +1,40 @@
 //! From what scaling decides to what the owner does.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use weir_config::model::Isolation;
 use weir_vmm::VmId;
 
 use super::Owner;
-use crate::decide::{Decision, Limits, View, busy_again, decide, revocations};
 use crate::drive::drive;
 use crate::launcher::StartOrder;
+use crate::scale::{Decision, Limits, View, WeekTime, busy_again, decide, demand, live, revocations};
 
 impl Owner {
-    pub(super) fn scale(&mut self, min: u32, now: Instant) -> Option<Instant> {
+    /// With these limits, decides and does.
+    pub(super) fn scale(&mut self, limits: &Limits, now: Instant) -> Option<Instant> {
         // Before looking, so that what comes too late to be seen wakes; `publish` takes it back.
         self.shared.set_may_grow(true);
-        let config = self.shared.config.clone();
         let vms = self.roster.views();
+        let queued = self.shared.waiting();
+        let averages = self.windows.observe(demand(limits, queued, &vms, now), live(&vms), now);
         let view = View {
-            limits: Limits {
-                min,
-                max: config.scale.max,
-                soft_limit: config.soft_limit,
-                idle_timeout: config.scale.idle_timeout,
-                connections: config.isolation == Isolation::Connection,
-            },
-            queued: self.shared.waiting(),
-            vms: &vms,
             retry: self.backoff.retry(now),
+            averages,
+            panic: self.panic,
+            week_time: WeekTime::of(SystemTime::now()),
+            ..View::new(limits, queued, &vms)
         };
         let decision = decide(&view, now);
+        self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
+        self.shared.metrics.panic.set(decision.panic.is_some().into());
         let missed = self.retire(&decision);
         let started = self.start(decision.start, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
-        let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
+        let retry = missed.then(|| now + busy_again(limits.idle_timeout));
         decision.look_again.into_iter().chain(retry).min()
     }
 
@@ -47,6 +46,11 @@ impl Owner {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
                 missed = true;
+            }
+        }
+        for id in &decision.drain {
+            if self.roster.drain(*id).is_some() {
+                tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
             }
         }
         missed
