@@ -44,6 +44,9 @@ const AT_A_TIME: usize = 4;
 /// Far from the numbers of the pools' VMs.
 const FIRST_NUMBER: u64 = 1 << 63;
 
+/// Where a template comes from that was made, not kept by an earlier weir.
+const BOOT: &str = "boot";
+
 /// More than any state takes, bytes: the largest part is the XSAVE area.
 const STATE_MAX: usize = 32 * 1024;
 
@@ -130,6 +133,9 @@ impl Templates {
             self.in_use.send_modify(|count| *count += 1);
         }
         self.metrics.ready(name, true);
+        if from == BOOT {
+            self.metrics.made(name, true);
+        }
         tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
         template
     }
@@ -208,9 +214,8 @@ impl Shared {
             return Ok(());
         }
         let made = make::make(&self.parts, pool, self.number()).await;
-        let template = made.map(|made| self.templates.put(&pool.name, made, start, "boot"));
-        self.templates.metrics.made(&pool.name, template.is_ok());
-        let template = template?;
+        let made = made.inspect_err(|_| self.templates.metrics.made(&pool.name, false))?;
+        let template = self.templates.put(&pool.name, made, start, BOOT);
         if let Some(store) = &self.store {
             store.save(&pool.name, template).await;
         }

@@ -47,7 +47,7 @@ fn a_template_is_in_use_when_the_log_says_so() {
     let memory = File::open("/dev/null").unwrap();
     let template = Template { memory, state: Vec::new(), working_set: Vec::new() };
     subscriber::with_default(Reader { templates: templates.clone(), found: found.clone() }, || {
-        templates.put("p", Made { template, resident: 0 }, Instant::now(), "boot");
+        templates.put("p", Made { template, resident: 0 }, Instant::now(), BOOT);
     });
     assert!(found.load(SeqCst), "told of before it was there");
 }
