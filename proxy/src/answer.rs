@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     VmFailed,
     /// The pool's wait queue is full.
     QueueFull(Duration),
+    /// No VM has room, and requests for this pool do not wait.
+    NoRoom(Duration),
     /// No VM had room in time.
     QueueTimeout(Duration),
     /// The pool cannot start VMs.
@@ -52,6 +54,7 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
+            Self::NoRoom(_) => "no_room",
             Self::QueueTimeout(_) => "queue_timeout",
             Self::StartFailed(_) => "start_failed",
             Self::Quarantined(_) => "quarantined",
@@ -68,6 +71,7 @@ impl Refusal {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
             Self::QueueFull(_)
+            | Self::NoRoom(_)
             | Self::QueueTimeout(_)
             | Self::StartFailed(_)
             | Self::Quarantined(_)
@@ -84,6 +88,7 @@ impl Refusal {
             Self::NoRoute => "no route for this host and path\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
+            Self::NoRoom(_) => "no microVM has room\n",
             Self::QueueTimeout(_) => "no microVM had room in time\n",
             Self::StartFailed(_) => "the microVM could not be started\n",
             Self::Quarantined(_) => "requests like this one made microVMs fail\n",
@@ -96,6 +101,7 @@ impl Refusal {
     fn retry_after(self) -> Option<Duration> {
         match self {
             Self::QueueFull(after)
+            | Self::NoRoom(after)
             | Self::QueueTimeout(after)
             | Self::StartFailed(after)
             | Self::Quarantined(after) => Some(after),
@@ -132,6 +138,7 @@ impl From<&LeaseError> for Refusal {
     fn from(error: &LeaseError) -> Self {
         match error {
             LeaseError::QueueFull { retry_after } => Self::QueueFull(*retry_after),
+            LeaseError::NoRoom { retry_after } => Self::NoRoom(*retry_after),
             LeaseError::TimedOut { retry_after } => Self::QueueTimeout(*retry_after),
             LeaseError::StartFailed { retry_after, .. } => Self::StartFailed(*retry_after),
             LeaseError::Quarantined { retry_after } => Self::Quarantined(*retry_after),
@@ -168,6 +175,7 @@ mod tests {
             (Refusal::NoRoute, 404, None),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),
+            (Refusal::NoRoom(Duration::from_secs(1)), 503, Some("1")),
             (Refusal::QueueTimeout(Duration::ZERO), 503, Some("1")),
             (Refusal::StartFailed(Duration::from_secs(7)), 503, Some("7")),
             (Refusal::Quarantined(after), 503, Some("1")),

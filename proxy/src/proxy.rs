@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::RandomState;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use weir_config::model::{Config, Isolation};
-use weir_pool::{Lease, Pool, Pools};
+use weir_pool::{Caller, Lease, Pool, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
@@ -21,7 +22,7 @@ use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::{authority_and_target, has_one_length, header_fits};
+use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
 use crate::retry::{RETRIES_MAX, Retries};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
@@ -65,15 +66,16 @@ impl Proxy {
         let retries =
             |(name, pool): (&str, &Arc<Pool>)| (name.to_owned(), Arc::new(metrics.retries(pool.config())));
         let retries: HashMap<String, Arc<Retries>> = pools.iter().map(retries).collect();
-        let route = |config: &Arc<weir_config::model::Route>| {
+        let route = |(number, config): (u32, &Arc<weir_config::model::Route>)| {
             let (route, pool) = (config.name.clone(), config.pool.clone());
             let (Some(found), Some(retries)) = (pools.get(&pool), retries.get(&pool)) else {
                 return Err(ServeError::NoPool { route, pool });
             };
             let (pool, series) = (Arc::clone(found), metrics.route(&route, &pool));
-            Ok(Arc::new(Route { config: Arc::clone(config), pool, retries: Arc::clone(retries), series }))
+            let (config, retries) = (Arc::clone(config), Arc::clone(retries));
+            Ok(Arc::new(Route { config, number, pool, retries, series }))
         };
-        let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+        let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
         let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
         let isolates_connections = routes.iter().any(of_connections);
         let entries = config.routes.iter().zip(routes);
@@ -123,11 +125,12 @@ impl Proxy {
     /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
     pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
         let tenancy = tenancy(session, &route.pool);
+        let caller = caller(session, route);
         let session = session.as_downstream_mut();
         let leasing = async {
             match tenancy {
-                Some(tenancy) => tenancy.lease().await,
-                None => route.pool.lease().await,
+                Some(tenancy) => tenancy.lease_for(&caller).await,
+                None => route.pool.lease_for(&caller).await,
             }
         };
         let leased = tokio::select! {
@@ -148,6 +151,17 @@ impl Proxy {
         if self.draining.load(Acquire) {
             session.set_keepalive(None);
         }
+    }
+}
+
+/// Who asks for a lease.
+fn caller(session: &Session, route: &Route) -> Caller {
+    let address = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+    Caller {
+        class: Arc::clone(&route.config.class),
+        route: route.number,
+        client: address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into(),
+        bytes: header_bytes(session.req_header()) as u64,
     }
 }
 

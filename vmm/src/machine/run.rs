@@ -334,6 +334,8 @@ impl Machine {
     /// Does all that weir said: one signal may stand for several messages.
     fn hear(&mut self) -> Result<Slept, ExitReason> {
         let mut slept = Slept::Woken;
+        // To the last: a reset takes the vCPU out of KVM_RUN by its own means, and with that goes the kick of a command
+        // that came meanwhile.
         loop {
             match interrupt::commands(&self.control)? {
                 Heard::Nothing => return Ok(slept),
