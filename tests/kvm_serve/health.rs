@@ -50,9 +50,10 @@ fn no_get_fails_when_a_vm_is_stopped_under_load_and_it_is_replaced() {
 fn a_guest_that_computes_for_longer_than_checks_take_is_not_killed() {
     let weir = start("", "min = 1\nmax = 1\nidle_timeout = \"60s\"");
     weir.logged("vm ready");
+    weir.until_templates(1);
     let mut client = Client::connect(weir.http);
-    // Far longer than the health checks' timeout, twice over.
-    assert_eq!(client.body("/spin?ms=1500"), "spun");
+    // Longer than it takes to kill one that is dead.
+    assert_eq!(client.body("/spin?ms=3000"), "spun");
     assert_eq!(weir.metric("weir_vm_ejections_total", "reason=\"lost\""), 0.0);
     assert!(weir.metric("weir_health_checks_total", "result=\"silent\"") >= 1.0);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::error::Elapsed;
@@ -16,6 +17,9 @@ use crate::owner::{Event, Suspicion};
 use crate::shared::Shared;
 use crate::vm::Vm;
 
+/// A process has so long at least to answer, whatever its application is expected to do: on a busy host it may have to wait
+/// for a CPU.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Checks under way at once; others wait for the next look.
 const AT_ONCE: usize = 16;
 
@@ -82,7 +86,7 @@ impl Watch {
     fn check(&self, vm: Arc<Vm>) -> impl Future<Output = (VmId, Finding)> + Send + use<> {
         let (launcher, config) = (self.launcher.clone(), self.shared.config.clone());
         async move {
-            let process = timeout(config.health.timeout, vm.ping());
+            let process = timeout(config.health.timeout.max(PATIENCE), vm.ping());
             if config.isolation != Isolation::Vm {
                 let finding = match process.await {
                     Ok(true) => Finding::Well,

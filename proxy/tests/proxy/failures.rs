@@ -126,7 +126,8 @@ async fn a_request_leaves_a_vm_that_is_stopped_and_stays_with_one_that_is_slow()
         let (hole, taken) = black_hole().await;
         let good = Backend::echo("good").await;
         let config = config_with(|pool| pool.health.timeout = Duration::from_millis(40));
-        let timeouts = Timeouts { read: Duration::from_millis(800), ..Timeouts::default() };
+        let read = if moves { Timeouts::default().read } else { Duration::from_millis(800) };
+        let timeouts = Timeouts { read, ..Timeouts::default() };
         let site = Site::start_with(config, ready(good.address), timeouts).await;
         site.launcher.script_next(ready(hole.address));
         let asking = tokio::spawn(get(site.address, "/name"));
