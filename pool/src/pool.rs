@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::health::{Fingerprint, Pass};
 use crate::lease::{Lease, LeaseError};
