@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,6 +26,8 @@ pub struct Lease {
     queued: Duration,
     /// Its request was sent, and its answer has not begun.
     awaits: AtomicBool,
+    /// When [`Self::timed`] was called, nanoseconds after the VM's READY; zero: it was not.
+    timed_from: AtomicU64,
 }
 
 /// How the VM of a lease came to be, seen from the request.
@@ -83,7 +85,7 @@ pub enum LeaseError {
 impl Lease {
     /// A lease of a place in `vm`'s gate that the caller has entered.
     pub(crate) fn entered(shared: Arc<Shared>, vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
-        Self { shared, vm, start, queued, awaits: AtomicBool::new(false) }
+        Self { shared, vm, start, queued, awaits: AtomicBool::new(false), timed_from: AtomicU64::new(0) }
     }
 
     /// Where the VM's application listens.
@@ -137,8 +139,17 @@ impl Lease {
         }
     }
 
+    /// The request is being sent, and is so small that how long its answer takes to begin is the VM's doing and not the
+    /// client's: a VM that is clearly slower than others is given fewer requests.
+    pub fn timed(&self) {
+        self.timed_from.store(self.since_ready().max(1), Relaxed);
+    }
+
     /// The answer has begun.
     pub fn answered(&self) {
+        if let from @ 1.. = self.timed_from.swap(0, Relaxed) {
+            self.vm.latency.observe(Duration::from_nanos(self.since_ready().saturating_sub(from)));
+        }
         self.vm.signs.heard();
         self.waits_no_more();
     }
@@ -161,6 +172,12 @@ impl Lease {
     /// VM. If that ends unasked now, or has already, it is among the suspects.
     pub fn lost(&self, fingerprint: Fingerprint, pass: &Pass) {
         self.vm.inquest.lost(fingerprint, pass, Instant::now());
+    }
+
+    /// Nanoseconds.
+    fn since_ready(&self) -> u64 {
+        let since = Instant::now().saturating_duration_since(self.vm.ready_at);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn waits_no_more(&self) {

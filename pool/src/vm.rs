@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,9 +10,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
+use crate::choice::Latency;
 use crate::gate::{Gate, Left};
 use crate::health::{Inquest, Signs};
 use crate::lease::Start;
+
+/// Weight of a VM that is like the others.
+pub(crate) const NORMAL_WEIGHT: u32 = 1000;
 
 /// One VM that has been READY.
 #[derive(Debug)]
@@ -23,6 +27,11 @@ pub(crate) struct Vm {
     /// What those find who waited for it.
     pub(crate) start: Start,
     pub(crate) ready_at: Instant,
+    /// Its share of new requests, thousandths of the usual.
+    pub(crate) weight: AtomicU32,
+    pub(crate) latency: Latency,
+    /// Its index in the list of ready VMs; a hint, while that changes.
+    pub(crate) position: AtomicU32,
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
     gone: watch::Sender<bool>,
@@ -68,6 +77,9 @@ impl Vm {
             gate: Gate::default(),
             start,
             ready_at,
+            weight: AtomicU32::new(NORMAL_WEIGHT),
+            latency: Latency::default(),
+            position: AtomicU32::new(0),
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
             orders,

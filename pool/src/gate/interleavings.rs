@@ -111,7 +111,7 @@ impl Model {
                 }
                 Left::Dirty => Step::Renew { vm },
                 Left::Idle => panic!("nobody keeps a tenancy here"),
-                Left::Open => Step::LookAfterLeave { vm },
+                Left::Open(_) => Step::LookAfterLeave { vm },
             },
             Step::Renew { vm } => {
                 on(&mut state, vm, Gate::renew);
