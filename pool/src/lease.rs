@@ -11,7 +11,6 @@ use weir_vmm::VmId;
 use crate::health::{Fingerprint, Pass};
 use crate::launcher::StartKind;
 use crate::owner::Suspicion;
-use crate::shared::Shared;
 use crate::vm::Vm;
 
 /// Held while a request is with a VM, its response's last byte included; a tunnelled stream (WebSocket) holds it as
@@ -20,7 +19,6 @@ use crate::vm::Vm;
 /// connections and this was the last lease of its tenancy, after the VM has been reset.
 #[derive(Debug)]
 pub struct Lease {
-    shared: Arc<Shared>,
     vm: Arc<Vm>,
     start: Start,
     queued: Duration,
@@ -84,8 +82,8 @@ pub enum LeaseError {
 
 impl Lease {
     /// A lease of a place in `vm`'s gate that the caller has entered.
-    pub(crate) fn entered(shared: Arc<Shared>, vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
-        Self { shared, vm, start, queued, awaits: AtomicBool::new(false), timed_from: AtomicU64::new(0) }
+    pub(crate) fn entered(vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
+        Self { vm, start, queued, awaits: AtomicBool::new(false), timed_from: AtomicU64::new(0) }
     }
 
     /// Where the VM's application listens.
@@ -157,15 +155,15 @@ impl Lease {
     /// Reports that the answer did not begin, or did not go on, within its time. When that was so for
     /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`].
     pub fn unanswered(&self) {
-        if self.vm.signs.unanswered() >= self.shared.config.health.unhealthy_after {
-            self.shared.suspect(&self.vm, Suspicion::Unanswered);
+        if self.vm.signs.unanswered() >= self.vm.shared.config.health.unhealthy_after {
+            self.vm.shared.suspect(&self.vm, Suspicion::Unanswered);
         }
     }
 
     /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
     /// it has ended it is stopped, and demand brings another in its place.
     pub fn suspect(&self) {
-        self.shared.suspect(&self.vm, Suspicion::Refused);
+        self.vm.shared.suspect(&self.vm, Suspicion::Refused);
     }
 
     /// Reports that the connection broke while the request, which has this fingerprint and was given `pass`, was with the
@@ -190,7 +188,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.waits_no_more();
-        self.shared.leave(&self.vm, Instant::now());
+        self.vm.shared.leave(&self.vm, Instant::now());
     }
 }
 

@@ -83,6 +83,14 @@ impl Shared {
         })
     }
 
+    /// One of a pool that nobody owns.
+    #[cfg(test)]
+    pub(crate) fn unowned() -> Arc<Self> {
+        let metrics = crate::PoolMetrics::register(&prometheus::Registry::new()).expect("none is registered");
+        let config = Arc::new(crate::fake::pool("p"));
+        Self::new(config, metrics.series("p"), mpsc::unbounded_channel().0)
+    }
+
     /// A lease of a warm VM, or a place in the queue until there is one.
     pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, LeaseError> {
         let lease = match self.lease_warm() {
@@ -103,7 +111,7 @@ impl Shared {
         if above_soft && self.may_grow.load(SeqCst) {
             self.wake.notify_one();
         }
-        Some(Lease::entered(self.clone(), vm.clone(), Start::Warm, Duration::ZERO))
+        Some(Lease::entered(vm.clone(), Start::Warm, Duration::ZERO))
     }
 
     async fn wait(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
@@ -195,7 +203,7 @@ impl Shared {
         };
         let queued = now.saturating_duration_since(waiter.since);
         let start = if vm.ready_at > waiter.since { vm.start } else { Start::Warm };
-        let lease = Lease::entered(self.clone(), vm, start, queued);
+        let lease = Lease::entered(vm, start, queued);
         // A waiter that has just gone away gives its lease back by dropping it, which hands the place on.
         drop(waiter.reply.send(Ok(lease)));
         true
