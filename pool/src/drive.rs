@@ -18,7 +18,7 @@
 //!                          gone
 //! ```
 //!
-//! It tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log,
+//! It tells the pool's owner of the first READY, of what the guest does without requests if that was asked, and of the end, and keeps everything else, above all the guest's log,
 //! away from it.
 
 use std::sync::Arc;
@@ -29,10 +29,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::guest_log::GuestLog;
+use crate::idle::PATIENCE;
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use crate::owner::Event;
 use crate::shared::Shared;
-use crate::vm::Vm;
+use crate::vm::{Order, Vm};
 
 /// How long a VM may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(1);
@@ -110,10 +111,13 @@ async fn run(
     mut stop: oneshot::Receiver<()>,
     shared: &Arc<Shared>,
 ) -> End {
-    let (order_reset, mut resets) = mpsc::unbounded_channel();
+    let (orders, mut ordered) = mpsc::unbounded_channel();
     let mut awaited = Awaited::Start;
     let late = sleep_until(start_by);
     tokio::pin!(late);
+    let (mut is_asked, unanswered) = (false, sleep_until(start_by));
+    tokio::pin!(unanswered);
+    let heard = |quiet| drop(shared.events.send(Event::Report { id, quiet }));
     loop {
         tokio::select! {
             biased;
@@ -126,22 +130,29 @@ async fn run(
                     Awaited::Start | Awaited::Nothing => End::NotReady(shared.config.start_timeout),
                 };
             }
-            // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
-            Some(vm) = resets.recv() => {
-                let since = Instant::now();
-                process.reset();
-                late.as_mut().reset(since + RESET_TIMEOUT);
-                awaited = Awaited::Reset { vm, since };
+            () = &mut unanswered, if is_asked => {
+                is_asked = false;
+                heard(None);
             }
+            Some(order) = ordered.recv() => match order {
+                // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
+                Order::Reset(vm) => {
+                    let since = Instant::now();
+                    process.reset();
+                    late.as_mut().reset(since + RESET_TIMEOUT);
+                    awaited = Awaited::Reset { vm, since };
+                }
+                Order::Report => {
+                    process.report();
+                    unanswered.as_mut().reset(Instant::now() + PATIENCE);
+                    is_asked = true;
+                }
+            },
             event = process.next_event() => match event {
                 VmEvent::Ready => match std::mem::replace(&mut awaited, Awaited::Nothing) {
                     // Nobody asked.
                     Awaited::Nothing => {}
-                    Awaited::Start => {
-                        let (address, kind) = (process.address(), process.kind());
-                        let vm = Vm::new(id, address, kind.into(), Instant::now(), order_reset.clone());
-                        drop(shared.events.send(Event::Ready { vm, kind }));
-                    }
+                    Awaited::Start => ready(id, &*process, orders.clone(), shared),
                     Awaited::Reset { vm, since } => {
                         let now = Instant::now();
                         shared.renewed(&vm, now.saturating_duration_since(since), now);
@@ -150,10 +161,19 @@ async fn run(
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
                 // Only a template is asked for this.
                 VmEvent::Frozen(_) => {}
+                VmEvent::Report { quiet } => if std::mem::take(&mut is_asked) {
+                    heard(Some(quiet));
+                },
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },
         }
     }
+}
+
+fn ready(id: VmId, process: &dyn VmProcess, orders: mpsc::UnboundedSender<Order>, shared: &Shared) {
+    let (address, kind) = (process.address(), process.kind());
+    let vm = Vm::new(id, address, kind.into(), Instant::now(), orders);
+    drop(shared.events.send(Event::Ready { vm, kind }));
 }
 
 async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
@@ -168,7 +188,7 @@ async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason 
 async fn exit(process: &mut Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
     loop {
         match process.next_event().await {
-            VmEvent::Ready | VmEvent::Frozen(_) => {}
+            VmEvent::Ready | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             VmEvent::Log(text) => log.line(&text, Instant::now()),
             VmEvent::Exit(reason) => return reason,
         }

@@ -30,6 +30,8 @@ pub struct Script {
     pub reset: Reset,
     /// How often it has gone back; may be shared with what plays its application.
     pub resets: Arc<AtomicU32>,
+    /// What it says of its guest.
+    pub report: Report,
     /// How long it takes to end when asked to; `None`: it does not listen.
     pub stop: Option<Duration>,
 }
@@ -58,6 +60,18 @@ pub enum Reset {
     Hangs,
     /// Ends instead after this time.
     Exits(Duration, ExitReason),
+}
+
+/// What a VM says when it is asked what its guest does without requests.
+#[derive(Clone, Debug, Default)]
+pub enum Report {
+    /// Nothing for longer than anybody remembers.
+    #[default]
+    Quiet,
+    /// Something, until then.
+    WorksUntil(Instant),
+    /// It does not answer.
+    Silent,
 }
 
 /// See the module's documentation.
@@ -92,6 +106,7 @@ pub struct Started {
 enum Command {
     Say(VmEvent),
     Reset,
+    Report,
     Stop,
 }
 
@@ -122,6 +137,7 @@ impl Script {
             kind: StartKind::Cold,
             reset: Reset::Ready(Duration::ZERO),
             resets: Arc::default(),
+            report: Report::default(),
             stop: Some(Duration::ZERO),
         }
     }
@@ -216,6 +232,17 @@ impl Launcher for FakeLauncher {
     }
 }
 
+impl Report {
+    fn event(&self, now: Instant) -> Option<VmEvent> {
+        let quiet = match self {
+            Self::Quiet => Duration::MAX,
+            Self::WorksUntil(until) => now.saturating_duration_since(*until),
+            Self::Silent => return None,
+        };
+        Some(VmEvent::Report { quiet })
+    }
+}
+
 impl FakeProcess {
     fn command(&self, command: Command) {
         if !self.vms.lock().stuck.contains(&self.id) {
@@ -238,6 +265,9 @@ impl FakeProcess {
                 command = self.commands.recv() => match command {
                     Some(Command::Say(event)) => return event,
                     Some(Command::Reset) => self.plan_reset(),
+                    Some(Command::Report) => if let Some(report) = self.script.report.event(Instant::now()) {
+                        return report;
+                    },
                     Some(Command::Stop) => {
                         let stopped = |after| (Instant::now() + after, VmEvent::Exit(ExitReason::Stopped));
                         self.plan = self.script.stop.map(stopped).or(self.plan.take());
@@ -288,6 +318,10 @@ impl VmProcess for FakeProcess {
 
     fn reset(&self) {
         self.command(Command::Reset);
+    }
+
+    fn report(&self) {
+        self.command(Command::Report);
     }
 
     fn stop(&self) {

@@ -81,6 +81,9 @@ pub trait VmProcess: Send {
     /// READY once for its start and once for each reset, whatever its guest does. A process that cannot go back ends.
     fn reset(&self);
 
+    /// Asks it whether its guest does anything; the answer is a [`VmEvent::Report`], or none.
+    fn report(&self);
+
     /// Asks it to end.
     fn stop(&self);
 

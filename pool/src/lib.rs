@@ -29,6 +29,7 @@ mod drive;
 pub mod fake;
 mod gate;
 mod guest_log;
+mod idle;
 pub mod launch;
 pub mod launcher;
 mod lease;

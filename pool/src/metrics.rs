@@ -6,6 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::idle::Found;
 use crate::launcher::StartKind;
 use crate::pool::Instances;
 
@@ -27,6 +28,7 @@ pub struct PoolMetrics {
     resets: IntCounterVec,
     reset_duration: HistogramVec,
     exits: IntCounterVec,
+    idle_checks: IntCounterVec,
 }
 
 /// One pool's time series.
@@ -46,6 +48,7 @@ pub(crate) struct PoolSeries {
     draining: IntGauge,
     stopping: IntGauge,
     exits: IntCounterVec,
+    idle_checks: IntCounterVec,
     shed: IntCounterVec,
 }
 
@@ -85,6 +88,11 @@ impl PoolMetrics {
                 "From the order to go back to the snapshot to READY.",
                 &["pool"],
             )?,
+            idle_checks: counter(
+                "weir_vm_idle_checks_total",
+                "Times that a VM without requests was asked what its guest does.",
+                &["pool", "result"],
+            )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
         };
         metrics.register_with(registry)?;
@@ -100,6 +108,7 @@ impl PoolMetrics {
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
+        registry.register(Box::new(self.idle_checks.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -118,6 +127,7 @@ impl PoolMetrics {
             draining: instances("draining"),
             stopping: instances("stopping"),
             exits: self.exits.clone(),
+            idle_checks: self.idle_checks.clone(),
             shed: self.shed.clone(),
         }
     }
@@ -132,6 +142,10 @@ impl PoolSeries {
 
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    pub(crate) fn idle_checked(&self, found: Found) {
+        self.idle_checks.with_label_values(&[self.pool.as_str(), found.label()]).inc();
     }
 
     pub(crate) fn shed(&self, reason: &str) {

@@ -25,9 +25,18 @@ pub(crate) struct Vm {
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
     gone: watch::Sender<bool>,
-    /// To its task: it is dirty.
-    resets: mpsc::UnboundedSender<Arc<Vm>>,
+    /// To its task.
+    orders: mpsc::UnboundedSender<Order>,
     before_reset: OnceLock<Hook>,
+}
+
+/// What a VM's task is to have its process do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// To go back to its snapshot: the VM is dirty.
+    Reset(Arc<Vm>),
+    /// To say whether its guest does anything; the task tells the owner.
+    Report,
 }
 
 /// What is done between the end of a tenancy and the reset.
@@ -40,13 +49,13 @@ impl fmt::Debug for Hook {
 }
 
 impl Vm {
-    /// One that has just become READY; its task takes orders to reset it from `resets`' other end.
+    /// One that has just become READY; its task takes its orders from `orders`' other end.
     pub(crate) fn new(
         id: VmId,
         address: SocketAddr,
         start: Start,
         ready_at: Instant,
-        resets: mpsc::UnboundedSender<Arc<Self>>,
+        orders: mpsc::UnboundedSender<Order>,
     ) -> Self {
         Self {
             id,
@@ -56,7 +65,7 @@ impl Vm {
             ready_at,
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
-            resets,
+            orders,
             before_reset: OnceLock::new(),
         }
     }
@@ -100,7 +109,12 @@ impl Vm {
             hook();
         }
         // Fails only when its task has ended, and then so has the VM.
-        drop(self.resets.send(Arc::clone(self)));
+        drop(self.orders.send(Order::Reset(Arc::clone(self))));
+    }
+
+    /// Has its owner told what its guest does. If its task has ended, that it is gone is on its way.
+    pub(crate) fn ask_for_report(&self) {
+        drop(self.orders.send(Order::Report));
     }
 
     /// Since when it has been without a request, given that it is without one now.

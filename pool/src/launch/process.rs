@@ -210,6 +210,11 @@ impl VmProcess for Process {
         let _ = self.control.send_now(&VmCommand::Reset);
     }
 
+    fn report(&self) {
+        // As for `stop`: the answer does not come, which says something as well.
+        let _ = self.control.send_now(&VmCommand::Report);
+    }
+
     fn stop(&self) {
         // If it does not get there, the process is as good as gone, or stuck and will be killed.
         let _ = self.control.send_now(&VmCommand::Stop);

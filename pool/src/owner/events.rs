@@ -1,5 +1,7 @@
 //! What the owner is told, and what it makes of it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use weir_vmm::{ExitReason, VmId};
 
@@ -20,6 +22,8 @@ pub(crate) enum Event {
     Gone { id: VmId, end: End },
     /// A VM refused a request; its gate is closed.
     Suspect(VmId),
+    /// What a VM's guest does without requests: for how long nothing; `None`: its process does not answer.
+    Report { id: VmId, quiet: Option<Duration> },
     /// End everything; by force from `until` on.
     Shutdown { until: Instant },
 }
@@ -34,6 +38,7 @@ impl Owner {
             Event::Ready { vm, kind } => self.ready(vm, kind, now),
             Event::Gone { id, end } => self.gone(id, &end, now),
             Event::Suspect(id) => self.suspect(id, now),
+            Event::Report { id, quiet } => self.reported(id, quiet, now),
             Event::Shutdown { until } => {
                 self.shared.close();
                 self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));

@@ -1,10 +1,11 @@
 //! From what scaling decides to what the owner does.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use weir_config::model::Isolation;
+use weir_config::model::{Idle, Isolation};
 use weir_vmm::VmId;
 
 use super::Owner;
@@ -32,7 +33,7 @@ impl Owner {
         };
         let decision = decide(&view, now);
         self.shared.metrics.desired.set(decision.desired.into());
-        let missed = self.retire(&decision);
+        let missed = self.retire(&decision, now);
         let started = self.start(decision.start, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
         let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
@@ -40,9 +41,13 @@ impl Owner {
     }
 
     /// Whether one of them is not idle any more.
-    fn retire(&mut self, decision: &Decision) -> bool {
+    fn retire(&mut self, decision: &Decision, now: Instant) -> bool {
         let mut missed = false;
         for id in &decision.retire {
+            if self.shared.config.scale.idle == Idle::Parked && !self.roster.is_idle(*id, now) {
+                // The answer is an event.
+                continue;
+            }
             if self.roster.retire(*id) {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
@@ -50,6 +55,14 @@ impl Owner {
             }
         }
         missed
+    }
+
+    /// Whether a VM that is due is idle is known now.
+    pub(super) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) {
+        if let Some(found) = self.roster.reported(id, quiet, now) {
+            self.shared.metrics.idle_checked(found);
+            tracing::debug!(pool = self.shared.config.name, vm = %id, ?found, ?quiet, "vm due for being idle");
+        }
     }
 
     fn revoke(&mut self, ids: &[VmId]) {

@@ -3,6 +3,7 @@
 
 mod drain;
 mod failure;
+mod idle;
 mod isolation;
 mod queue;
 mod scale;

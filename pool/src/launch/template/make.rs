@@ -110,7 +110,7 @@ async fn state_of(process: &mut Process, mut log: GuestLog) -> Result<Vec<u8>, M
     let mut state = None;
     loop {
         match process.next_event().await {
-            VmEvent::Ready => {}
+            VmEvent::Ready | VmEvent::Report { .. } => {}
             VmEvent::Log(line) => log.line(&line, Instant::now()),
             VmEvent::Frozen(bytes) if bytes.len() > STATE_MAX => return Err(MakeError::State(bytes.len())),
             VmEvent::Frozen(bytes) => state = Some(bytes),
