@@ -85,6 +85,8 @@ pub struct View<'a> {
     pub vms: &'a [VmView],
     /// What failures leave.
     pub retry: Retry,
+    /// VMs that the guests' own metric asks for.
+    pub signal: Option<u32>,
 }
 
 /// What to do.
@@ -112,7 +114,7 @@ fn desired(view: &View<'_>, now: Instant) -> u32 {
     let used: u64 = of(view, Phase::Ready).map(|vm| u64::from(demand_on(view, vm, now))).sum();
     let demand = used.saturating_add(view.queued as u64);
     let wanted = u32::try_from(demand.div_ceil(u64::from(view.limits.soft_limit.max(1)))).unwrap_or(u32::MAX);
-    wanted.max(view.limits.min).min(view.limits.max)
+    wanted.max(view.signal.unwrap_or(0)).max(view.limits.min).min(view.limits.max)
 }
 
 fn demand_on(view: &View<'_>, vm: &VmView, now: Instant) -> u32 {

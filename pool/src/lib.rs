@@ -40,6 +40,7 @@ mod pools;
 mod queue;
 mod roster;
 mod shared;
+mod signal;
 mod tenancy;
 mod vm;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 use crate::idle::Found;
@@ -29,6 +30,8 @@ pub struct PoolMetrics {
     reset_duration: HistogramVec,
     exits: IntCounterVec,
     idle_checks: IntCounterVec,
+    signal_scrapes: IntCounterVec,
+    signal_value: GaugeVec,
 }
 
 /// One pool's time series.
@@ -50,6 +53,21 @@ pub(crate) struct PoolSeries {
     exits: IntCounterVec,
     idle_checks: IntCounterVec,
     shed: IntCounterVec,
+}
+
+/// Those of one pool's signal.
+#[derive(Debug)]
+pub(crate) struct SignalSeries {
+    pool: String,
+    scrapes: IntCounterVec,
+    pub(crate) value: Gauge,
+}
+
+impl SignalSeries {
+    /// A VM was asked.
+    pub(crate) fn scraped(&self, result: &str) {
+        self.scrapes.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
 }
 
 impl PoolMetrics {
@@ -93,6 +111,15 @@ impl PoolMetrics {
                 "Times that a VM without requests was asked what its guest does.",
                 &["pool", "result"],
             )?,
+            signal_scrapes: counter(
+                "weir_signal_scrapes_total",
+                "Times that a VM was asked for its pool's signal.",
+                &["pool", "result"],
+            )?,
+            signal_value: GaugeVec::new(
+                Opts::new("weir_signal_value", "What all VMs of the pool have told of its signal, added up."),
+                &["pool"],
+            )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
         };
         metrics.register_with(registry)?;
@@ -109,7 +136,15 @@ impl PoolMetrics {
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
         registry.register(Box::new(self.idle_checks.clone()))?;
+        registry.register(Box::new(self.signal_scrapes.clone()))?;
+        registry.register(Box::new(self.signal_value.clone()))?;
         registry.register(Box::new(self.exits.clone()))
+    }
+
+    /// The series of a pool that follows a signal.
+    pub(crate) fn signal(&self, pool: &str) -> SignalSeries {
+        let value = self.signal_value.with_label_values(&[pool]);
+        SignalSeries { pool: pool.to_owned(), scrapes: self.signal_scrapes.clone(), value }
     }
 
     pub(crate) fn series(&self, pool: &str) -> PoolSeries {

@@ -16,6 +16,7 @@ use crate::metrics::PoolMetrics;
 use crate::owner::{Event, Owner};
 use crate::pool::Pool;
 use crate::shared::Shared;
+use crate::signal;
 
 /// How long ending VMs by force may take: the graces of a start and of a stop, and what the kernel needs.
 const FORCE: Duration = Duration::from_secs(5);
@@ -53,6 +54,9 @@ impl Pools {
             let owner =
                 Owner::new(shared.clone(), launcher.clone(), budget.share(config), ids.clone(), inbox);
             tokio::spawn(owner.run());
+            if let Some(signal) = &config.signal {
+                tokio::spawn(signal::follow(shared.clone(), signal.clone(), metrics.signal(&config.name)));
+            }
             Arc::new(Pool { shared })
         };
         let by_name = config.pools.iter().map(|(name, pool)| (name.clone(), start(pool))).collect();

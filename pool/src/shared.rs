@@ -22,6 +22,7 @@ use crate::metrics::PoolSeries;
 use crate::owner::Event;
 use crate::pool::Instances;
 use crate::queue::{NoPlace, Ticket, WaitQueue, Waiter};
+use crate::signal::Signalled;
 use crate::vm::Vm;
 
 /// One pool's state outside its owner task.
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) instances: watch::Sender<Instances>,
+    pub(crate) signalled: Signalled,
 }
 
 /// A request's place in the queue, left when dropped, however the wait ended.
@@ -69,6 +71,7 @@ impl Shared {
             wake: Notify::new(),
             events,
             instances: watch::Sender::new(Instances::default()),
+            signalled: Signalled::default(),
             config,
         })
     }
@@ -202,6 +205,11 @@ impl Shared {
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(SeqCst)
+    }
+
+    /// VMs that take requests, oldest first.
+    pub(crate) fn ready_vms(&self) -> Arc<Vec<Arc<Vm>>> {
+        self.ready.load_full()
     }
 
     /// The owner's: these VMs take requests.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use weir_vmm::VmId;
 
 use crate::gate::{Gate, Left};
 use crate::lease::Start;
+use crate::signal;
 
 /// One VM that has been READY.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Vm {
     /// What those find who waited for it.
     pub(crate) start: Start,
     pub(crate) ready_at: Instant,
+    /// Its share of new requests, thousandths of the usual.
+    pub(crate) weight: AtomicU32,
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
     gone: watch::Sender<bool>,
@@ -63,6 +66,7 @@ impl Vm {
             gate: Gate::default(),
             start,
             ready_at,
+            weight: AtomicU32::new(signal::NORMAL),
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
             orders,

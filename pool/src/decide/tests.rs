@@ -18,7 +18,7 @@ fn held(id: u64, in_flight: u32, idle_since: Instant) -> VmView {
 }
 
 fn free(limits: Limits, queued: usize, vms: &[VmView]) -> View<'_> {
-    View { limits, queued, vms, retry: Retry::Free }
+    View { limits, queued, vms, retry: Retry::Free, signal: None }
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn wanted_vms_stay_and_busy_ones_are_looked_at_again() {
 fn failures_hold_starts_back() {
     let now = Instant::now();
     let start = |retry, vms: &[VmView]| {
-        let decision = decide(&View { limits: limits(0, 4, 1), queued: 3, vms, retry }, now);
+        let decision = decide(&View { limits: limits(0, 4, 1), queued: 3, vms, retry, signal: None }, now);
         (decision.start, decision.look_again)
     };
     assert_eq!(start(Retry::At(now + MS(1)), &[]), (0, Some(now + MS(1))));
@@ -160,7 +160,7 @@ proptest! {
             let in_flight = if held { in_flight.min(1) } else { in_flight };
             VmView { held, ..vm(id, phase, in_flight, base + MS(since.min(after))) }
         }).collect();
-        let view = View { limits: limits(min, max, soft_limit), queued, vms: &vms, retry };
+        let view = View { limits: limits(min, max, soft_limit), queued, vms: &vms, retry, signal: None };
         let decision = decide(&view, now);
         let alive = u32::try_from(vms.len()).unwrap();
         let live = |vm: &&VmView| matches!(vm.phase, Phase::Starting | Phase::Ready | Phase::Resetting);

@@ -30,6 +30,7 @@ impl Owner {
             queued: self.shared.waiting(),
             vms: &vms,
             retry: self.backoff.retry(now),
+            signal: self.signal(now),
         };
         let decision = decide(&view, now);
         self.shared.metrics.desired.set(decision.desired.into());
@@ -38,6 +39,11 @@ impl Owner {
         self.revoke(&revocations(&view, &decision.retire, started, now));
         let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
         decision.look_again.into_iter().chain(retry).min()
+    }
+
+    /// VMs that the guests ask for. Without a VM nobody asks: it wakes no pool.
+    fn signal(&self, now: Instant) -> Option<u32> {
+        self.shared.signalled.wanted(now).filter(|_| self.roster.ready_vms().next().is_some())
     }
 
     /// Whether one of them is not idle any more.

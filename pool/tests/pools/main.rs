@@ -7,5 +7,6 @@ mod idle;
 mod isolation;
 mod queue;
 mod scale;
+mod signal;
 mod simulation;
 mod support;
