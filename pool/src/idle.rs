@@ -1,19 +1,21 @@
 //! True idle: a VM without requests may work all the same, so its process is asked before it is retired.
 //!
 //! ```text
-//!                   due                        says for how long its guest has been quiet
+//!                  to go                      says for how long its guest has been quiet
 //!  unknown ──────────────────────> asked ─────────────────────────────────────────────────> known
 //!     ^                              │ no answer within PATIENCE: busy, SILENCES times;        │
 //!     │                              v beyond that nobody knows better than the requests      │
-//!     └───────────────────────── (unknown) <───── answer older than FRESH ────────────────────┘
+//!     └───────────────────────── (unknown) <──── answer older than FRESH, or than what it ────┘
+//!                                                is to be known of
 //! ```
 //!
-//! The answer only moves the time since when the VM is idle; what is due is for [`crate::decide()`] to say. A VM goes
-//! when it is due by an answer that is fresh, so in the usual case, a quiet guest, it goes as early as without the
-//! question. A working guest is asked once in an idle timeout.
+//! The answer moves the time since when the VM is idle; what goes is for [`crate::decide()`] to say. A quiet VM goes as
+//! early as it would without the question; a working one is asked once in an idle timeout. Of VMs that go earlier,
+//! because they are too many, one that worked within [`LULL`] stays, unless the host wants its memory back for others: it
+//! takes the longest idle first, and a VM that works is the least.
 //!
 //! What a process says is believed, since it could have its guest work instead: neither gets it more than a place among
-//! the pool's `max`, which is not demand, and which the host takes back for others after those of quiet VMs.
+//! the pool's `max`, which is not demand.
 
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// For so long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
+/// A VM that has been quiet for so long may go before it is due.
+const LULL: Duration = Duration::from_secs(1);
 /// So many answers may be missing in a row before a VM that has no requests counts as idle nevertheless.
 const SILENCES: u32 = 3;
 
@@ -48,15 +52,24 @@ enum State {
     },
 }
 
-/// What may be done with a VM that is due.
+/// By what a VM is to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    /// So long idle, it is due.
+    pub(crate) idle_timeout: Duration,
+    /// The host wants it back, due or not.
+    pub(crate) reclaim: bool,
+}
+
+/// What may be done with a VM that is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Retire it.
     Idle,
     /// Ask its process.
     Ask,
-    /// The answer is to come.
-    Wait,
+    /// Its guest works, or the answer is to come.
+    Keep,
 }
 
 /// What an answer meant.
@@ -82,18 +95,29 @@ impl Found {
 }
 
 impl Background {
-    /// What to do with the VM at `now`, which is due and whose last request left at `used_until`. After [`Verdict::Ask`]
-    /// the question is under way.
-    pub(crate) fn due(&mut self, used_until: Instant, now: Instant) -> Verdict {
+    /// What to do with the VM at `now`, which is to go and whose last request left at `used_until`. After
+    /// [`Verdict::Ask`] the question is under way.
+    pub(crate) fn verdict(&mut self, rule: Rule, used_until: Instant, now: Instant) -> Verdict {
+        let idle_since = self.idle_since(used_until);
+        let due = idle_since + rule.idle_timeout;
+        let patience = if rule.reclaim { 0 } else { SILENCES };
         match self.state {
-            State::Asked { .. } => Verdict::Wait,
-            State::Known { at } if used_until <= at && now < at + FRESH => Verdict::Idle,
-            _ if self.silences > SILENCES => Verdict::Idle,
-            State::Known { .. } | State::Unknown => {
-                self.state = State::Asked { at: now };
-                Verdict::Ask
-            }
+            State::Asked { .. } => Verdict::Keep,
+            _ if self.silences > patience => Verdict::Idle,
+            State::Known { at } if used_until <= at && now < at + FRESH => match () {
+                () if rule.reclaim || due <= at => Verdict::Idle,
+                // What it did since is not known.
+                () if due <= now => self.ask(now),
+                () if idle_since + LULL <= at => Verdict::Idle,
+                () => Verdict::Keep,
+            },
+            State::Known { .. } | State::Unknown => self.ask(now),
         }
+    }
+
+    fn ask(&mut self, now: Instant) -> Verdict {
+        self.state = State::Asked { at: now };
+        Verdict::Ask
     }
 
     /// The answer, `None` if there was none in time, at `now` for a VM whose last request left at `used_until`.
@@ -130,6 +154,8 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const RULE: Rule = Rule { idle_timeout: Duration::from_secs(30), reclaim: false };
+    const RECLAIM: Rule = Rule { reclaim: true, ..RULE };
 
     /// A VM that has been without requests for 30 s now.
     fn due() -> (Background, Instant, Instant) {
@@ -140,28 +166,28 @@ mod tests {
     #[test]
     fn a_quiet_vm_is_asked_once_and_may_go() {
         let (mut background, used_until, now) = due();
-        assert_eq!(background.due(used_until, now), Verdict::Ask);
-        assert_eq!(background.due(used_until, now), Verdict::Wait);
+        assert_eq!(background.verdict(RULE, used_until, now), Verdict::Ask);
+        assert_eq!(background.verdict(RULE, used_until, now), Verdict::Keep);
         let found = background.heard(Some(31 * SECOND), used_until, now);
-        assert_eq!((found, background.due(used_until, now)), (Some(Found::Quiet), Verdict::Idle));
+        assert_eq!((found, background.verdict(RULE, used_until, now)), (Some(Found::Quiet), Verdict::Idle));
         assert_eq!(background.idle_since(used_until), used_until);
     }
 
     #[test]
     fn an_answer_does_not_hold_for_long_nor_beyond_a_request() {
         let (mut background, used_until, now) = due();
-        background.due(used_until, now);
+        background.verdict(RULE, used_until, now);
         background.heard(Some(31 * SECOND), used_until, now);
-        assert_eq!(background.due(used_until, now + FRESH), Verdict::Ask);
+        assert_eq!(background.verdict(RULE, used_until, now + FRESH), Verdict::Ask);
         background.heard(Some(32 * SECOND), used_until, now + FRESH);
         let (used_until, now) = (now + FRESH + SECOND / 4, now + FRESH + SECOND / 2);
-        assert_eq!(background.due(used_until, now), Verdict::Ask);
+        assert_eq!(background.verdict(RULE, used_until, now), Verdict::Ask);
     }
 
     #[test]
     fn work_moves_the_time_since_when_it_is_idle() {
         let (mut background, used_until, now) = due();
-        background.due(used_until, now);
+        background.verdict(RULE, used_until, now);
         let found = background.heard(Some(12 * SECOND), used_until, now + SECOND / 2);
         assert_eq!(found, Some(Found::Working));
         assert_eq!(background.idle_since(used_until), now - 12 * SECOND);
@@ -173,15 +199,15 @@ mod tests {
     fn silence_keeps_a_vm_for_a_while_and_not_for_ever() {
         let (mut background, used_until, mut now) = due();
         for _ in 0..SILENCES {
-            assert_eq!(background.due(used_until, now), Verdict::Ask);
+            assert_eq!(background.verdict(RULE, used_until, now), Verdict::Ask);
             now += PATIENCE;
             assert_eq!(background.heard(None, used_until, now), Some(Found::Silent));
             assert_eq!(background.idle_since(used_until), now);
             now += 30 * SECOND;
         }
-        assert_eq!(background.due(used_until, now), Verdict::Ask);
+        assert_eq!(background.verdict(RULE, used_until, now), Verdict::Ask);
         background.heard(None, used_until, now + PATIENCE);
-        assert_eq!(background.due(used_until, now + PATIENCE), Verdict::Idle);
+        assert_eq!(background.verdict(RULE, used_until, now + PATIENCE), Verdict::Idle);
         assert!(background.idle_since(used_until) + 30 * SECOND <= now, "it is due still");
     }
 
@@ -190,18 +216,46 @@ mod tests {
         let (mut background, used_until, now) = due();
         assert_eq!(background.heard(Some(Duration::ZERO), used_until, now), None);
         for _ in 0..SILENCES {
-            background.due(used_until, now);
+            background.verdict(RULE, used_until, now);
             background.heard(None, used_until, now);
         }
-        background.due(used_until, now);
+        background.verdict(RULE, used_until, now);
         background.heard(Some(Duration::MAX), used_until, now);
         assert_eq!(
             background.idle_since(used_until),
             now,
             "longer than time is, and no earlier than thought"
         );
-        assert_eq!(background.due(used_until, now + FRESH), Verdict::Ask);
+        assert_eq!(background.verdict(RULE, used_until, now + FRESH), Verdict::Ask);
         background.heard(None, used_until, now + FRESH);
-        assert_eq!(background.due(used_until, now + FRESH), Verdict::Ask, "counted anew");
+        assert_eq!(background.verdict(RULE, used_until, now + FRESH), Verdict::Ask, "counted anew");
+    }
+
+    #[test]
+    fn an_answer_from_before_a_vm_was_due_does_not_tell_what_it_did_since() {
+        let (mut background, used_until, now) = due();
+        background.verdict(RULE, used_until, now);
+        background.heard(Some(30 * SECOND - SECOND / 2), used_until, now);
+        let later = now + SECOND / 2;
+        assert_eq!(background.idle_since(used_until) + RULE.idle_timeout, later);
+        assert_eq!(background.verdict(RULE, used_until, later), Verdict::Ask);
+        background.heard(Some(30 * SECOND), used_until, later);
+        assert_eq!(background.verdict(RULE, used_until, later), Verdict::Idle);
+    }
+
+    #[test]
+    fn one_too_many_goes_before_it_is_due_if_its_guest_rests() {
+        let used_until = Instant::now() + 1000 * SECOND;
+        let verdict = |rule, quiet| {
+            let (mut background, now) = (Background::default(), used_until + 5 * SECOND);
+            assert_eq!(background.verdict(rule, used_until, now), Verdict::Ask);
+            background.heard(quiet, used_until, now);
+            background.verdict(rule, used_until, now)
+        };
+        assert_eq!(verdict(RULE, Some(2 * SECOND)), Verdict::Idle);
+        assert_eq!(verdict(RULE, Some(SECOND / 2)), Verdict::Keep);
+        assert_eq!(verdict(RULE, None), Verdict::Ask);
+        assert_eq!(verdict(RECLAIM, Some(SECOND / 2)), Verdict::Idle);
+        assert_eq!(verdict(RECLAIM, None), Verdict::Idle);
     }
 }

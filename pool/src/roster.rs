@@ -21,12 +21,16 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
-use crate::budget::Reservation;
-use crate::decide::{Phase, VmView};
+use crate::budget::{Reservation, Turn};
 use crate::gate::State;
-use crate::idle::{Background, Found, Verdict};
+use crate::idle::{Background, Found, Rule, Verdict};
 use crate::pool::Instances;
+use crate::scale::{Phase, VmView};
 use crate::vm::Vm;
+
+/// How long a start counts as one under way, of which the host bears only so many. Starts that take longer do not do so
+/// for want of a processor; and one pool's guests that never become READY must not keep the others' from starting.
+const TURN: Duration = Duration::from_millis(250);
 
 /// All VMs whose process is not known to be gone; ids grow, so the oldest comes first.
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ pub(crate) struct Entry {
     background: Background,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
+    /// While its start counts as one under way.
+    turn: Option<Turn>,
 }
 
 /// Where in its life, see the module's documentation.
@@ -57,17 +63,37 @@ pub(crate) enum Life {
 
 impl Roster {
     /// Enters a VM whose task ends it when told by `stop`.
-    pub(crate) fn starting(&mut self, id: VmId, stop: oneshot::Sender<()>, room: Reservation, now: Instant) {
-        let background = Background::default();
-        let entry =
-            Entry { life: Life::Starting, started_at: now, background, stop: Some(stop), _room: room };
+    pub(crate) fn starting(
+        &mut self,
+        id: VmId,
+        stop: oneshot::Sender<()>,
+        (room, turn): (Reservation, Turn),
+        now: Instant,
+    ) {
+        let (stop, turn) = (Some(stop), Some(turn));
+        let (life, background) = (Life::Starting, Background::default());
+        let entry = Entry { life, started_at: now, background, stop, _room: room, turn };
         self.entries.insert(id, entry);
+    }
+
+    /// Gives up the turns of starts that have taken long: they wait for something, or hang. When the next one is due.
+    pub(crate) fn lapse_turns(&mut self, now: Instant) -> Option<Instant> {
+        let with_turn = self.entries.values_mut().filter(|entry| entry.turn.is_some());
+        let lapsing = with_turn.filter_map(|entry| {
+            let lapses = entry.started_at + TURN;
+            if lapses <= now {
+                entry.turn = None;
+            }
+            (lapses > now).then_some(lapses)
+        });
+        lapsing.min()
     }
 
     /// `vm` is READY; since when it was starting. `None` if it is being stopped already.
     pub(crate) fn ready(&mut self, vm: Vm) -> Option<Instant> {
         let entry = self.entries.get_mut(&vm.id).filter(|entry| matches!(entry.life, Life::Starting))?;
         entry.life = Life::Ready(Arc::new(vm));
+        entry.turn = None;
         self.ready_changed = true;
         Some(entry.started_at)
     }
@@ -91,13 +117,13 @@ impl Roster {
         }
     }
 
-    /// Whether the guest of `id`, which is due, is known to do nothing; if not, its process is asked, whose answer is for
-    /// [`Self::reported`].
-    pub(crate) fn is_idle(&mut self, id: VmId, now: Instant) -> bool {
+    /// Whether the guest of `id`, which is to go, may by `rule`; if that is not known its process is asked, whose answer is
+    /// for [`Self::reported`].
+    pub(crate) fn is_idle(&mut self, id: VmId, rule: Rule, now: Instant) -> bool {
         let Some(Entry { life: Life::Ready(vm), background, .. }) = self.entries.get_mut(&id) else {
             return false;
         };
-        let verdict = background.due(vm.idle_since(), now);
+        let verdict = background.verdict(rule, vm.idle_since(), now);
         if verdict == Verdict::Ask {
             vm.ask_for_report();
         }
@@ -221,9 +247,10 @@ mod tests {
 
     fn one_ready(now: Instant) -> (Roster, VmId) {
         let config: Config = fake::config([fake::pool("p")]);
-        let share = HostBudget::new(&config).expect("the host has room").share(&config.pools["p"]);
+        let share = HostBudget::new(&config).expect("the host has room").share(0);
         let (mut roster, id) = (Roster::default(), VmId(1));
-        roster.starting(id, oneshot::channel().0, share.reserve().expect("room"), now);
+        let turn = share.turns(1).pop().expect("nobody else starts any");
+        roster.starting(id, oneshot::channel().0, (share.reserve().expect("room"), turn), now);
         roster.ready(Vm::undriven(id, now));
         (roster, id)
     }

@@ -1,43 +1,46 @@
 //! From what scaling decides to what the owner does.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use weir_config::model::{Idle, Isolation};
+use weir_config::model::Idle;
 use weir_vmm::VmId;
 
 use super::Owner;
-use crate::decide::{Decision, Limits, View, busy_again, decide, revocations};
+use crate::budget::{Ask, Reservation, Turn};
 use crate::drive::drive;
+use crate::idle::Rule;
 use crate::launcher::StartOrder;
+use crate::scale::{
+    Decision, Limits, Phase, View, VmView, WeekTime, decide, demand, live, look_after_miss, revocations,
+};
 
 impl Owner {
-    pub(super) fn scale(&mut self, min: u32, now: Instant) -> Option<Instant> {
+    /// With these limits, decides and does.
+    pub(super) fn scale(&mut self, limits: &Limits, now: Instant) -> Option<Instant> {
         // Before looking, so that what comes too late to be seen wakes; `publish` takes it back.
         self.shared.set_may_grow(true);
-        let config = self.shared.config.clone();
         let vms = self.roster.views();
+        let queued = self.shared.waiting();
+        let averages = self.windows.observe(demand(limits, queued, &vms, now), live(&vms), now);
         let view = View {
-            limits: Limits {
-                min,
-                max: config.scale.max,
-                soft_limit: config.soft_limit,
-                idle_timeout: config.scale.idle_timeout,
-                connections: config.isolation == Isolation::Connection,
-            },
-            queued: self.shared.waiting(),
-            vms: &vms,
             retry: self.backoff.retry(now),
+            averages,
+            panic: self.panic,
+            week_time: WeekTime::of(SystemTime::now()),
             signal: self.signal(now),
+            ..View::new(limits, queued, &vms)
         };
-        let decision = decide(&view, now);
+        let (view, decision) = self.within_budget(view, now);
+        self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
-        let missed = self.retire(&decision, now);
-        let started = self.start(decision.start, now);
+        self.shared.metrics.panic.set(decision.panic.is_some().into());
+        let missed = self.retire(&decision, view.reclaim > 0, now);
+        let started = self.start(decision.start, decision.short, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
-        let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
+        let retry = missed.then(|| now + look_after_miss(&view));
         decision.look_again.into_iter().chain(retry).min()
     }
 
@@ -46,18 +49,36 @@ impl Owner {
         self.shared.signalled.wanted(now).filter(|_| self.roster.ready_vms().next().is_some())
     }
 
-    /// Whether one of them is not idle any more.
-    fn retire(&mut self, decision: &Decision, now: Instant) -> bool {
+    /// What to do, given what the host has room for and what other pools are short of.
+    fn within_budget<'a>(&self, view: View<'a>, now: Instant) -> (View<'a>, Decision) {
+        let decision = decide(&view, now);
+        let answer = self.share.ask(ask(&view, &decision));
+        if answer.reclaim == 0 && answer.room >= decision.start {
+            return (view, decision);
+        }
+        let view = View { room: answer.room, reclaim: answer.reclaim, ..view };
+        (view, decide(&view, now))
+    }
+
+    /// Whether one of them is not idle any more. `reclaim`: the host wants them back.
+    fn retire(&mut self, decision: &Decision, reclaim: bool, now: Instant) -> bool {
+        let scale = &self.shared.config.scale;
+        let rule = Rule { idle_timeout: scale.idle_timeout, reclaim };
         let mut missed = false;
         for id in &decision.retire {
-            if self.shared.config.scale.idle == Idle::Parked && !self.roster.is_idle(*id, now) {
-                // The answer is an event.
+            if scale.idle == Idle::Parked && !self.roster.is_idle(*id, rule, now) {
+                // It works, or the answer is an event.
                 continue;
             }
             if self.roster.retire(*id) {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
                 missed = true;
+            }
+        }
+        for id in &decision.drain {
+            if self.roster.drain(*id).is_some() {
+                tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
             }
         }
         missed
@@ -81,24 +102,49 @@ impl Owner {
         }
     }
 
-    /// How many there was room for.
-    fn start(&mut self, count: u32, now: Instant) -> u32 {
-        let was_starved = std::mem::take(&mut self.starved);
-        for started in 0..count {
-            let Some(room) = self.share.reserve() else {
-                self.starved = true;
-                if !was_starved {
-                    tracing::warn!(pool = self.shared.config.name, "host budget exhausted, vm start waits");
-                }
-                return started;
-            };
-            let id = VmId(self.ids.fetch_add(1, Relaxed));
-            tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
-            let order = StartOrder { id, pool: self.shared.config.clone() };
-            let (stop, stopped) = oneshot::channel();
-            self.roster.starting(id, stop, room, now);
-            tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
+    /// Starts `count`, as far as it is this pool's turn and the host has room; `short` are missing for want of room
+    /// already. How many will come.
+    fn start(&mut self, count: u32, short: u32, now: Instant) -> u32 {
+        let mut turns = self.share.turns(count).into_iter();
+        let mut started = 0;
+        for turn in turns.by_ref() {
+            let Some(room) = self.share.reserve() else { break };
+            self.start_one((room, turn), now);
+            started += 1;
         }
-        count
+        let waiting = self.share.starts_waiting();
+        let starved = short > 0 || started + waiting < count;
+        if started + waiting < count {
+            // There is no use in a turn without room.
+            drop(self.share.turns(0));
+        }
+        if starved && !std::mem::replace(&mut self.starved, starved) {
+            tracing::warn!(pool = self.shared.config.name, "host budget exhausted, vm start waits");
+        }
+        self.starved = starved;
+        self.shared.metrics.starts_waiting.set(self.share.starts_waiting().into());
+        started + self.share.starts_waiting()
+    }
+
+    fn start_one(&mut self, place: (Reservation, Turn), now: Instant) {
+        let id = VmId(self.ids.fetch_add(1, Relaxed));
+        tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
+        let order = StartOrder { id, pool: self.shared.config.clone() };
+        let (stop, stopped) = oneshot::channel();
+        self.roster.starting(id, stop, place, now);
+        tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
+    }
+}
+
+/// What the budget is to know of the pool. What it wants but may not start yet it has no use for: others have.
+fn ask(view: &View<'_>, decision: &Decision) -> Ask {
+    let count = |condition: &dyn Fn(&VmView) -> bool| {
+        u32::try_from(view.vms.iter().filter(|vm| condition(vm)).count()).unwrap_or(u32::MAX)
+    };
+    Ask {
+        min: decision.min,
+        want: decision.desired.min(live(view.vms).saturating_add(decision.start)),
+        leaving: count(&|vm| matches!(vm.phase, Phase::Draining | Phase::Stopping)),
+        idle: count(&|vm| vm.phase == Phase::Ready && vm.in_flight == 0 && !vm.held),
     }
 }
