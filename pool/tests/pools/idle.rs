@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, advance, sleep};
 use weir_config::model::{Idle, Isolation};
 use weir_pool::Start;
-use weir_pool::fake::{Report, Script};
-use weir_vmm::VmEvent;
+use weir_pool::fake::{self, Report, Script};
+use weir_vmm::{VmEvent, VmId};
 
-use crate::support::{World, ms, ready, settle};
+use crate::support::{BOOT, World, ms, ready, settle};
 
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -101,4 +102,43 @@ async fn a_connection_that_asks_for_nothing_keeps_no_vm_by_what_its_guest_does()
     assert_eq!(world.launcher.resets(vm), 0);
     sleep(IDLE).await;
     assert_eq!(world.launcher.resets(vm), 1, "by the idle timeout, not later");
+}
+
+/// Two VMs of pool "p" without requests on a full host, of which the one that has been so for longer works; pool "q" has
+/// none.
+async fn full_host() -> (World, VmId) {
+    let (mut first, second) = (fake::pool("p"), fake::pool("q"));
+    (first.soft_limit, first.hard_limit) = (1, 1);
+    let mut config = fake::config([first, second]);
+    config.host.max_vms = 2;
+    let world = World::new(&config, ready());
+    world.launcher.script_next(reporting(Report::WorksUntil(Instant::now() + 100 * IDLE)));
+    let working = world.lease().await;
+    let quiet = world.lease().await;
+    let id = working.vm();
+    drop(working);
+    sleep(ms(5000)).await;
+    drop(quiet);
+    sleep(ms(5000)).await;
+    (world, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_pools_take_a_working_vm_after_those_that_are_idle() {
+    let (world, working) = full_host().await;
+    let other = world.pools.get("q").unwrap().clone();
+    let begin = Instant::now();
+    let lease = other.lease().await.unwrap();
+    assert_eq!((lease.start(), Instant::now() - begin), (Start::Cold, BOOT), "at once");
+    assert_eq!(world.launcher.alive("p"), [working]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_works_yields_to_other_pools_that_have_a_right_to_it() {
+    let (world, _) = full_host().await;
+    let other = world.pools.get("q").unwrap().clone();
+    // More than its one VM takes: it needs both.
+    let leases = join_all((0..8).map(|_| other.lease())).await;
+    assert!(leases.iter().all(Result::is_ok));
+    assert_eq!((world.alive(), world.launcher.alive("q").len()), (0, 2));
 }

@@ -62,6 +62,8 @@ struct Window {
     since: Instant,
     cpu: Duration,
     wakes: u32,
+    /// It worked in the one before: then whatever it does goes on with that.
+    goes_on: bool,
 }
 
 impl Activity {
@@ -72,7 +74,7 @@ impl Activity {
             heard_at: None,
             worked_at: now,
             cpu: cpu_time(),
-            window: Window { since: now, cpu: Duration::ZERO, wakes: 0 },
+            window: Window::new(now, false),
         }
     }
 
@@ -138,26 +140,34 @@ impl Activity {
             State::Parked { .. } => false,
             State::Running { since, .. } if now.saturating_duration_since(since) >= LONG_RUN => true,
             State::Running { asked: true, .. } => spent >= ANSWER,
-            State::Running { asked: false, .. } => self.window.is_full_with(now, spent),
+            State::Running { asked: false, .. } => self.window.is_work(now, spent),
         }
     }
 }
 
 impl Window {
-    fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= WINDOW
+    fn new(since: Instant, goes_on: bool) -> Self {
+        Self { since, cpu: Duration::ZERO, wakes: 0, goes_on }
     }
 
-    /// Whether one more wake with this CPU time makes it work.
-    fn is_full_with(&self, now: Instant, spent: Duration) -> bool {
-        let (cpu, wakes) = if self.is_over(now) { (Duration::ZERO, 0) } else { (self.cpu, self.wakes) };
-        cpu + spent >= OWN_CPU || wakes + 1 >= OWN_WAKES
+    /// The one of `now`.
+    fn at(&self, now: Instant) -> Self {
+        let passed = now.saturating_duration_since(self.since);
+        if passed < WINDOW {
+            return Self { ..*self };
+        }
+        let worked = self.cpu >= OWN_CPU || self.wakes >= OWN_WAKES;
+        Self::new(now, worked && passed < 2 * WINDOW)
+    }
+
+    /// Whether one more wake with this CPU time is work.
+    fn is_work(&self, now: Instant, spent: Duration) -> bool {
+        let Self { cpu, wakes, goes_on, .. } = self.at(now);
+        goes_on || cpu + spent >= OWN_CPU || wakes + 1 >= OWN_WAKES
     }
 
     fn add(&mut self, now: Instant, spent: Duration) {
-        if self.is_over(now) {
-            *self = Self { since: now, cpu: Duration::ZERO, wakes: 0 };
-        }
+        *self = self.at(now);
         self.cpu += spent;
         self.wakes = self.wakes.saturating_add(1);
     }

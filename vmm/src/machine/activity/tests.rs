@@ -141,6 +141,24 @@ fn a_guest_that_polls_works_and_one_that_sleeps_long_does_not() {
 }
 
 #[test]
+fn work_is_not_lost_between_windows_nor_when_nobody_lets_it_run() {
+    let mut guest = Guest::parked();
+    for piece in 0..3000 {
+        guest.run(false, MS / 10);
+        guest.pass(20 * MS);
+        assert!(piece < 10 || guest.quiet() <= 20 * MS, "{piece}: {:?}", guest.quiet());
+    }
+    guest.activity.wakes(guest.now, false);
+    guest.pass(WINDOW / 2);
+    assert_eq!(guest.quiet(), Duration::ZERO, "it wants to run");
+    guest.activity.parks_with(guest.now, guest.cpu);
+    guest.pass(2 * WINDOW);
+    guest.run(false, MS / 10);
+    guest.pass(2 * WINDOW);
+    assert!(guest.quiet() >= 4 * WINDOW, "a wake long after that is none");
+}
+
+#[test]
 fn what_it_sends_long_after_it_heard_anything_is_its_own() {
     let mut guest = Guest::parked();
     guest.send();
