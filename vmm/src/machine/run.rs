@@ -282,7 +282,7 @@ impl Machine {
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                self.activity.wakes(now, false);
+                self.activity.wakes(now);
                 return Ok(());
             }
             // What a limit of the link keeps waiting is served when its time has come.
@@ -343,7 +343,7 @@ impl Machine {
                 }
                 Heard::Reset => {
                     self.reset()?;
-                    self.activity.wakes(Instant::now(), true);
+                    self.activity.is_asked(Instant::now());
                     slept = Slept::Reset;
                 }
             }
