@@ -331,7 +331,8 @@ impl Machine {
         Ok(Slept::Woken)
     }
 
-    /// Does all that weir said: one signal may stand for several messages.
+    /// Does what weir said, to the last: one signal may stand for several messages, and a reset takes the vCPU out of
+    /// KVM_RUN by its own means, with which goes the kick of a command that came meanwhile.
     fn hear(&mut self) -> Result<Slept, ExitReason> {
         let mut slept = Slept::Woken;
         loop {

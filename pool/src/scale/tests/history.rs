@@ -70,7 +70,7 @@ fn within_a_panic_window_the_number_is_divided_by_the_rate_at_most() {
         let view = View { averages: averages(0, 0, 0, peak), ..View::new(&limits, 0, &vms) };
         let decision = decide(&view, now + IDLE);
         assert!(decision.look_again.is_some() || decision.retire.len() == vms.len());
-        live as usize - decision.retire.len()
+        vms.len() - decision.retire.len()
     };
     assert_eq!([left(9, 9), left(4, 9), left(4, 4), left(3, 3), left(1, 1)], [4, 4, 2, 1, 0]);
 }
