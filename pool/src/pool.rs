@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::lease::{Lease, LeaseError};
 use crate::queue::Caller;
@@ -41,7 +40,7 @@ impl Pool {
     /// # Errors
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
-        self.shared.lease(caller, Instant::now()).await
+        self.shared.lease(caller).await
     }
 
     /// [`Self::lease_for`] somebody of whom nothing is known.
