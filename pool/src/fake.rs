@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use weir_config::model::{
-    Class, Config, Health, Host, Isolation, Kind, Pool, Quarantine, Queue, Retry, Scale, VmLimits,
+    Class, Config, Health, Host, Isolation, Kind, MetricSelector, Pool, Quarantine, Queue, Retry, Scale,
+    Signal, Thousandths, VmLimits,
 };
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
@@ -418,6 +419,18 @@ pub fn pool(name: &str) -> Pool {
         quarantine: Quarantine::default(),
         signal: None,
         limits: VmLimits::default(),
+    }
+}
+
+/// The sum of the metric called `name`, `target` of which are one VM's work; asked for every second.
+pub fn signal(name: &str, target: Thousandths) -> Signal {
+    Signal {
+        scrape: "/metrics".to_owned(),
+        metric: MetricSelector { text: name.to_owned(), name: name.to_owned(), labels: BTreeMap::new() },
+        target,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        weights: false,
     }
 }
 

@@ -29,6 +29,7 @@ pub mod fake;
 mod gate;
 mod guest_log;
 mod health;
+mod idle;
 pub mod launch;
 pub mod launcher;
 mod lease;
@@ -40,6 +41,7 @@ mod queue;
 mod roster;
 pub mod scale;
 mod shared;
+mod signal;
 mod tenancy;
 mod vm;
 

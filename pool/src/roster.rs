@@ -26,6 +26,7 @@ use weir_vmm::VmId;
 
 use crate::budget::{Reservation, Turn};
 use crate::gate::State;
+use crate::idle::{Background, Found, Rule, Verdict};
 use crate::pool::Instances;
 use crate::scale::{Phase, VmView};
 use crate::vm::Vm;
@@ -47,6 +48,7 @@ pub(crate) struct Roster {
 pub(crate) struct Entry {
     pub(crate) life: Life,
     pub(crate) started_at: Instant,
+    background: Background,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
     /// While its start counts as one under way.
@@ -72,7 +74,9 @@ impl Roster {
         now: Instant,
     ) {
         let (stop, turn) = (Some(stop), Some(turn));
-        self.entries.insert(id, Entry { life: Life::Starting, started_at: now, stop, _room: room, turn });
+        let (life, background) = (Life::Starting, Background::default());
+        let entry = Entry { life, started_at: now, background, stop, _room: room, turn };
+        self.entries.insert(id, entry);
     }
 
     /// Gives up the turns of starts that have taken long: they wait for something, or hang. When the next one is due.
@@ -113,6 +117,27 @@ impl Roster {
         match self.entries.get(&id).map(|entry| &entry.life) {
             Some(Life::Ready(vm)) if vm.gate.close_if_idle() => self.drain(id).is_some(),
             _ => false,
+        }
+    }
+
+    /// Whether the guest of `id`, which is to go, may by `rule`; if that is not known its process is asked, whose answer is
+    /// for [`Self::reported`].
+    pub(crate) fn is_idle(&mut self, id: VmId, rule: Rule, now: Instant) -> bool {
+        let Some(Entry { life: Life::Ready(vm), background, .. }) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        let verdict = background.verdict(rule, vm.idle_since(), now);
+        if verdict == Verdict::Ask {
+            vm.ask_for_report();
+        }
+        verdict == Verdict::Idle
+    }
+
+    /// The answer of `id`'s process; what it means, if it was asked.
+    pub(crate) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) -> Option<Found> {
+        match self.entries.get_mut(&id)? {
+            Entry { life: Life::Ready(vm), background, .. } => background.heard(quiet, vm.idle_since(), now),
+            _ => None,
         }
     }
 
@@ -224,11 +249,14 @@ impl Entry {
             Life::Draining(vm) => (Phase::Draining, Some(vm)),
             Life::Stopping => (Phase::Stopping, None),
         };
-        let idle_since = vm.map_or(self.started_at, |vm| vm.idle_since());
+        let used_until = vm.map_or(self.started_at, |vm| vm.idle_since());
         let (in_flight, state) = vm.map_or((0, State::Free), |vm| vm.gate.state());
+        // A connection that asks for nothing does not keep a VM by what that does.
+        let is_held = state == State::Held;
+        let idle_since = if is_held { used_until } else { self.background.idle_since(used_until) };
         let phase = if (phase, state) == (Phase::Ready, State::Dirty) { Phase::Resetting } else { phase };
         let in_flight = if state == State::Free { in_flight } else { in_flight.min(1) };
-        VmView { id, phase, in_flight, held: state == State::Held, idle_since }
+        VmView { id, phase, in_flight, held: is_held, idle_since }
     }
 }
 

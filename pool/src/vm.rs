@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use weir_vmm::VmId;
 use crate::gate::{Gate, Left};
 use crate::health::{Inquest, Signs};
 use crate::lease::Start;
+use crate::signal;
 
 /// One VM that has been READY.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Vm {
     /// What those find who waited for it.
     pub(crate) start: Start,
     pub(crate) ready_at: Instant,
+    /// Its share of new requests, thousandths of the usual.
+    pub(crate) weight: AtomicU32,
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
     gone: watch::Sender<bool>,
@@ -40,6 +43,8 @@ pub(crate) enum Order {
     Reset(Arc<Vm>),
     /// To show that it answers; the other end is told when it has.
     Ping(oneshot::Sender<()>),
+    /// To say whether its guest does anything; the task tells the owner.
+    Report,
     /// To end by force.
     Kill,
 }
@@ -68,6 +73,7 @@ impl Vm {
             gate: Gate::default(),
             start,
             ready_at,
+            weight: AtomicU32::new(signal::NORMAL),
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
             orders,
@@ -135,6 +141,11 @@ impl Vm {
     /// Whether [`Self::set_gone`] has been called.
     pub(crate) fn is_gone(&self) -> bool {
         *self.gone.borrow()
+    }
+
+    /// Has its owner told what its guest does. If its task has ended, that it is gone is on its way.
+    pub(crate) fn ask_for_report(&self) {
+        drop(self.orders.send(Order::Report));
     }
 
     /// Since when it has been without a request, given that it is without one now.

@@ -1,5 +1,7 @@
 //! What the owner is told, and what it makes of it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use weir_vmm::{ExitReason, VmId};
 
@@ -23,6 +25,8 @@ pub(crate) enum Event {
     Suspect(VmId, Suspicion),
     /// Nothing of a VM answers: it is to end, whatever requests it has.
     Lost(VmId),
+    /// What a VM's guest does without requests: for how long nothing; `None`: its process does not answer.
+    Report { id: VmId, quiet: Option<Duration> },
     /// End everything; by force from `until` on.
     Shutdown { until: Instant },
 }
@@ -68,6 +72,7 @@ impl Owner {
             Event::Gone { id, end } => self.gone(id, &end, now),
             Event::Suspect(id, why) => self.suspect(id, why, now),
             Event::Lost(id) => self.lost(id, now),
+            Event::Report { id, quiet } => self.reported(id, quiet, now),
             Event::Shutdown { until } => {
                 self.shared.close();
                 self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));
