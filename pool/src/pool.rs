@@ -42,7 +42,7 @@ impl Pool {
     /// # Errors
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
-        self.shared.lease(caller, Instant::now()).await
+        self.shared.lease(caller).await
     }
 
     /// [`Self::lease_for`] somebody of whom nothing is known.
