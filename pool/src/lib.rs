@@ -39,6 +39,7 @@ mod pools;
 mod queue;
 mod roster;
 mod shared;
+pub mod simulate;
 mod tenancy;
 mod vm;
 
