@@ -70,8 +70,8 @@ mod tests {
         let text = Chart { title: "x", values: &values, top: 32.0, end: 9.0 }.to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "x, at most 32.0");
-        assert!(lines[1].starts_with("    32.0 ") && lines[1].ends_with("▆▇▇█"), "{text}");
-        assert!(lines[4].starts_with("            ▁▁▂▂"), "{text}");
+        assert!(lines[1].starts_with("    32.0 ") && lines[1].ends_with("▅▆▆▇█"), "{text}");
+        assert!(lines[4].starts_with("           ▁▁▂▂▃▃▄"), "{text}");
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
     }
 

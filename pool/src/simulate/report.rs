@@ -29,9 +29,9 @@ impl fmt::Display for Comparison {
 impl Comparison {
     fn head(&self, f: &mut fmt::Formatter<'_>, totals: &[(&str, Measures)]) -> fmt::Result {
         let (arrivals, starts) = (totals.first().map_or(0, |(_, total)| total.arrivals), self.options.starts);
-        write!(f, "{arrivals} requests, {} pools, {:.1} s; ", self.pools.len(), self.end.as_secs_f64())?;
+        writeln!(f, "{arrivals} requests, {} pools, {:.1} s", self.pools.len(), self.end.as_secs_f64())?;
         let (median, p99) = (Millis(starts.median), Millis(starts.p99));
-        writeln!(f, "a start takes {median} ms, the slowest of 100 {p99} ms; seed {}", self.options.seed)
+        writeln!(f, "starts take {median} ms, one of 100 takes {p99} ms; seed {}", self.options.seed)
     }
 
     fn charts(&self, f: &mut fmt::Formatter<'_>, totals: &[(&str, Measures)]) -> fmt::Result {

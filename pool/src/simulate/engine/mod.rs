@@ -65,7 +65,7 @@ struct Site<'c> {
     policy: Box<dyn Policy>,
     draws: Draws,
     look_at: Option<Instant>,
-    /// The host had no room for a VM that the policy wanted.
+    /// There was no room for a VM that the policy wanted.
     starved: bool,
     demand: u32,
     measures: Measures,
@@ -282,7 +282,7 @@ impl Engine<'_> {
     fn start(&mut self, index: usize, count: u32, now: Instant) {
         for _ in 0..count {
             let site = &mut self.sites[index];
-            site.starved = !self.room.take(site.pool.config, site.vms());
+            site.starved = !site.may_grow() || !self.room.take(site.pool.config, site.vms());
             if site.starved {
                 break;
             }

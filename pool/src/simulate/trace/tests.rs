@@ -38,7 +38,7 @@ fn each_mistake_is_named_with_its_line_and_column() {
         ("", "t.csv:1:1: is empty; the first line has to be arrival_s,pool,service_ms".to_owned()),
         ("arrival_s,pool", "t.csv:1:15: lacks the column service_ms".to_owned()),
         ("0,web,5", "t.csv:1:1: has to be the column arrival_s, is \"0\"".to_owned()),
-        (&format!("{four},client,x"), "t.csv:1:39: is a column too many: \"x\"".to_owned()),
+        (&format!("{four},client,x"), "t.csv:1:40: is a column too many: \"x\"".to_owned()),
         (header, "t.csv:2:1: is the end, and there was no arrival".to_owned()),
         (&format!("{header}\n0,web"), "t.csv:2:6: lacks the field service_ms".to_owned()),
         (
