@@ -10,7 +10,7 @@
 //!
 //! Requests to warm VMs never pass through a task: they load the list of ready VMs, choose two, and enter one's
 //! `gate`. Everything that changes the list is done by the pool's one `owner` task, on what the pure
-//! [`decide()`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
+//! [`scale::decide`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
 //! room: a READY, or the end of another lease.
 //!
 //! Where a pool isolates requests or connections, a VM that somebody has used takes nobody else before it has been reset:
@@ -23,7 +23,6 @@
 mod backoff;
 mod budget;
 mod choice;
-pub mod decide;
 mod drive;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -38,12 +37,12 @@ mod pool;
 mod pools;
 mod queue;
 mod roster;
+pub mod scale;
 mod shared;
 pub mod simulate;
 mod tenancy;
 mod vm;
 
-pub use decide::decide;
 pub use guest_log::printable;
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
 pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
@@ -51,4 +50,5 @@ pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
 pub use pools::{Pools, StartPoolsError};
+pub use scale::decide;
 pub use tenancy::Tenancy;

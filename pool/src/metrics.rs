@@ -23,6 +23,7 @@ pub struct PoolMetrics {
     shed: IntCounterVec,
     instances: IntGaugeVec,
     desired: IntGaugeVec,
+    panic: IntGaugeVec,
     start_duration: HistogramVec,
     resets: IntCounterVec,
     reset_duration: HistogramVec,
@@ -36,6 +37,8 @@ pub(crate) struct PoolSeries {
     pub(crate) queue_depth: IntGauge,
     pub(crate) queue_wait: Histogram,
     pub(crate) desired: IntGauge,
+    /// 1 while demand is, or was a moment ago, a sudden one.
+    pub(crate) panic: IntGauge,
     start_duration: HistogramVec,
     /// Ordered.
     pub(crate) resets: IntCounter,
@@ -70,6 +73,7 @@ impl PoolMetrics {
             shed: counter("weir_requests_shed_total", "Requests that got no VM.", &["reason"])?,
             instances: gauge("weir_vm_instances", "VMs that exist.", &["pool", "state"])?,
             desired: gauge("weir_autoscaler_desired_instances", "VMs that the pool wants.", &["pool"])?,
+            panic: gauge("weir_autoscaler_panic", "Whether the pool meets a sudden demand.", &["pool"])?,
             start_duration: histogram(
                 "weir_vm_start_duration_seconds",
                 "From the order to start a VM to its READY.",
@@ -97,6 +101,7 @@ impl PoolMetrics {
         registry.register(Box::new(self.shed.clone()))?;
         registry.register(Box::new(self.instances.clone()))?;
         registry.register(Box::new(self.desired.clone()))?;
+        registry.register(Box::new(self.panic.clone()))?;
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
@@ -110,6 +115,7 @@ impl PoolMetrics {
             queue_depth: self.queue_depth.with_label_values(&[pool]),
             queue_wait: self.queue_wait.with_label_values(&[pool]),
             desired: self.desired.with_label_values(&[pool]),
+            panic: self.panic.with_label_values(&[pool]),
             start_duration: self.start_duration.clone(),
             resets: self.resets.with_label_values(&[pool]),
             reset_duration: self.reset_duration.with_label_values(&[pool]),

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use weir_vmm::VmId;
 
 use crate::budget::Reservation;
-use crate::decide::{Phase, VmView};
 use crate::gate::State;
 use crate::pool::Instances;
+use crate::scale::{Phase, VmView};
 use crate::vm::Vm;
 
 /// All VMs whose process is not known to be gone; ids grow, so the oldest comes first.

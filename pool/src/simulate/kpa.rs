@@ -20,7 +20,7 @@ use weir_vmm::VmId;
 
 use self::window::History;
 use super::policy::{Actions, Policy, Seen};
-use crate::decide::{Phase, VmView};
+use crate::scale::{Phase, VmView};
 
 /// Time between decisions (`tick-interval`).
 const TICK: Duration = Duration::from_secs(2);

@@ -124,7 +124,7 @@ pub fn simulate(trace: &Trace, config: &Config, options: Options) -> Result<Comp
         return Err(SimulateError::Step { step, pools, end });
     }
     let conditions = Conditions { starts: options.starts, seed: options.seed, end, step };
-    let weir = engine::run(trace, config, &conditions, |pool, _| Box::new(Weir::new(pool)));
+    let weir = engine::run(trace, config, &conditions, |pool, begin| Box::new(Weir::new(pool, begin)));
     let kpa = |rules: fn(&_) -> Rules| {
         engine::run(trace, config, &conditions, |pool, begin| Box::new(Kpa::new(rules(pool), begin)))
     };

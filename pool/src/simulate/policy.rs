@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
-use crate::decide::VmView;
+use crate::scale::VmView;
 
 /// A pool as a policy sees it.
 #[derive(Clone, Copy, Debug)]

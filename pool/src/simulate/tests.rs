@@ -85,7 +85,7 @@ proptest! {
         let options = Options { seed, step: Some(millis(1000)), settle: millis(10_000), ..Options::default() };
         let trace = trace(&arrivals);
         let conditions = Conditions { starts: options.starts, seed, end: millis(5000), step: millis(1000) };
-        engine::run(&trace, &config, &conditions, |pool, _| Box::new(Watched(Weir::new(pool), pool.scale.max)));
+        engine::run(&trace, &config, &conditions, |pool, begin| Box::new(Watched(Weir::new(pool, begin), pool.scale.max)));
         let comparison = simulate(&trace, &config, options).unwrap();
         for outcome in &comparison.outcomes {
             for (index, pool) in config.pools.values().enumerate() {

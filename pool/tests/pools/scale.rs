@@ -164,7 +164,11 @@ async fn host_budget_is_shared_and_min_is_set_aside() {
     let fifth = tokio::spawn(async move { other.lease().await });
     assert!(held.iter().all(Result::is_ok), "the hard limit of its one vm");
     assert_eq!(fifth.await.unwrap().unwrap().start(), Start::Cold);
-    assert_eq!(begin.elapsed_until_now(), ms(5000) + BOOT);
+    assert_eq!(
+        begin.elapsed_until_now(),
+        ms(3500) + BOOT,
+        "when the last panic window does not need both any more"
+    );
 }
 
 trait ElapsedUntilNow {

@@ -52,6 +52,8 @@ impl Simulation {
             }
             pool.scale.min = min;
             pool.scale.idle_timeout = ms(300);
+            pool.scale.stable_window = ms(3000);
+            pool.scale.panic_window = ms(300);
             pool.queue.timeout = ms(400);
             pool.start_timeout = ms(200);
         });

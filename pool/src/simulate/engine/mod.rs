@@ -28,7 +28,7 @@ use self::pool::{SimPool, SimVm, Waiting};
 use super::policy::{Actions, Policy, Seen};
 use super::start_time::{Draws, StartTimes};
 use super::trace::{Arrival, Trace};
-use crate::decide::{Phase, VmView};
+use crate::scale::{Phase, VmView};
 
 pub use measures::Measures;
 pub(crate) use measures::Series;

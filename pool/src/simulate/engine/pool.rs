@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use weir_config::model::{Isolation, Pool};
 use weir_vmm::VmId;
 
-use crate::decide::{Phase, VmView};
 use crate::owner::SPREAD;
+use crate::scale::{Phase, VmView};
 
 /// A VM in a simulation.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,16 @@
 use proptest::prelude::*;
+use weir_config::model::{Isolation, Pool, Scale, Thousandths};
 
 use super::*;
+use crate::fake;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const IDLE: Duration = Duration::from_secs(30);
 
 fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
-    Limits { min, max, soft_limit, idle_timeout: IDLE, connections: false }
+    let scale =
+        Scale { min, max, idle_timeout: IDLE, max_down_rate: Thousandths(1_000_000), ..Scale::default() };
+    Limits::of(&Pool { soft_limit, scale, ..fake::pool("p") })
 }
 
 fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
@@ -17,32 +21,28 @@ fn held(id: u64, in_flight: u32, idle_since: Instant) -> VmView {
     VmView { held: true, ..vm(id, Phase::Ready, in_flight, idle_since) }
 }
 
-fn free(limits: Limits, queued: usize, vms: &[VmView]) -> View<'_> {
-    View { limits, queued, vms, retry: Retry::Free }
-}
-
 #[test]
 fn from_zero_as_many_start_at_once_as_demand_needs() {
     let now = Instant::now();
-    let start = |queued| decide(&free(limits(0, 4, 2), queued, &[]), now).start;
+    let start = |queued| decide(&View::new(&limits(0, 4, 2), queued, &[]), now).start;
     assert_eq!([0, 1, 2, 3, 8, 9, usize::MAX].map(start), [0, 1, 1, 2, 4, 4, 4]);
-    assert_eq!(decide(&free(limits(2, 4, 2), 0, &[]), now).start, 2);
+    assert_eq!(decide(&View::new(&limits(2, 4, 2), 0, &[]), now).start, 2);
 }
 
 #[test]
 fn in_flight_counts_only_where_requests_still_go() {
     let now = Instant::now();
     let vms = [vm(1, Phase::Ready, 2, now), vm(2, Phase::Draining, 9, now), vm(3, Phase::Stopping, 0, now)];
-    let decision = decide(&free(limits(0, 8, 2), 1, &vms), now);
+    let decision = decide(&View::new(&limits(0, 8, 2), 1, &vms), now);
     assert_eq!((decision.desired, decision.start), (2, 1));
-    assert_eq!(decide(&free(limits(0, 3, 2), 1, &vms), now).start, 0, "three processes exist");
+    assert_eq!(decide(&View::new(&limits(0, 3, 2), 1, &vms), now).start, 0, "three processes exist");
 }
 
 #[test]
 fn idle_vm_goes_exactly_at_its_timeout_and_the_longest_idle_first() {
     let now = Instant::now();
     let vms = [vm(1, Phase::Ready, 0, now + MS(2)), vm(2, Phase::Ready, 0, now), vm(3, Phase::Ready, 0, now)];
-    let at = |limits, time| decide(&free(limits, 0, &vms), time);
+    let at = |limits, time| decide(&View::new(&limits, 0, &vms), time);
     let early = at(limits(0, 4, 2), now + IDLE - MS(1));
     assert_eq!((early.retire, early.look_again), (vec![], Some(now + IDLE)));
     let due = at(limits(0, 4, 2), now + IDLE);
@@ -56,18 +56,18 @@ fn wanted_vms_stay_and_busy_ones_are_looked_at_again() {
     let now = Instant::now();
     let busy = [vm(1, Phase::Ready, 1, now), vm(2, Phase::Ready, 0, now)];
     let later = now + IDLE + MS(5);
-    let decision = decide(&free(limits(0, 4, 1), 1, &busy), later);
+    let decision = decide(&View::new(&limits(0, 4, 1), 1, &busy), later);
     assert_eq!((decision.start, decision.retire), (0, vec![]), "idle, but demand wants two");
-    assert_eq!(decision.look_again, Some(later + TICK));
-    let decision = decide(&free(limits(0, 4, 1), 0, &busy), later);
-    assert_eq!((decision.retire, decision.look_again), (vec![VmId(2)], Some(later + IDLE)));
+    assert_eq!(decision.look_again, Some(later + MS(500)));
+    let decision = decide(&View::new(&limits(0, 4, 1), 0, &busy), later);
+    assert_eq!((decision.retire, decision.look_again), (vec![VmId(2)], Some(later + MS(500))));
 }
 
 #[test]
 fn failures_hold_starts_back() {
     let now = Instant::now();
     let start = |retry, vms: &[VmView]| {
-        let decision = decide(&View { limits: limits(0, 4, 1), queued: 3, vms, retry }, now);
+        let decision = decide(&View { retry, ..View::new(&limits(0, 4, 1), 3, vms) }, now);
         (decision.start, decision.look_again)
     };
     assert_eq!(start(Retry::At(now + MS(1)), &[]), (0, Some(now + MS(1))));
@@ -81,9 +81,9 @@ fn a_vm_being_reset_is_there_but_not_idle() {
     let now = Instant::now();
     let vms = [vm(1, Phase::Resetting, 0, now), vm(2, Phase::Ready, 1, now)];
     let later = now + IDLE + MS(1);
-    let decision = decide(&free(limits(0, 4, 1), 1, &vms), later);
+    let decision = decide(&View::new(&limits(0, 4, 1), 1, &vms), later);
     assert_eq!((decision.desired, decision.start), (2, 0));
-    let decision = decide(&free(limits(0, 4, 1), 0, &vms[..1]), later);
+    let decision = decide(&View::new(&limits(0, 4, 1), 0, &vms[..1]), later);
     assert_eq!((decision.retire, decision.look_again), (vec![], Some(later + IDLE)));
 }
 
@@ -91,7 +91,7 @@ fn a_vm_being_reset_is_there_but_not_idle() {
 fn a_connection_s_vm_is_taken_until_it_has_been_idle_for_the_timeout() {
     let now = Instant::now();
     let vms = [held(1, 0, now), held(2, 1, now)];
-    let at = |min, queued, time| decide(&free(limits(min, 4, 1), queued, &vms), time);
+    let at = |min, queued, time| decide(&View::new(&limits(min, 4, 1), queued, &vms), time);
     let early = at(0, 1, now + IDLE - MS(1));
     assert_eq!((early.desired, early.start, early.retire), (3, 1, vec![]));
     assert_eq!(early.look_again, Some(now + IDLE));
@@ -99,11 +99,11 @@ fn a_connection_s_vm_is_taken_until_it_has_been_idle_for_the_timeout() {
     let kept = at(2, 0, now + IDLE);
     assert_eq!((kept.desired, kept.retire), (2, vec![]));
     let ended =
-        |min, retired: &[VmId]| revocations(&free(limits(min, 4, 1), 0, &vms), retired, 0, now + IDLE);
+        |min, retired: &[VmId]| revocations(&View::new(&limits(min, 4, 1), 0, &vms), retired, 0, now + IDLE);
     assert_eq!((ended(2, &[]), ended(0, &[VmId(1)])), (vec![VmId(1)], vec![]));
     assert_eq!(at(2, 0, now).look_again, Some(now + IDLE), "though the pool is as small as it may be");
-    let limits = Limits { connections: true, ..limits(1, 4, 1) };
-    let decision = decide(&free(limits, 0, &[vm(1, Phase::Ready, 0, now)]), now);
+    let limits = Limits { isolation: Isolation::Connection, ..limits(1, 4, 1) };
+    let decision = decide(&View::new(&limits, 0, &[vm(1, Phase::Ready, 0, now)]), now);
     assert_eq!(decision.look_again, Some(now + IDLE), "a connection may take it without a word");
 }
 
@@ -112,7 +112,7 @@ fn idle_connections_make_way_for_those_who_wait_and_only_then_the_longest_idle_f
     let now = Instant::now();
     let vms = [held(1, 0, now + MS(3)), held(2, 0, now + MS(1)), held(3, 0, now + MS(2)), held(4, 1, now)];
     let ended = |queued, vms: &[VmView], started| {
-        revocations(&free(limits(0, 4, 1), queued, vms), &[], started, now + MS(9))
+        revocations(&View::new(&limits(0, 4, 1), queued, vms), &[], started, now + MS(9))
     };
     assert_eq!(ended(0, &vms, 0), []);
     assert_eq!(ended(1, &vms, 0), [VmId(2)]);
@@ -160,7 +160,8 @@ proptest! {
             let in_flight = if held { in_flight.min(1) } else { in_flight };
             VmView { held, ..vm(id, phase, in_flight, base + MS(since.min(after))) }
         }).collect();
-        let view = View { limits: limits(min, max, soft_limit), queued, vms: &vms, retry };
+        let limits = limits(min, max, soft_limit);
+        let view = View { retry, ..View::new(&limits, queued, &vms) };
         let decision = decide(&view, now);
         let alive = u32::try_from(vms.len()).unwrap();
         let live = |vm: &&VmView| matches!(vm.phase, Phase::Starting | Phase::Ready | Phase::Resetting);

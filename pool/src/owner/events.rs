@@ -1,0 +1,99 @@
+//! What the owner is told, and what it makes of it.
+
+use tokio::time::Instant;
+use weir_vmm::{ExitReason, VmId};
+
+use super::Owner;
+use crate::backoff::{Came, LASTING};
+use crate::drive::End;
+use crate::gate::State;
+use crate::launcher::StartKind;
+use crate::roster::Life;
+use crate::vm::Vm;
+
+/// What the owner is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A VM takes requests.
+    Ready { vm: Vm, kind: StartKind },
+    /// A VM's process is gone, or never was.
+    Gone { id: VmId, end: End },
+    /// A VM refused a request; its gate is closed.
+    Suspect(VmId),
+    /// End everything; by force from `until` on.
+    Shutdown { until: Instant },
+}
+
+impl Owner {
+    pub(super) fn apply(&mut self, event: Event, now: Instant) {
+        // First, so that a failure counts after the success that came before it.
+        for vm in self.roster.ready_vms() {
+            self.backoff.still_ready(vm.ready_at, now);
+        }
+        match event {
+            Event::Ready { vm, kind } => self.ready(vm, kind, now),
+            Event::Gone { id, end } => self.gone(id, &end, now),
+            Event::Suspect(id) => self.suspect(id, now),
+            Event::Shutdown { until } => {
+                self.shared.close();
+                self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));
+            }
+        }
+    }
+
+    fn ready(&mut self, vm: Vm, kind: StartKind, now: Instant) {
+        let (id, address) = (vm.id, vm.address);
+        if let Some(started_at) = self.roster.ready(vm) {
+            let took = now.duration_since(started_at);
+            let (pool, kind_word, start_ms) =
+                (&self.shared.config.name, kind.label(), took.as_secs_f64() * 1e3);
+            tracing::info!(pool, vm = %id, %address, kind = kind_word, start_ms, "vm ready");
+            self.shared.metrics.started(kind, took);
+            self.backoff.ready();
+        }
+    }
+
+    fn gone(&mut self, id: VmId, end: &End, now: Instant) {
+        let Some(entry) = self.roster.gone(id) else { return };
+        self.shared.metrics.exited(end.label());
+        // Where there is no snapshot to go back to, that is how it is.
+        let instead_of_reset = matches!(end, End::Exited(ExitReason::Stopped));
+        let (pool, end, reason) = (&self.shared.config.name, end.label(), end.describe());
+        match entry.life {
+            Life::Ready(vm) if instead_of_reset && vm.gate.state().1 == State::Dirty => {
+                tracing::info!(pool, vm = %id, end, reason, "vm ended instead of going back to its snapshot");
+            }
+            Life::Stopping => tracing::info!(pool, vm = %id, end, reason, "vm stopped"),
+            Life::Starting => {
+                tracing::warn!(pool, vm = %id, end, reason, "vm start failed");
+                self.failed(entry.started_at, Came::Nowhere, reason, now);
+            }
+            Life::Ready(vm) | Life::Draining(vm) => {
+                tracing::warn!(pool, vm = %id, end, reason, "vm ended unasked");
+                self.failed_if_young(entry.started_at, vm.ready_at, reason, now);
+            }
+        }
+    }
+
+    fn suspect(&mut self, id: VmId, now: Instant) {
+        let pool = &self.shared.config.name;
+        if let Some((started_at, Life::Draining(vm))) =
+            self.roster.drain(id).map(|entry| (entry.started_at, &entry.life))
+        {
+            tracing::warn!(pool, vm = %id, "vm refused a request, draining");
+            let ready_at = vm.ready_at;
+            self.failed_if_young(started_at, ready_at, "refused a request".to_owned(), now);
+        }
+    }
+
+    fn failed_if_young(&mut self, started_at: Instant, ready_at: Instant, reason: String, now: Instant) {
+        if now.duration_since(ready_at) < LASTING {
+            self.failed(started_at, Came::ToReady, reason, now);
+        }
+    }
+
+    fn failed(&mut self, started_at: Instant, came: Came, reason: String, now: Instant) {
+        let delay = self.backoff.failed(started_at, came, reason, now);
+        tracing::warn!(pool = self.shared.config.name, ?delay, "backing off");
+    }
+}

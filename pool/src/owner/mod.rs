@@ -1,0 +1,163 @@
+//! The task that owns one pool: it alone starts and stops the pool's VMs.
+//!
+//! It runs a pass whenever something happened (a VM became READY or ended, a request began to wait, the last lease of
+//! a draining VM ended, another pool gave memory back) or a time that it set has come. A pass looks at everything
+//! anew, so that events may coalesce and none needs an answer of its own. The VMs' lives are drawn in
+//! [`crate::roster`].
+
+mod events;
+mod scaling;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures::future::OptionFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::backoff::Backoff;
+use crate::budget::Share;
+use crate::launcher::Launcher;
+use crate::lease::LeaseError;
+use crate::roster::Roster;
+use crate::scale::{Limits, Panic, Windows};
+use crate::shared::{Shared, whole_seconds};
+
+pub(crate) use events::Event;
+
+/// For so long after a READY, requests in the queue are spread over the VMs that are still starting instead of
+/// filling the first one. VMs that are started together come up within this, or not soon.
+pub(crate) const SPREAD: Duration = Duration::from_millis(50);
+
+/// See the module's documentation.
+pub(crate) struct Owner {
+    shared: Arc<Shared>,
+    launcher: Arc<dyn Launcher>,
+    share: Arc<Share>,
+    given_back: watch::Receiver<()>,
+    ids: Arc<AtomicU64>,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    roster: Roster,
+    backoff: Backoff,
+    limits: Arc<Limits>,
+    windows: Windows,
+    panic: Option<Panic>,
+    shutdown: Option<Instant>,
+    /// A VM is missing because the host has no room for it.
+    starved: bool,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        launcher: Arc<dyn Launcher>,
+        share: Arc<Share>,
+        ids: Arc<AtomicU64>,
+        inbox: mpsc::UnboundedReceiver<Event>,
+    ) -> Self {
+        let given_back = share.given_back();
+        let limits = Arc::new(Limits::of(&shared.config));
+        Self {
+            shared,
+            launcher,
+            share,
+            given_back,
+            ids,
+            inbox,
+            roster: Roster::default(),
+            backoff: Backoff::default(),
+            windows: Windows::new(&limits),
+            limits,
+            panic: None,
+            shutdown: None,
+            starved: false,
+        }
+    }
+
+    /// Until shut down and every VM is gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let look_again = self.pass(Instant::now());
+            if self.shutdown.is_some() && self.roster.instances().total() == 0 && self.shared.waiting() == 0 {
+                return;
+            }
+            tokio::select! {
+                event = self.inbox.recv() => {
+                    let event = event.expect("the inbox is open: `shared` has a sender");
+                    self.apply(event, Instant::now());
+                }
+                () = self.shared.wake.notified() => {}
+                _ = self.given_back.changed(), if self.starved => {}
+                Some(()) = OptionFuture::from(look_again.map(sleep_until)) => {}
+            }
+        }
+    }
+
+    /// Looks at everything and does what is due; when to look again.
+    fn pass(&mut self, now: Instant) -> Option<Instant> {
+        self.fail_hopeless(now);
+        let scale_at = match self.shutdown {
+            Some(until) => self.shut_down(until, now),
+            None => self.scale(&self.limits.clone(), now),
+        };
+        self.roster.stop_drained();
+        let spread_until = self.publish(now);
+        self.shared.dispatch(now);
+        scale_at.into_iter().chain(spread_until).min()
+    }
+
+    /// Requests do not wait for what has failed again and again, and is not tried again yet.
+    fn fail_hopeless(&self, now: Instant) {
+        let instances = self.roster.instances();
+        if self.shared.waiting() == 0 || instances.starting + instances.ready > 0 {
+            return;
+        }
+        if let Some((reason, delay)) = self.backoff.hopeless(now) {
+            let (reason, retry_after) = (reason.to_owned(), whole_seconds(delay));
+            self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after });
+        }
+    }
+
+    /// One step towards the end: the queue first, then the leases, then, at `until`, by force.
+    fn shut_down(&mut self, until: Instant, now: Instant) -> Option<Instant> {
+        if now >= until {
+            self.shared.fail_waiting(&LeaseError::ShuttingDown);
+            self.roster.stop_all();
+            return None;
+        }
+        let scale_at = if self.shared.waiting() > 0 {
+            self.scale(&self.limits.without_minimum(), now)
+        } else {
+            self.roster.drain_all();
+            None
+        };
+        Some(scale_at.map_or(until, |at| at.min(until)))
+    }
+
+    /// Shows requests and metrics the pool as it is now; until when requests are spread.
+    fn publish(&mut self, now: Instant) -> Option<Instant> {
+        let instances = self.roster.instances();
+        let hard_limit = self.shared.config.hard_limit;
+        let latest = self.roster.ready_vms().map(|vm| vm.ready_at).max();
+        let spread_until = latest.map(|at| at + SPREAD).filter(|at| instances.starting > 0 && now < *at);
+        self.shared.set_queued_limit(if spread_until.is_some() {
+            let fair = self.shared.waiting().div_ceil(instances.starting as usize + 1);
+            u32::try_from(fair).unwrap_or(u32::MAX).max(self.shared.config.soft_limit).min(hard_limit)
+        } else {
+            hard_limit
+        });
+        self.shared.set_may_grow(instances.total() < self.shared.config.scale.max);
+        if let Some(ready) = self.roster.changed_ready() {
+            self.shared.set_ready(ready);
+        }
+        let changed = self
+            .shared
+            .instances
+            .send_if_modified(|published| std::mem::replace(published, instances) != instances);
+        if changed {
+            self.shared.metrics.set_instances(instances);
+        }
+        spread_until
+    }
+}
