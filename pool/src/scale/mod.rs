@@ -16,8 +16,8 @@
 //! - **Panic**: demand that was for `panic_window` a multiple of what the ready VMs are for. Nothing is retired until a
 //!   whole `stable_window` has passed without.
 //! - **Idle**: a VM without a request for `idle_timeout` goes, unless the stable average fills it.
-//! - **Surplus**: requests are spread over all VMs, so after a peak none would ever be idle. What neither the stable
-//!   average nor the last `panic_window` needs goes although it is used now and then.
+//! - **Surplus**: requests are spread over all VMs, so after a peak none would ever be idle. While there are requests,
+//!   what neither the stable average nor the last `panic_window` needs goes although it is used now and then.
 //!
 //! Every process counts against `max` until it is gone, those being stopped too.
 //!

@@ -8,7 +8,7 @@ use weir_config::model::{Isolation, Thousandths};
 use weir_vmm::VmId;
 
 use super::desired::vms_for_average;
-use super::{Phase, SHORTEST_TICK, TICK, View, VmView, busy_again, live, saturating};
+use super::{Averages, Phase, SHORTEST_TICK, TICK, View, VmView, busy_again, live, saturating};
 
 /// How much of the VMs that stay after a peak the stable average may fill: with none to spare, the next ripple would
 /// start again what has just been stopped.
@@ -85,10 +85,10 @@ fn filled(view: &View<'_>) -> u32 {
     saturating(view.averages.stable.0 / per_vm)
 }
 
-/// VMs that a load as of late needs; all, if there was none: then every VM is idle, and its timeout counts.
+/// VMs that a load as of late needs; all, if there is none: then every VM is idle, and its timeout counts.
 fn needed(view: &View<'_>) -> u32 {
-    let stable = view.averages.stable;
-    if stable.0 == 0 {
+    let Averages { stable, panic, .. } = view.averages;
+    if panic.0 == 0 {
         return u32::MAX;
     }
     let roomy = Thousandths(stable.0.saturating_mul(1000) / FULL.0);

@@ -92,7 +92,8 @@ fn what_neither_window_needs_goes_though_it_is_used() {
     let now = Instant::now();
     let limits = limits(0, 99, 4);
     let retired = |stable, peak_demand, vms: &[VmView]| {
-        let view = View { averages: averages(stable, 0, peak_demand, 0), ..View::new(&limits, 0, vms) };
+        let average = averages(stable, stable.min(1), peak_demand, 0);
+        let view = View { averages: average, ..View::new(&limits, 0, vms) };
         let decision = decide(&view, now);
         (decision.retire.len(), decision.drain)
     };
@@ -109,8 +110,10 @@ fn what_neither_window_needs_goes_though_it_is_used() {
     draining[3].phase = Phase::Draining;
     assert_eq!(retired(16, 16, &draining), (0, vec![]), "one is draining");
     let isolated = Limits { isolation: Isolation::Request, ..limits.clone() };
-    let view = View { averages: averages(8, 0, 8, 0), ..View::new(&isolated, 0, &draining) };
+    let view = View { averages: averages(8, 1, 8, 0), ..View::new(&isolated, 0, &draining) };
     assert_eq!(decide(&view, now).drain, []);
+    let silence = View { averages: averages(8, 0, 0, 0), ..View::new(&limits, 0, &used) };
+    assert_eq!(decide(&silence, now).retire, [], "after a burst, too, their timeout counts");
 }
 
 #[test]
