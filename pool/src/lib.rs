@@ -42,6 +42,7 @@ mod roster;
 pub mod scale;
 mod shared;
 mod signal;
+pub mod simulate;
 mod tenancy;
 mod vm;
 
