@@ -43,8 +43,11 @@ fn check_accepts_the_examples() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut examined = 0;
     let traces = directory.join("traces");
-    let entries = [directory, traces].map(|path| std::fs::read_dir(path).expect("list the examples").flatten());
-    for entry in entries.into_iter().flatten().filter(|entry| entry.path().extension() == Some("toml".as_ref())) {
+    let entries =
+        [directory, traces].map(|path| std::fs::read_dir(path).expect("list the examples").flatten());
+    for entry in
+        entries.into_iter().flatten().filter(|entry| entry.path().extension() == Some("toml".as_ref()))
+    {
         let text = std::fs::read_to_string(entry.path()).expect("read an example");
         // The ports of an example may be taken on this machine.
         let text = text.replace(":8080\"", ":0\"").replace(":9180\"", ":0\"");

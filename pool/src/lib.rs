@@ -21,7 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
-mod budget;
+pub mod budget;
 mod choice;
 mod drive;
 #[cfg(any(test, feature = "testing"))]

@@ -24,6 +24,7 @@ pub struct PoolMetrics {
     instances: IntGaugeVec,
     desired: IntGaugeVec,
     panic: IntGaugeVec,
+    starts_waiting: IntGaugeVec,
     start_duration: HistogramVec,
     resets: IntCounterVec,
     reset_duration: HistogramVec,
@@ -39,6 +40,7 @@ pub(crate) struct PoolSeries {
     pub(crate) desired: IntGauge,
     /// 1 while demand is, or was a moment ago, a sudden one.
     pub(crate) panic: IntGauge,
+    pub(crate) starts_waiting: IntGauge,
     start_duration: HistogramVec,
     /// Ordered.
     pub(crate) resets: IntCounter,
@@ -74,6 +76,11 @@ impl PoolMetrics {
             instances: gauge("weir_vm_instances", "VMs that exist.", &["pool", "state"])?,
             desired: gauge("weir_autoscaler_desired_instances", "VMs that the pool wants.", &["pool"])?,
             panic: gauge("weir_autoscaler_panic", "Whether the pool meets a sudden demand.", &["pool"])?,
+            starts_waiting: gauge(
+                "weir_vm_starts_waiting",
+                "VMs that are wanted and wait for their turn to start.",
+                &["pool"],
+            )?,
             start_duration: histogram(
                 "weir_vm_start_duration_seconds",
                 "From the order to start a VM to its READY.",
@@ -102,6 +109,7 @@ impl PoolMetrics {
         registry.register(Box::new(self.instances.clone()))?;
         registry.register(Box::new(self.desired.clone()))?;
         registry.register(Box::new(self.panic.clone()))?;
+        registry.register(Box::new(self.starts_waiting.clone()))?;
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
@@ -116,6 +124,7 @@ impl PoolMetrics {
             queue_wait: self.queue_wait.with_label_values(&[pool]),
             desired: self.desired.with_label_values(&[pool]),
             panic: self.panic.with_label_values(&[pool]),
+            starts_waiting: self.starts_waiting.with_label_values(&[pool]),
             start_duration: self.start_duration.clone(),
             resets: self.resets.with_label_values(&[pool]),
             reset_duration: self.reset_duration.with_label_values(&[pool]),

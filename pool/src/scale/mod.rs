@@ -52,6 +52,8 @@ const SHORTEST_TICK: Duration = Duration::from_millis(10);
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
+    /// The minimum that holds now, VMs.
+    pub min: u32,
     /// VMs that the pool wants.
     pub desired: u32,
     /// VMs to start now.
@@ -76,6 +78,7 @@ pub fn decide(view: &View<'_>, now: Instant) -> Decision {
     let retirements = retire::retirements(view, desired, min, panic.is_some(), now);
     let times = [starts.retry_at, retirements.look_again, min_changes.map(|after| now + after)];
     Decision {
+        min,
         desired,
         start: starts.count,
         short: starts.short,
@@ -86,8 +89,13 @@ pub fn decide(view: &View<'_>, now: Instant) -> Decision {
     }
 }
 
+/// How long until a VM that was to be retired and got a request first may be idle again.
+pub(crate) fn look_after_miss(view: &View<'_>) -> Duration {
+    if view.reclaim > 0 { retire::RECLAIM_TICK } else { busy_again(view.limits.idle_timeout) }
+}
+
 /// When a VM that has a request now may be due at the earliest.
-pub(crate) fn busy_again(idle_timeout: Duration) -> Duration {
+fn busy_again(idle_timeout: Duration) -> Duration {
     idle_timeout.max(SHORTEST_TICK)
 }
 

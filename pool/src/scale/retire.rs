@@ -23,7 +23,7 @@ const SAMPLE: u32 = 30;
 /// nobody else, and there might soon be many.
 const DRAINING: u32 = 8;
 /// How often to see whether a VM that other pools wait for has become idle: the end of a lease does not tell.
-const RECLAIM_TICK: Duration = Duration::from_millis(20);
+pub(super) const RECLAIM_TICK: Duration = Duration::from_millis(20);
 
 /// What goes.
 pub(super) struct Retirements {

@@ -1,4 +1,7 @@
-use proptest::prelude::*;
+mod closed_loop;
+mod history;
+mod properties;
+
 use weir_config::model::{Isolation, Pool, Scale, Thousandths};
 
 use super::*;
@@ -122,77 +125,4 @@ fn idle_connections_make_way_for_those_who_wait_and_only_then_the_longest_idle_f
         [vm(5, Phase::Starting, 0, now), vm(6, Phase::Resetting, 0, now), vm(7, Phase::Ready, 0, now)];
     let with_coming = [&vms[..], &coming].concat();
     assert_eq!((ended(3, &with_coming, 0), ended(4, &with_coming, 0)), (vec![], vec![VmId(2)]));
-}
-
-fn phases() -> impl Strategy<Value = Phase> {
-    prop_oneof![
-        1 => Just(Phase::Starting),
-        2 => Just(Phase::Ready),
-        1 => Just(Phase::Resetting),
-        1 => Just(Phase::Draining),
-        1 => Just(Phase::Stopping),
-    ]
-}
-
-fn retries(now: Instant) -> impl Strategy<Value = Retry> {
-    prop_oneof![
-        4 => Just(Retry::Free),
-        1 => Just(Retry::Probe),
-        1 => (0..2000u64).prop_map(move |ms| Retry::At(now + MS(ms))),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn decisions_keep_every_limit(
-        (min, max) in (0..5u32).prop_flat_map(|min| (Just(min), min..9)),
-        soft_limit in 1..5u32,
-        queued in 0..40usize,
-        shape in proptest::collection::vec((phases(), 0..6u32, any::<bool>(), 0..60_000u64), 0..9),
-        retry in retries(Instant::now()),
-        after in 0..60_000u64,
-    ) {
-        let base = Instant::now();
-        let now = base + MS(after);
-        let vms: Vec<_> = (0..).zip(shape).map(|(id, (phase, in_flight, held, since))| {
-            // A connection's VM counts as having one request at most.
-            let held = held && phase == Phase::Ready;
-            let in_flight = if held { in_flight.min(1) } else { in_flight };
-            VmView { held, ..vm(id, phase, in_flight, base + MS(since.min(after))) }
-        }).collect();
-        let limits = limits(min, max, soft_limit);
-        let view = View { retry, ..View::new(&limits, queued, &vms) };
-        let decision = decide(&view, now);
-        let alive = u32::try_from(vms.len()).unwrap();
-        let live = |vm: &&VmView| matches!(vm.phase, Phase::Starting | Phase::Ready | Phase::Resetting);
-        let live = u32::try_from(vms.iter().filter(live).count()).unwrap();
-        let retired = u32::try_from(decision.retire.len()).unwrap();
-
-        prop_assert!((min..=max).contains(&decision.desired));
-        prop_assert!(decision.start == 0 || alive + decision.start <= max, "more than max");
-        prop_assert!(decision.start == 0 || retired == 0, "starts and stops at once");
-        prop_assert!(retired == 0 || live - retired >= decision.desired.max(min), "less than wanted");
-        prop_assert!(live + decision.start <= decision.desired.max(live), "more than wanted");
-        for id in &decision.retire {
-            let vm = vms.iter().find(|vm| vm.id == *id).unwrap();
-            prop_assert!(vm.phase == Phase::Ready && vm.in_flight == 0 && now >= vm.idle_since + IDLE);
-        }
-        prop_assert!(decision.look_again.is_none_or(|at| at > now), "a busy loop");
-        if retry == Retry::Free && alive < max && live < decision.desired {
-            prop_assert!(decision.start > 0, "demand is not met though it could be");
-        }
-        let revoked = revocations(&view, &decision.retire, decision.start, now);
-        let ends = |vm: &VmView| revoked.contains(&vm.id) || decision.retire.contains(&vm.id);
-        for id in &revoked {
-            let vm = vms.iter().find(|vm| vm.id == *id).unwrap();
-            prop_assert!(vm.held && vm.in_flight == 0 && !decision.retire.contains(id));
-            prop_assert!(now >= vm.idle_since + IDLE || queued > decision.start as usize, "nobody needs it");
-        }
-        for vm in vms.iter().filter(|vm| vm.held && vm.in_flight == 0) {
-            prop_assert!(now < vm.idle_since + IDLE || ends(vm), "held for ever");
-            prop_assert!(ends(vm) || decision.look_again.is_some(), "nobody looks for idle connections");
-        }
-        let surplus_idle = vms.iter().any(|vm| vm.phase == Phase::Ready) && live > min;
-        prop_assert!(!surplus_idle || retired > 0 || decision.look_again.is_some(), "nobody looks for idle ones");
-    }
 }
