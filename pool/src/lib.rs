@@ -50,5 +50,6 @@ pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
 pub use pools::{Pools, StartPoolsError};
+pub use queue::{Caller, Client};
 pub use scale::decide;
 pub use tenancy::Tenancy;

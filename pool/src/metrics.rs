@@ -35,7 +35,7 @@ pub struct PoolMetrics {
 #[derive(Debug)]
 pub(crate) struct PoolSeries {
     pool: String,
-    pub(crate) queue_depth: IntGauge,
+    queue_depth: IntGaugeVec,
     pub(crate) queue_wait: Histogram,
     pub(crate) desired: IntGauge,
     /// 1 while demand is, or was a moment ago, a sudden one.
@@ -66,7 +66,7 @@ impl PoolMetrics {
             HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
         };
         let metrics = Self {
-            queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool"])?,
+            queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool", "class"])?,
             queue_wait: histogram(
                 "weir_queue_wait_seconds",
                 "How long requests waited for a VM, those included that waited in vain.",
@@ -120,7 +120,7 @@ impl PoolMetrics {
         let instances = |state| self.instances.with_label_values(&[pool, state]);
         PoolSeries {
             pool: pool.to_owned(),
-            queue_depth: self.queue_depth.with_label_values(&[pool]),
+            queue_depth: self.queue_depth.clone(),
             queue_wait: self.queue_wait.with_label_values(&[pool]),
             desired: self.desired.with_label_values(&[pool]),
             panic: self.panic.with_label_values(&[pool]),
@@ -143,6 +143,11 @@ impl PoolSeries {
     pub(crate) fn started(&self, kind: StartKind, took: Duration) {
         let series = self.start_duration.with_label_values(&[self.pool.as_str(), kind.label()]);
         series.observe(took.as_secs_f64());
+    }
+
+    /// Requests of the class that wait.
+    pub(crate) fn queue_depth(&self, class: &str) -> IntGauge {
+        self.queue_depth.with_label_values(&[self.pool.as_str(), class])
     }
 
     pub(crate) fn exited(&self, reason: &str) {

@@ -21,7 +21,8 @@ impl Owner {
         // Before looking, so that what comes too late to be seen wakes; `publish` takes it back.
         self.shared.set_may_grow(true);
         let vms = self.roster.views();
-        let queued = self.shared.waiting();
+        // What was not let wait wants a VM all the same.
+        let queued = self.shared.waiting() + self.shared.take_rejected();
         let averages = self.windows.observe(demand(limits, queued, &vms, now), live(&vms), now);
         let view = View {
             retry: self.backoff.retry(now),

@@ -8,7 +8,7 @@ use weir_config::model::{Isolation, Thousandths};
 use weir_vmm::VmId;
 
 use super::desired::{sustained, vms_for_average};
-use super::{Phase, SHORTEST_TICK, TICK, View, VmView, busy_again, live, saturating};
+use super::{Averages, Phase, SHORTEST_TICK, TICK, View, VmView, busy_again, live, saturating};
 
 /// How much of the VMs that stay after a peak the stable average may fill: with none to spare, the next ripple would
 /// start again what has just been stopped.
@@ -100,15 +100,15 @@ fn settled(view: &View<'_>, idle: &Idle, now: Instant) -> usize {
     idle.partition_point(|(at, ..)| *at <= now + rest)
 }
 
-/// VMs that the averages fill; all, if there was no load: then every VM is idle, and its timeout counts.
+/// VMs that the averages fill; all, if there is no load: then every VM is idle, and its timeout counts.
 fn needed(view: &View<'_>) -> u32 {
-    if view.averages.stable.0 == 0 { u32::MAX } else { sustained(view) }
+    if view.averages.panic.0 == 0 { u32::MAX } else { sustained(view) }
 }
 
 /// VMs that a load as of late needs with room to spare, for it is not idle ones that go.
 fn roomy(view: &View<'_>) -> u32 {
-    let stable = view.averages.stable;
-    if stable.0 == 0 {
+    let Averages { stable, panic, .. } = view.averages;
+    if panic.0 == 0 {
         return u32::MAX;
     }
     let roomy = Thousandths(stable.0.saturating_mul(1000) / FULL.0);

@@ -213,7 +213,10 @@ impl Simulation {
         let count = |count: usize| f64::from(u32::try_from(count).unwrap());
         let ended = world.sum("weir_vm_exits_total{");
         assert_eq!(count(world.launcher.started().len()), ended + f64::from(instances.total()));
-        assert_eq!(world.metric(r#"weir_queue_depth{pool="p"}"#), count(world.pool().queued()));
+        assert_eq!(
+            world.metric(r#"weir_queue_depth{class="default",pool="p"}"#),
+            count(world.pool().queued())
+        );
     }
 
     /// When all is quiet and VMs behave, the pool is as it was at first.

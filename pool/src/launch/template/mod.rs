@@ -13,6 +13,8 @@ mod canary;
 mod make;
 mod pages;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -41,6 +43,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 const AT_A_TIME: usize = 4;
 /// Far from the numbers of the pools' VMs.
 const FIRST_NUMBER: u64 = 1 << 63;
+
+/// Where a template comes from that was made, not kept by an earlier weir.
+const BOOT: &str = "boot";
 
 /// More than any state takes, bytes: the largest part is the XSAVE area.
 const STATE_MAX: usize = 32 * 1024;
@@ -117,6 +122,24 @@ impl Templates {
         self.in_use.subscribe()
     }
 
+    /// From now on VMs of the pool `name` are clones of what was `made`, which began at `start`. That comes first: whoever
+    /// hears of the template, by log or metric, may count on the next VM being a clone.
+    fn put(&self, name: &str, made: Made, start: Instant, from: &str) -> Arc<Template> {
+        let (resident, pages) = (made.resident, made.touched());
+        let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
+        let template = Arc::new(made.template);
+        if let Some(place) = self.by_pool.get(name) {
+            place.current.store(Some(template.clone()));
+            self.in_use.send_modify(|count| *count += 1);
+        }
+        self.metrics.template(name, Some(resident));
+        if from == BOOT {
+            self.metrics.made(name, true);
+        }
+        tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
+        template
+    }
+
     /// A clone failed. If `spoilt` names its template, that is used no more, and another one is made.
     pub(super) fn failed(&self, pool: &str, spoilt: Option<&Arc<Template>>) {
         self.metrics.fallback(pool);
@@ -187,12 +210,12 @@ impl Shared {
         if let Some(store) = self.store.as_ref().filter(|_| kept)
             && let Some(made) = self.kept(store, pool).await
         {
-            self.in_use(&pool.name, made, start, "snapshot");
+            self.templates.put(&pool.name, made, start, "snapshot");
             return Ok(());
         }
         let made = make::make(&self.parts, pool, self.number()).await;
-        self.templates.metrics.made(&pool.name, made.is_ok());
-        let template = self.in_use(&pool.name, made?, start, "boot");
+        let made = made.inspect_err(|_| self.templates.metrics.made(&pool.name, false))?;
+        let template = self.templates.put(&pool.name, made, start, BOOT);
         if let Some(store) = &self.store {
             store.save(&pool.name, template).await;
         }
@@ -217,20 +240,6 @@ impl Shared {
     /// The first of two new numbers for VMs.
     fn number(&self) -> u64 {
         self.numbers.fetch_add(2, Relaxed)
-    }
-
-    /// From now on VMs of the pool are clones of what was `made`, which began at `start`.
-    fn in_use(&self, name: &str, made: Made, start: Instant, from: &str) -> Arc<Template> {
-        let (resident, pages) = (made.resident, made.touched());
-        let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
-        tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
-        let template = Arc::new(made.template);
-        self.templates.metrics.template(name, Some(resident));
-        if let Some(place) = self.templates.by_pool.get(name) {
-            place.current.store(Some(template.clone()));
-            self.templates.in_use.send_modify(|count| *count += 1);
-        }
-        template
     }
 }
 
