@@ -28,6 +28,7 @@ mod drive;
 pub mod fake;
 mod gate;
 mod guest_log;
+mod health;
 pub mod launch;
 pub mod launcher;
 mod lease;
@@ -44,6 +45,7 @@ mod tenancy;
 mod vm;
 
 pub use guest_log::printable;
+pub use health::{Fingerprint, Pass, Unhealthy};
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
 pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
 pub use lease::{Lease, LeaseError, Start};

@@ -29,6 +29,9 @@ pub struct PoolMetrics {
     resets: IntCounterVec,
     reset_duration: HistogramVec,
     exits: IntCounterVec,
+    health_checks: IntCounterVec,
+    ejections: IntCounterVec,
+    quarantine_entries: IntGaugeVec,
 }
 
 /// One pool's time series.
@@ -51,6 +54,9 @@ pub(crate) struct PoolSeries {
     draining: IntGauge,
     stopping: IntGauge,
     exits: IntCounterVec,
+    health_checks: IntCounterVec,
+    ejections: IntCounterVec,
+    pub(crate) quarantine_entries: IntGauge,
     shed: IntCounterVec,
 }
 
@@ -97,6 +103,21 @@ impl PoolMetrics {
                 &["pool"],
             )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
+            health_checks: counter(
+                "weir_health_checks_total",
+                "Times that a VM in service was asked whether it works.",
+                &["pool", "result"],
+            )?,
+            ejections: counter(
+                "weir_vm_ejections_total",
+                "VMs that were taken out of service because they did not work.",
+                &["pool", "reason"],
+            )?,
+            quarantine_entries: gauge(
+                "weir_quarantine_entries",
+                "Requests that are suspected of killing VMs, those included that are refused for it.",
+                &["pool"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -113,6 +134,9 @@ impl PoolMetrics {
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
+        registry.register(Box::new(self.health_checks.clone()))?;
+        registry.register(Box::new(self.ejections.clone()))?;
+        registry.register(Box::new(self.quarantine_entries.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -133,6 +157,9 @@ impl PoolMetrics {
             draining: instances("draining"),
             stopping: instances("stopping"),
             exits: self.exits.clone(),
+            health_checks: self.health_checks.clone(),
+            ejections: self.ejections.clone(),
+            quarantine_entries: self.quarantine_entries.with_label_values(&[pool]),
             shed: self.shed.clone(),
         }
     }
@@ -152,6 +179,14 @@ impl PoolSeries {
 
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    pub(crate) fn health_checked(&self, result: &str) {
+        self.health_checks.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
+
+    pub(crate) fn ejected(&self, reason: &str) {
+        self.ejections.with_label_values(&[self.pool.as_str(), reason]).inc();
     }
 
     pub(crate) fn shed(&self, reason: &str) {

@@ -2,12 +2,14 @@
 //!
 //! Each operation of a [`Gate`] is one atomic step, all of them sequentially consistent, and the queue is behind a lock; so
 //! the threads of [`crate::shared`] can only interleave between the steps below, and all ways in which they do are tried.
-//! A state that was seen already is not followed again, which keeps it to some thousands.
+//! A state that was seen already is not followed again, which keeps them countable.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::{Gate, Left};
+
+const VMS: usize = 2;
 
 /// How a request gets in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,22 +25,34 @@ enum Entry {
 enum Step {
     /// A request: whether anybody waits.
     LookAtQueue,
-    /// It tries the gate.
-    TryGate,
+    /// It tries a gate.
+    TryGate {
+        vm: usize,
+    },
     /// It takes a place in the queue.
     Enqueue,
-    /// Gives out what room there is: after a place was taken, after a leave, after a reset.
+    /// As the first who waits, looks for a place, gate by gate, and gives it to whose turn it is.
     Dispatch {
-        then: Then,
+        vm: usize,
     },
     /// Nothing, until it is given a lease.
     Wait,
     /// Has a lease, and gives it back.
-    Leave,
-    /// Whether anybody waits for the place that it left.
-    LookAfterLeave,
+    Leave {
+        vm: usize,
+    },
     /// The VM is clean again.
-    Renew,
+    Renew {
+        vm: usize,
+    },
+    /// Whether anybody waits for the place that has become free.
+    LookAfterLeave {
+        vm: usize,
+    },
+    /// Gives it to whose turn it is.
+    HandOver {
+        vm: usize,
+    },
     /// An owner: lets nobody in any more.
     Close,
     /// An owner: lets nobody in any more if nobody is inside.
@@ -50,24 +64,19 @@ enum Step {
     Done,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Then {
-    Wait,
-    Done,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    gate: u64,
+    /// Of the VMs; an owner drains the first.
+    gates: [u64; VMS],
     queue: VecDeque<usize>,
     threads: Vec<Step>,
     /// Requests that have been given a lease and do not know yet.
-    granted: Vec<bool>,
+    granted: Vec<Option<usize>>,
     /// Tells the owner to look again.
     wake: bool,
     stopped: bool,
-    /// Generations that a request has had the VM in.
-    used: Vec<u32>,
+    /// Generations in which a request has had a VM.
+    used: BTreeSet<(usize, u32)>,
 }
 
 struct Model {
@@ -79,57 +88,56 @@ struct Model {
 impl Model {
     /// One step of the thread, on a state of its own; `None` if it has to wait. What must never be is asserted.
     fn step(&self, mut state: State, thread: usize) -> Option<State> {
-        let gate = Gate(AtomicU64::new(state.gate));
         let queue_is_empty = state.queue.is_empty();
         let step = state.threads[thread];
         let next = match step {
-            Step::LookAtQueue if queue_is_empty => Step::TryGate,
-            Step::TryGate if self.enter(&gate, &mut state) => Step::Leave,
-            Step::LookAtQueue | Step::TryGate => Step::Enqueue,
+            Step::LookAtQueue if queue_is_empty => Step::TryGate { vm: 0 },
+            Step::LookAtQueue => Step::Enqueue,
+            Step::TryGate { vm } if self.enter(&mut state, vm) => Step::Leave { vm },
+            Step::TryGate { vm } if vm + 1 < VMS => Step::TryGate { vm: vm + 1 },
+            Step::TryGate { .. } => Step::Enqueue,
             Step::Enqueue => {
                 state.queue.push_back(thread);
-                Step::Dispatch { then: Then::Wait }
+                if queue_is_empty { Step::Dispatch { vm: 0 } } else { Step::Wait }
             }
-            // One that is found to be closed or full ends it, as does an empty queue.
-            Step::Dispatch { .. } if !queue_is_empty && self.enter(&gate, &mut state) => {
-                let first = state.queue.pop_front().expect("it is not empty");
-                state.granted[first] = true;
-                step
-            }
-            Step::Dispatch { then: Then::Wait } => Step::Wait,
-            Step::Dispatch { then: Then::Done } => Step::Done,
-            Step::Wait if std::mem::take(&mut state.granted[thread]) => Step::Leave,
-            Step::Leave => match gate.leave() {
+            Step::Dispatch { vm } if self.give(&mut state, vm) => Step::Dispatch { vm },
+            Step::Dispatch { vm } if vm + 1 < VMS => Step::Dispatch { vm: vm + 1 },
+            Step::Dispatch { .. } => Step::Wait,
+            Step::Wait => Step::Leave { vm: state.granted[thread].take()? },
+            Step::Leave { vm } => match on(&mut state, vm, Gate::leave) {
                 Left::ClosedEmpty => {
                     state.wake = true;
-                    Step::LookAfterLeave
+                    Step::LookAfterLeave { vm }
                 }
-                Left::Dirty => Step::Renew,
+                Left::Dirty => Step::Renew { vm },
                 Left::Idle => panic!("nobody keeps a tenancy here"),
-                Left::Open => Step::LookAfterLeave,
+                Left::Open => Step::LookAfterLeave { vm },
             },
-            Step::Renew => {
-                gate.renew();
-                Step::LookAfterLeave
+            Step::Renew { vm } => {
+                on(&mut state, vm, Gate::renew);
+                Step::LookAfterLeave { vm }
             }
-            Step::LookAfterLeave if queue_is_empty => Step::Done,
-            Step::LookAfterLeave => Step::Dispatch { then: Then::Done },
+            Step::LookAfterLeave { vm } if !queue_is_empty => Step::HandOver { vm },
+            Step::LookAfterLeave { .. } => Step::Done,
+            Step::HandOver { vm } => {
+                self.give(&mut state, vm);
+                Step::Done
+            }
             Step::Close => {
-                gate.close();
+                on(&mut state, 0, Gate::close);
                 Step::Look
             }
-            Step::CloseIfIdle if gate.close_if_idle() => Step::Look,
+            Step::CloseIfIdle if on(&mut state, 0, Gate::close_if_idle) => Step::Look,
             Step::CloseIfIdle => Step::Done,
-            Step::Look if gate.in_flight() == 0 => {
+            Step::Look if on(&mut state, 0, Gate::in_flight) == 0 => {
                 state.stopped = true;
                 Step::Done
             }
             Step::Look => Step::Sleep,
             Step::Sleep if std::mem::take(&mut state.wake) => Step::Look,
-            Step::Sleep | Step::Wait | Step::Done => return None,
+            Step::Sleep | Step::Done => return None,
         };
         state.threads[thread] = next;
-        state.gate = gate.0.load(SeqCst);
         self.check(&state);
         Some(state)
     }
@@ -140,58 +148,67 @@ impl Model {
             return None;
         }
         state.queue.retain(|waiting| *waiting != thread);
-        let granted = std::mem::take(&mut state.granted[thread]);
-        state.threads[thread] = if granted { Step::Leave } else { Step::Done };
+        let granted = state.granted[thread].take();
+        state.threads[thread] = granted.map_or(Step::Done, |vm| Step::Leave { vm });
         Some(state)
     }
 
-    fn enter(&self, gate: &Gate, state: &mut State) -> bool {
-        let entered = match self.entry {
-            Entry::Shared(limit) => gate.enter(limit).is_some(),
-            Entry::Isolated => gate.occupy(),
-        };
-        if entered {
-            assert!(!state.stopped, "a request got a VM that was told to stop");
+    /// Gives a place in the VM to whose turn it is; whether there are both.
+    fn give(&self, state: &mut State, vm: usize) -> bool {
+        let given = !state.queue.is_empty() && self.enter(state, vm);
+        if given {
+            let first = state.queue.pop_front().expect("it is not empty");
+            state.granted[first] = Some(vm);
         }
+        given
+    }
+
+    fn enter(&self, state: &mut State, vm: usize) -> bool {
+        let entered = match self.entry {
+            Entry::Shared(limit) => on(state, vm, |gate| gate.enter(limit).is_some()),
+            Entry::Isolated => on(state, vm, Gate::occupy),
+        };
+        assert!(!entered || vm > 0 || !state.stopped, "a request got a VM that was told to stop");
         if entered && self.entry == Entry::Isolated {
-            let generation = gate.generation();
-            assert!(!state.used.contains(&generation), "two requests had the VM without a reset in between");
-            state.used.push(generation);
+            let generation = on(state, vm, Gate::generation);
+            assert!(state.used.insert((vm, generation)), "two requests had a VM without a reset in between");
         }
         entered
     }
 
     fn check(&self, state: &State) {
-        let granted = state.granted.iter().filter(|granted| **granted).count();
-        let inside = granted + state.threads.iter().filter(|step| **step == Step::Leave).count();
         let limit = match self.entry {
             Entry::Shared(limit) => limit as usize,
             Entry::Isolated => 1,
         };
-        assert!(inside <= limit, "{inside} inside, the limit is {limit}");
-        assert!(!state.stopped || inside == 0, "a VM with a lease was stopped: {state:?}");
+        for vm in 0..VMS {
+            let granted = state.granted.iter().filter(|granted| **granted == Some(vm)).count();
+            let leaving = state.threads.iter().filter(|step| **step == Step::Leave { vm }).count();
+            let inside = granted + leaving;
+            assert!(inside <= limit, "{inside} inside, the limit is {limit}: {state:?}");
+            assert!(vm > 0 || !state.stopped || inside == 0, "a VM with a lease was stopped: {state:?}");
+        }
     }
 
     /// Nobody can do anything any more.
     fn check_end(&self, state: &State) {
-        let gate = Gate(AtomicU64::new(state.gate));
-        assert_eq!(gate.in_flight(), 0, "{state:?}");
-        let is_closed = !gate.close().first;
-        let waits = state.threads.contains(&Step::Wait);
-        assert!(is_closed || !waits, "a request waits though there is room: {state:?}");
+        let gates = state.gates.map(|gate| Gate(AtomicU64::new(gate)));
+        assert!(gates.iter().all(|gate| gate.in_flight() == 0), "{state:?}");
+        assert!(!state.threads.contains(&Step::Wait), "a request waits though there is room: {state:?}");
         assert!(
             !state.threads.contains(&Step::Sleep),
             "the owner was not told that the VM is empty: {state:?}"
         );
+        let is_closed = !gates[0].close().first;
         assert!(!is_closed || state.stopped, "closed, empty and not stopped: {state:?}");
     }
 
     /// Tries all orders; how many states there are.
     fn explore(&self, requests: usize, owner: Option<Step>) -> usize {
         let threads: Vec<_> = std::iter::repeat_n(Step::LookAtQueue, requests).chain(owner).collect();
-        let granted = vec![false; threads.len()];
-        let (queue, used) = (VecDeque::new(), Vec::new());
-        let start = State { gate: 0, queue, threads, granted, wake: false, stopped: false, used };
+        let granted = vec![None; threads.len()];
+        let (queue, used) = (VecDeque::new(), BTreeSet::new());
+        let start = State { gates: [0; VMS], queue, threads, granted, wake: false, stopped: false, used };
         let (mut seen, mut open) = (HashSet::from([start.clone()]), vec![start]);
         while let Some(state) = open.pop() {
             let threads = 0..state.threads.len();
@@ -207,9 +224,17 @@ impl Model {
     }
 }
 
+/// Does one operation on the gate of a VM.
+fn on<T>(state: &mut State, vm: usize, operation: impl FnOnce(&Gate) -> T) -> T {
+    let gate = Gate(AtomicU64::new(state.gates[vm]));
+    let result = operation(&gate);
+    state.gates[vm] = gate.0.load(SeqCst);
+    result
+}
+
 #[test]
 fn no_request_is_with_a_vm_that_is_stopped_and_none_is_forgotten() {
-    for entry in [Entry::Shared(1), Entry::Shared(2), Entry::Isolated] {
+    for entry in [Entry::Shared(1), Entry::Isolated] {
         for owner in [None, Some(Step::Close), Some(Step::CloseIfIdle)] {
             for may_give_up in [false, true] {
                 let states = Model { entry, may_give_up }.explore(3, owner);

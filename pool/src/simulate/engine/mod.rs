@@ -13,7 +13,9 @@
 
 mod host;
 mod measures;
+mod pass;
 mod pool;
+mod site;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -24,11 +26,12 @@ use weir_config::model::{Config, Overflow, Pool};
 use weir_vmm::VmId;
 
 use self::host::Room;
-use self::pool::{SimPool, SimVm, Waiting};
-use super::policy::{Actions, Policy, Seen};
+use self::pool::{SimPool, Waiting};
+use self::site::Site;
+use super::policy::Policy;
 use super::start_time::{Draws, StartTimes};
 use super::trace::{Arrival, Trace};
-use crate::scale::{Phase, VmView};
+use crate::scale::Phase;
 
 pub use measures::Measures;
 pub(crate) use measures::Series;
@@ -57,19 +60,6 @@ enum Event {
     /// The request that has waited longest may have to go.
     Expire,
     Look,
-}
-
-/// Everything that belongs to one pool.
-struct Site<'c> {
-    pool: SimPool<'c>,
-    policy: Box<dyn Policy>,
-    draws: Draws,
-    look_at: Option<Instant>,
-    /// There was no room for a VM that the policy wanted.
-    starved: bool,
-    demand: u32,
-    measures: Measures,
-    vms: Series,
 }
 
 struct Engine<'c> {
@@ -222,97 +212,6 @@ impl Engine<'_> {
         self.dispatch(index, now);
     }
 
-    /// Looks at pools until none is left to be looked at.
-    fn settle(&mut self, now: Instant) {
-        while let Some(index) = self.passes.pop_front() {
-            self.pass(index, now);
-        }
-    }
-
-    /// What a pool's owner task does whenever it looks.
-    fn pass(&mut self, index: usize, now: Instant) {
-        let site = &mut self.sites[index];
-        let vms: Vec<VmView> = site.pool.vms.iter().map(|vm| vm.view).collect();
-        let seen = Seen { vms: &vms, queued: site.pool.queue.len() };
-        let Actions { start, drain, look_again } = site.policy.decide(&seen, now);
-        for id in drain {
-            if let Some(vm) = self.sites[index].pool.vm(id) {
-                match vm.view.phase {
-                    Phase::Starting => vm.view.phase = Phase::Stopping,
-                    Phase::Ready | Phase::Resetting => vm.view.phase = Phase::Draining,
-                    Phase::Draining | Phase::Stopping => {}
-                }
-            }
-        }
-        self.stop_drained(index, now);
-        self.start(index, start, now);
-        let spread_until = self.sites[index].pool.spread(now);
-        self.dispatch(index, now);
-        let look_at = look_again.into_iter().chain(spread_until).min();
-        let site = &mut self.sites[index];
-        if look_at != site.look_at {
-            site.look_at = look_at;
-            if let Some(at) = look_at {
-                self.at(at.max(now), index, Event::Look);
-            }
-        }
-    }
-
-    fn stop_drained(&mut self, index: usize, now: Instant) {
-        let site = &mut self.sites[index];
-        let over = |vm: &SimVm| match vm.view.phase {
-            Phase::Draining => vm.view.in_flight == 0,
-            phase => phase == Phase::Stopping,
-        };
-        let over: Vec<_> = site.pool.vms.iter().filter(|vm| over(vm)).map(|vm| vm.view.id).collect();
-        for id in &over {
-            let Some(vm) = site.pool.remove(*id) else { continue };
-            site.measures.vm_time += now - vm.started_at;
-            if vm.ready_at.is_none() {
-                self.room.started();
-            }
-            self.room.give_back(site.pool.config, site.vms());
-        }
-        site.count_vms(now - self.begin);
-        if !over.is_empty() {
-            self.wake_starved();
-        }
-    }
-
-    fn start(&mut self, index: usize, count: u32, now: Instant) {
-        for _ in 0..count {
-            let site = &mut self.sites[index];
-            site.starved = !site.may_grow() || !self.room.take(site.pool.config, site.vms());
-            if site.starved {
-                break;
-            }
-            self.next_vm += 1;
-            let id = VmId(self.next_vm);
-            let view = VmView { id, phase: Phase::Starting, in_flight: 0, held: false, idle_since: now };
-            site.pool.vms.push(SimVm { view, started_at: now, ready_at: None });
-            site.measures.starts += 1;
-            let takes = site.draws.next();
-            self.at(now + takes, index, Event::Ready(id));
-        }
-        self.sites[index].count_vms(now - self.begin);
-    }
-
-    fn dispatch(&mut self, index: usize, now: Instant) {
-        while let Some((waiting, vm)) = self.sites[index].pool.enter_queued() {
-            self.sites[index].measures.served(now - waiting.since);
-            self.at(now + waiting.service, index, Event::Left(vm));
-        }
-    }
-
-    /// The pools that found no room look again.
-    fn wake_starved(&mut self) {
-        for (index, site) in self.sites.iter_mut().enumerate() {
-            if std::mem::take(&mut site.starved) {
-                self.passes.push_back(index);
-            }
-        }
-    }
-
     fn at(&mut self, at: Instant, index: usize, event: Event) {
         self.made += 1;
         self.events.push(Reverse((at, self.made, index, event)));
@@ -328,43 +227,6 @@ impl Engine<'_> {
             site.measures
         };
         self.sites.into_iter().map(finish).collect()
-    }
-}
-
-impl Site<'_> {
-    fn vms(&self) -> u32 {
-        u32::try_from(self.pool.vms.len()).unwrap_or(u32::MAX)
-    }
-
-    fn count_vms(&mut self, at: Duration) {
-        self.vms.set(self.vms(), at);
-    }
-
-    fn may_grow(&self) -> bool {
-        self.vms() < self.pool.config.scale.max
-    }
-
-    fn demand(&mut self, change: i32, now: Instant) {
-        self.demand = self.demand.saturating_add_signed(change);
-        self.policy.demand(self.demand, now);
-    }
-
-    /// All wait equally long at most, so that only those at the front can be due.
-    fn expire(&mut self, now: Instant) {
-        let timeout = self.pool.config.queue.timeout;
-        while self.pool.queue.front().is_some_and(|waiting| waiting.since + timeout <= now) {
-            self.pool.queue.pop_front();
-            self.measures.timed_out += 1;
-            self.measures.waits.push(timeout);
-            self.demand(-1, now);
-        }
-    }
-}
-
-impl Measures {
-    fn served(&mut self, wait: Duration) {
-        self.served += 1;
-        self.waits.push(wait);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake;
+use crate::simulate::policy::{Actions, Seen};
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
