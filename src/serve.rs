@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
-use weir_pool::launch::seal;
+use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
@@ -26,7 +26,7 @@ use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
-use crate::{check, logging};
+use crate::{check, images, logging};
 
 /// Largest IP packet on a TAP link, bytes.
 pub(crate) const MTU: u16 = 1500;
@@ -232,7 +232,8 @@ fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
     let templates = config.pools.clone();
-    let materials = Materials { taps, mtu: MTU, images: sealed, templates, groups, snapshots };
+    let read = ReadImage::new(images::load);
+    let materials = Materials { taps, mtu: MTU, images: sealed, read, templates, groups, snapshots };
     let launcher = VmLauncher::new(move || launchers.spawn(), materials, launch_metrics)
         .context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;

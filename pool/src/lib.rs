@@ -37,17 +37,23 @@ mod owner;
 mod pool;
 mod pools;
 mod queue;
+mod rollout;
 mod roster;
 mod shared;
+mod status;
 mod tenancy;
 mod vm;
 
 pub use decide::decide;
 pub use guest_log::printable;
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
-pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
+pub use launcher::{
+    Launcher, PrepareError, Prepared, Revision, StartError, StartKind, StartOrder, VmProcess,
+};
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
 pub use pools::{Pools, StartPoolsError};
+pub use rollout::{Draining, Replaced, RestartError, Restarting};
+pub use status::{PoolStatus, VmState, VmStatus};
 pub use tenancy::Tenancy;

@@ -27,6 +27,7 @@ pub struct PoolMetrics {
     resets: IntCounterVec,
     reset_duration: HistogramVec,
     exits: IntCounterVec,
+    rollouts: IntCounterVec,
 }
 
 /// One pool's time series.
@@ -46,6 +47,7 @@ pub(crate) struct PoolSeries {
     draining: IntGauge,
     stopping: IntGauge,
     exits: IntCounterVec,
+    rollouts: IntCounterVec,
     shed: IntCounterVec,
 }
 
@@ -86,6 +88,11 @@ impl PoolMetrics {
                 &["pool"],
             )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
+            rollouts: counter(
+                "weir_rollouts_total",
+                "Restarts of pools, by how they ended.",
+                &["pool", "result"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -100,6 +107,7 @@ impl PoolMetrics {
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
+        registry.register(Box::new(self.rollouts.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -118,6 +126,7 @@ impl PoolMetrics {
             draining: instances("draining"),
             stopping: instances("stopping"),
             exits: self.exits.clone(),
+            rollouts: self.rollouts.clone(),
             shed: self.shed.clone(),
         }
     }
@@ -132,6 +141,11 @@ impl PoolSeries {
 
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    /// A restart has ended so.
+    pub(crate) fn rolled_out(&self, result: &str) {
+        self.rollouts.with_label_values(&[self.pool.as_str(), result]).inc();
     }
 
     pub(crate) fn shed(&self, reason: &str) {

@@ -23,7 +23,10 @@ use weir_vmm::VmId;
 use crate::budget::Reservation;
 use crate::decide::{Phase, VmView};
 use crate::gate::State;
+use crate::launcher::Revision;
 use crate::pool::Instances;
+use crate::rollout;
+use crate::status::{VmState, VmStatus};
 use crate::vm::Vm;
 
 /// All VMs whose process is not known to be gone; ids grow, so the oldest comes first.
@@ -39,6 +42,7 @@ pub(crate) struct Roster {
 pub(crate) struct Entry {
     pub(crate) life: Life,
     pub(crate) started_at: Instant,
+    pub(crate) revision: Revision,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
 }
@@ -54,8 +58,15 @@ pub(crate) enum Life {
 
 impl Roster {
     /// Enters a VM whose task ends it when told by `stop`.
-    pub(crate) fn starting(&mut self, id: VmId, stop: oneshot::Sender<()>, room: Reservation, now: Instant) {
-        let entry = Entry { life: Life::Starting, started_at: now, stop: Some(stop), _room: room };
+    pub(crate) fn starting(
+        &mut self,
+        id: VmId,
+        revision: Revision,
+        stop: oneshot::Sender<()>,
+        room: Reservation,
+        now: Instant,
+    ) {
+        let entry = Entry { life: Life::Starting, started_at: now, revision, stop: Some(stop), _room: room };
         self.entries.insert(id, entry);
     }
 
@@ -99,6 +110,29 @@ impl Roster {
         self.stop_if(|life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0));
     }
 
+    /// Takes `id` out of choice, or stops it if it never was in it; it is then no failure that it ends.
+    pub(crate) fn take_out(&mut self, id: VmId) {
+        if self.drain(id).is_none()
+            && let Some(entry) = self.entries.get_mut(&id)
+            && matches!(entry.life, Life::Starting)
+        {
+            entry.end();
+        }
+    }
+
+    /// Takes all of a revision out, see [`Self::take_out`].
+    pub(crate) fn take_out_all(&mut self, revision: Revision) {
+        let of = self.entries.iter().filter(|(_, entry)| entry.revision == revision);
+        for id in of.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.take_out(id);
+        }
+    }
+
+    /// Whether none is left of those whose id is below this one.
+    pub(crate) fn is_past(&self, id: VmId) -> bool {
+        self.entries.first_key_value().is_none_or(|(first, _)| *first >= id)
+    }
+
     /// Takes all out of choice, and stops those that never were in it.
     pub(crate) fn drain_all(&mut self) {
         for id in self.entries.keys().copied().collect::<Vec<_>>() {
@@ -116,13 +150,7 @@ impl Roster {
 
     fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
-            if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut entry.life, Life::Stopping) {
-                vm.set_gone();
-            }
-            if let Some(stop) = entry.stop.take() {
-                // A task that has ended has said so, and its message is on its way.
-                let _ = stop.send(());
-            }
+            entry.end();
         }
     }
 
@@ -152,6 +180,22 @@ impl Roster {
         self.entries.iter().map(|(id, entry)| entry.view(*id)).collect()
     }
 
+    /// As a rollout to `revision` sees them.
+    pub(crate) fn rollout_views(&self, revision: Revision) -> Vec<rollout::VmView> {
+        self.entries.iter().map(|(id, entry)| entry.rollout_view(*id, revision)).collect()
+    }
+
+    /// For people to look at.
+    pub(crate) fn statuses(&self, now: Instant) -> Vec<VmStatus> {
+        self.entries.iter().map(|(id, entry)| entry.status(*id, now)).collect()
+    }
+
+    /// How many take requests, or are about to.
+    pub(crate) fn live(&self) -> u32 {
+        let instances = self.instances();
+        instances.starting + instances.ready
+    }
+
     pub(crate) fn instances(&self) -> Instances {
         let mut instances = Instances::default();
         for entry in self.entries.values() {
@@ -167,6 +211,43 @@ impl Roster {
 }
 
 impl Entry {
+    /// Stops it, whatever requests it has.
+    fn end(&mut self) {
+        if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut self.life, Life::Stopping) {
+            vm.set_gone();
+        }
+        if let Some(stop) = self.stop.take() {
+            // A task that has ended has said so, and its message is on its way.
+            let _ = stop.send(());
+        }
+    }
+
+    fn rollout_view(&self, id: VmId, revision: Revision) -> rollout::VmView {
+        let VmView { phase, in_flight, .. } = self.view(id);
+        let ready_at = match &self.life {
+            Life::Ready(vm) | Life::Draining(vm) => vm.ready_at,
+            Life::Starting | Life::Stopping => self.started_at,
+        };
+        rollout::VmView { id, phase, in_flight, new: self.revision == revision, ready_at }
+    }
+
+    fn status(&self, id: VmId, now: Instant) -> VmStatus {
+        let view = self.view(id);
+        let vm = match &self.life {
+            Life::Ready(vm) | Life::Draining(vm) => Some(vm),
+            Life::Starting | Life::Stopping => None,
+        };
+        VmStatus {
+            id,
+            state: VmState::from(view.phase),
+            address: vm.map(|vm| vm.address),
+            in_flight: view.in_flight,
+            age: now.saturating_duration_since(self.started_at),
+            start: vm.map(|vm| vm.start),
+            revision: self.revision,
+        }
+    }
+
     fn view(&self, id: VmId) -> VmView {
         let (phase, vm) = match &self.life {
             Life::Starting => (Phase::Starting, None),
@@ -194,7 +275,7 @@ mod tests {
         let config: Config = fake::config([fake::pool("p")]);
         let share = HostBudget::new(&config).expect("the host has room").share(&config.pools["p"]);
         let (mut roster, id) = (Roster::default(), VmId(1));
-        roster.starting(id, oneshot::channel().0, share.reserve().expect("room"), now);
+        roster.starting(id, Revision::FIRST, oneshot::channel().0, share.reserve().expect("room"), now);
         roster.ready(Vm::undriven(id, now));
         (roster, id)
     }

@@ -6,6 +6,7 @@
 //! [`crate::roster`].
 
 mod events;
+mod rolling;
 mod scaling;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::budget::Share;
 use crate::launcher::Launcher;
 use crate::lease::LeaseError;
+use crate::rollout::{Drains, Rollout};
 use crate::roster::Roster;
 use crate::shared::{Shared, whole_seconds};
 
@@ -39,6 +41,8 @@ pub(crate) struct Owner {
     inbox: mpsc::UnboundedReceiver<Event>,
     roster: Roster,
     backoff: Backoff,
+    rollout: Rollout,
+    drains: Drains,
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
     starved: bool,
@@ -62,6 +66,8 @@ impl Owner {
             inbox,
             roster: Roster::default(),
             backoff: Backoff::default(),
+            rollout: Rollout::default(),
+            drains: Drains::default(),
             shutdown: None,
             starved: false,
         }
@@ -93,10 +99,12 @@ impl Owner {
             Some(until) => self.shut_down(until, now),
             None => self.scale(self.shared.config.scale.min, now),
         };
+        let roll_at = self.roll(now);
         self.roster.stop_drained();
+        self.drains.tell(|before| self.roster.is_past(before));
         let spread_until = self.publish(now);
         self.shared.dispatch(now);
-        scale_at.into_iter().chain(spread_until).min()
+        scale_at.into_iter().chain(roll_at).chain(spread_until).min()
     }
 
     /// Requests do not wait for what has failed again and again, and is not tried again yet.

@@ -41,15 +41,16 @@ impl Owner {
 
     /// Whether one of them is not idle any more.
     fn retire(&mut self, decision: &Decision) -> bool {
-        let mut missed = false;
+        let mut missed = 0;
         for id in &decision.retire {
             if self.roster.retire(*id) {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
-                missed = true;
+                missed += 1;
             }
         }
-        missed
+        self.need_not_replace(u32::try_from(decision.retire.len() - missed).unwrap_or(u32::MAX));
+        missed > 0
     }
 
     fn revoke(&mut self, ids: &[VmId]) {
@@ -63,7 +64,7 @@ impl Owner {
     }
 
     /// How many there was room for.
-    fn start(&mut self, count: u32, now: Instant) -> u32 {
+    pub(super) fn start(&mut self, count: u32, now: Instant) -> u32 {
         let was_starved = std::mem::take(&mut self.starved);
         for started in 0..count {
             let Some(room) = self.share.reserve() else {
@@ -73,11 +74,12 @@ impl Owner {
                 }
                 return started;
             };
+            let revision = self.rollout.revision();
             let id = VmId(self.ids.fetch_add(1, Relaxed));
             tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
-            let order = StartOrder { id, pool: self.shared.config.clone() };
+            let order = StartOrder { id, pool: self.shared.config.clone(), revision };
             let (stop, stopped) = oneshot::channel();
-            self.roster.starting(id, stop, room, now);
+            self.roster.starting(id, revision, stop, room, now);
             tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
         }
         count

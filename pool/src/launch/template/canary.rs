@@ -14,7 +14,7 @@ const STATUS_LINE: usize = 64;
 
 /// Why a VM is not healthy.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unhealthy {
+pub(in crate::launch) enum Unhealthy {
     #[error("connect {address}")]
     Connect { address: SocketAddr, source: io::Error },
     #[error("no answer to GET {path}")]
