@@ -74,7 +74,7 @@ impl Owner {
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
         // Where there is no snapshot to go back to, that is how it is.
-        let no_process = matches!(end, End::NotStarted(_));
+        let of_the_host = matches!(end, End::NotStarted(_) | End::Exited(ExitReason::Host(_)));
         let instead_of_reset = matches!(end, End::Exited(ExitReason::Stopped));
         let (pool, end, reason) = (&self.shared.config.name, end.label(), end.describe());
         match entry.life {
@@ -84,7 +84,7 @@ impl Owner {
             Life::Stopping => tracing::info!(pool, vm = %id, end, reason, "vm stopped"),
             Life::Starting => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm start failed");
-                let cause = (!no_process).then_some(entry.revision);
+                let cause = (!of_the_host).then_some(entry.revision);
                 self.failed(cause, entry.started_at, Came::Nowhere, reason, now);
             }
             Life::Ready(vm) | Life::Draining(vm) => {

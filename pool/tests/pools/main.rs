@@ -5,6 +5,7 @@ mod drain;
 mod failure;
 mod isolation;
 mod queue;
+mod rollout;
 mod scale;
 mod simulation;
 mod support;
