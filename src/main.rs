@@ -1,6 +1,7 @@
 //! weir: a reverse proxy that runs its own microVMs. Command line and wiring; everything else is in the crates.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod check;
 mod cli;
 mod doctor;
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::serve(&options),
         Command::Check { file } => check::check(&file),
         Command::Run(options) => run::run(&options),
+        Command::Ps(options) => admin::ps(&options),
+        Command::Drain(options) => admin::drain(&options),
+        Command::Restart(options) => admin::restart(&options),
         Command::Doctor => doctor::doctor(),
         Command::Launcher => weir_vmm::launcher::main(),
     };

@@ -145,7 +145,8 @@ async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) ->
 
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
-    let admin = listeners.take_admin().map(|socket| start_admin(socket, registry, ready)).transpose()?;
+    let admin =
+        listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
     let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
@@ -249,10 +250,12 @@ fn start_admin(
     socket: TcpListener,
     registry: Registry,
     readiness: watch::Receiver<Readiness>,
+    pools: &Pools,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     log_address("admin.address", socket.local_addr()?);
+    let pools = Arc::new(pools.clone());
     Ok(tokio::spawn(async move {
-        if let Err(error) = admin::serve(socket, registry, readiness, std::future::pending()).await {
+        if let Err(error) = admin::serve(socket, registry, readiness, pools, std::future::pending()).await {
             tracing::error!(%error, "admin endpoint ended");
         }
     }))
