@@ -13,5 +13,6 @@ mod isolation;
 mod neighbours;
 mod probe;
 mod requests;
+mod rollout;
 mod spares;
 mod unprivileged;
