@@ -8,7 +8,7 @@ use crate::error::Sink;
 use crate::key::Located;
 use crate::model::{Idle, Scale, Thousandths};
 use crate::reader::Reader;
-use crate::schedule::ScheduleSection;
+use crate::schedule::{self, ScheduleSection};
 use crate::values::{choice, decimal, duration, integer};
 
 /// As good as no limit; a 32-bit number of VMs times this is far from 64 bits.
@@ -56,6 +56,7 @@ impl ScaleSection {
     fn check(&self, sink: &Sink) {
         not_less(&self.max, &self.min, "min", sink);
         not_longer(&self.panic_window, &self.stable_window, "stable_window", sink);
+        schedule::check_number(self.schedule.as_deref().unwrap_or_default(), sink);
         let Some(max) = &self.max else { return };
         for min in self.schedule.iter().flatten().filter_map(|schedule| schedule.min.as_ref()) {
             if min.value > max.value {

@@ -2,7 +2,8 @@
 
 use toml::de::DeValue;
 
-use crate::key::Located;
+use crate::error::Sink;
+use crate::key::{Located, Place};
 use crate::model::Schedule;
 use crate::reader::Reader;
 use crate::values::{choice, integer, string};
@@ -13,8 +14,12 @@ const DAYS: &[(&str, usize)] =
 /// Minutes.
 const DAY: u16 = 24 * 60;
 
+/// Most schedules of a pool: each is looked at whenever the pool decides how many VMs it wants.
+const MOST: usize = 64;
+
 /// One `[[pool.NAME.scale.schedule]]` as far as it is valid.
 pub(crate) struct ScheduleSection {
+    place: Place,
     days: Option<Located<Vec<usize>>>,
     from: Option<Located<u16>>,
     to: Option<Located<u16>>,
@@ -25,6 +30,7 @@ impl ScheduleSection {
     pub(crate) fn read(table: &mut Reader<'_>) -> Self {
         let every_day = DAYS.iter().map(|(_, index)| *index).collect();
         let section = Self {
+            place: table.place().clone(),
             days: table.strings("days", choice(DAYS)).check(|days| distinct(days)).or(every_day),
             from: table.read("from", time).check(begins_within_a_day).required(),
             to: table.read("to", time).required(),
@@ -45,6 +51,14 @@ impl ScheduleSection {
             days[day] = true;
         }
         Some(Schedule { days, from: self.from?.value, to: self.to?.value, min: self.min?.value })
+    }
+}
+
+/// There are not too many.
+pub(crate) fn check_number(schedules: &[ScheduleSection], sink: &Sink) {
+    if let Some(first) = schedules.get(MOST) {
+        let message = format!("there are {} schedules, must be at most {MOST}", schedules.len());
+        sink.report(&first.place, message);
     }
 }
 

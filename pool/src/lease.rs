@@ -38,9 +38,15 @@ pub enum Start {
 /// Why a request got no VM. Every `retry_after` is in whole seconds, at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
-    /// `queue.max_pending` requests wait already.
+    /// What `queue.max_pending` and `queue.max_memory` allow waits already, and none of it has less right to.
     #[error("wait queue full")]
     QueueFull {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// No VM has room, and `queue.overflow` is `"reject"`.
+    #[error("no vm has room")]
+    NoRoom {
         /// When it is worth trying again.
         retry_after: Duration,
     },
@@ -150,6 +156,7 @@ impl LeaseError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::QueueFull { .. } => "queue_full",
+            Self::NoRoom { .. } => "no_room",
             Self::TimedOut { .. } => "queue_timeout",
             Self::StartFailed { .. } => "start_failed",
             Self::ShuttingDown => "shutting_down",

@@ -10,7 +10,7 @@
 //!
 //! Requests to warm VMs never pass through a task: they load the list of ready VMs, choose two, and enter one's
 //! `gate`. Everything that changes the list is done by the pool's one `owner` task, on what the pure
-//! [`decide()`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
+//! [`scale::decide`] says. A request that finds no room waits in a bounded queue, and is released by the event that makes
 //! room: a READY, or the end of another lease.
 //!
 //! Where a pool isolates requests or connections, a VM that somebody has used takes nobody else before it has been reset:
@@ -21,9 +21,8 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
-mod budget;
+pub mod budget;
 mod choice;
-pub mod decide;
 mod drive;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -39,12 +38,12 @@ mod pools;
 mod queue;
 mod rollout;
 mod roster;
+pub mod scale;
 mod shared;
 mod status;
 mod tenancy;
 mod vm;
 
-pub use decide::decide;
 pub use guest_log::printable;
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
 pub use launcher::{
@@ -54,6 +53,8 @@ pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
 pub use pools::{Pools, StartPoolsError};
+pub use queue::{Caller, Client};
 pub use rollout::{Draining, Replaced, RestartError, Restarting};
+pub use scale::decide;
 pub use status::{PoolStatus, VmState, VmStatus};
 pub use tenancy::Tenancy;

@@ -23,6 +23,8 @@ pub struct PoolMetrics {
     shed: IntCounterVec,
     instances: IntGaugeVec,
     desired: IntGaugeVec,
+    panic: IntGaugeVec,
+    starts_waiting: IntGaugeVec,
     start_duration: HistogramVec,
     resets: IntCounterVec,
     reset_duration: HistogramVec,
@@ -34,9 +36,12 @@ pub struct PoolMetrics {
 #[derive(Debug)]
 pub(crate) struct PoolSeries {
     pool: String,
-    pub(crate) queue_depth: IntGauge,
+    queue_depth: IntGaugeVec,
     pub(crate) queue_wait: Histogram,
     pub(crate) desired: IntGauge,
+    /// 1 while demand is, or was a moment ago, a sudden one.
+    pub(crate) panic: IntGauge,
+    pub(crate) starts_waiting: IntGauge,
     start_duration: HistogramVec,
     /// Ordered.
     pub(crate) resets: IntCounter,
@@ -63,7 +68,7 @@ impl PoolMetrics {
             HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
         };
         let metrics = Self {
-            queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool"])?,
+            queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool", "class"])?,
             queue_wait: histogram(
                 "weir_queue_wait_seconds",
                 "How long requests waited for a VM, those included that waited in vain.",
@@ -72,6 +77,12 @@ impl PoolMetrics {
             shed: counter("weir_requests_shed_total", "Requests that got no VM.", &["reason"])?,
             instances: gauge("weir_vm_instances", "VMs that exist.", &["pool", "state"])?,
             desired: gauge("weir_autoscaler_desired_instances", "VMs that the pool wants.", &["pool"])?,
+            panic: gauge("weir_autoscaler_panic", "Whether the pool meets a sudden demand.", &["pool"])?,
+            starts_waiting: gauge(
+                "weir_vm_starts_waiting",
+                "VMs that are wanted and wait for their turn to start.",
+                &["pool"],
+            )?,
             start_duration: histogram(
                 "weir_vm_start_duration_seconds",
                 "From the order to start a VM to its READY.",
@@ -104,6 +115,8 @@ impl PoolMetrics {
         registry.register(Box::new(self.shed.clone()))?;
         registry.register(Box::new(self.instances.clone()))?;
         registry.register(Box::new(self.desired.clone()))?;
+        registry.register(Box::new(self.panic.clone()))?;
+        registry.register(Box::new(self.starts_waiting.clone()))?;
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
@@ -115,9 +128,11 @@ impl PoolMetrics {
         let instances = |state| self.instances.with_label_values(&[pool, state]);
         PoolSeries {
             pool: pool.to_owned(),
-            queue_depth: self.queue_depth.with_label_values(&[pool]),
+            queue_depth: self.queue_depth.clone(),
             queue_wait: self.queue_wait.with_label_values(&[pool]),
             desired: self.desired.with_label_values(&[pool]),
+            panic: self.panic.with_label_values(&[pool]),
+            starts_waiting: self.starts_waiting.with_label_values(&[pool]),
             start_duration: self.start_duration.clone(),
             resets: self.resets.with_label_values(&[pool]),
             reset_duration: self.reset_duration.with_label_values(&[pool]),
@@ -137,6 +152,11 @@ impl PoolSeries {
     pub(crate) fn started(&self, kind: StartKind, took: Duration) {
         let series = self.start_duration.with_label_values(&[self.pool.as_str(), kind.label()]);
         series.observe(took.as_secs_f64());
+    }
+
+    /// Requests of the class that wait.
+    pub(crate) fn queue_depth(&self, class: &str) -> IntGauge {
+        self.queue_depth.with_label_values(&[self.pool.as_str(), class])
     }
 
     pub(crate) fn exited(&self, reason: &str) {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::lease::{Lease, LeaseError};
 use crate::owner::Event;
+use crate::queue::Caller;
 use crate::rollout::{Draining, RestartError, Restarting};
 use crate::shared::Shared;
 use crate::status::PoolStatus;
@@ -33,7 +34,7 @@ pub struct Instances {
 
 impl Pool {
     /// The right to send one request to one VM. Starts a VM if there is none, and waits for it or for room in
-    /// another one, at most `queue.timeout`.
+    /// another one, at most `queue.timeout`; those that wait are served by turns, see [`Caller`].
     ///
     /// Where the pool isolates requests or connections the lease is a tenancy of its own: nobody else gets the VM before
     /// it has been reset.
@@ -42,8 +43,16 @@ impl Pool {
     ///
     /// # Errors
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
+    pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
+        self.shared.lease(caller, Instant::now()).await
+    }
+
+    /// [`Self::lease_for`] somebody of whom nothing is known.
+    ///
+    /// # Errors
+    /// As there.
     pub async fn lease(&self) -> Result<Lease, LeaseError> {
-        self.shared.lease(Instant::now()).await
+        self.lease_for(&Caller::anonymous()).await
     }
 
     /// A stay of a client's connection in this pool. It takes a VM with its first lease.

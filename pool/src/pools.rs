@@ -47,15 +47,16 @@ impl Pools {
     ) -> Result<Self, StartPoolsError> {
         let budget = HostBudget::new(config)?;
         let ids = Arc::new(AtomicU64::new(1));
-        let start = |config: &Arc<weir_config::model::Pool>| {
+        let start = |(number, config): (usize, &Arc<weir_config::model::Pool>)| {
             let (events, inbox) = mpsc::unbounded_channel();
             let shared = Shared::new(config.clone(), metrics.series(&config.name), events);
             let owner =
-                Owner::new(shared.clone(), launcher.clone(), budget.share(config), ids.clone(), inbox);
+                Owner::new(shared.clone(), launcher.clone(), budget.share(number), ids.clone(), inbox);
             tokio::spawn(owner.run());
             Arc::new(Pool { shared })
         };
-        let by_name = config.pools.iter().map(|(name, pool)| (name.clone(), start(pool))).collect();
+        let by_name =
+            config.pools.keys().cloned().zip(config.pools.values().enumerate().map(start)).collect();
         Ok(Self { by_name: Arc::new(by_name) })
     }
 

@@ -15,19 +15,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
-use crate::budget::Reservation;
-use crate::decide::{Phase, VmView};
+use crate::budget::{Reservation, Turn};
 use crate::gate::State;
 use crate::launcher::Revision;
 use crate::pool::Instances;
 use crate::rollout;
+use crate::scale::{Phase, VmView};
 use crate::status::{VmState, VmStatus};
 use crate::vm::Vm;
+
+/// How long a start counts as one under way, of which the host bears only so many. Starts that take longer do not do so
+/// for want of a processor; and one pool's guests that never become READY must not keep the others' from starting.
+const TURN: Duration = Duration::from_millis(250);
 
 /// All VMs whose process is not known to be gone; ids grow, so the oldest comes first.
 #[derive(Debug, Default)]
@@ -45,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) revision: Revision,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
+    /// While its start counts as one under way.
+    turn: Option<Turn>,
 }
 
 /// Where in its life, see the module's documentation.
@@ -63,17 +70,32 @@ impl Roster {
         id: VmId,
         revision: Revision,
         stop: oneshot::Sender<()>,
-        room: Reservation,
+        (room, turn): (Reservation, Turn),
         now: Instant,
     ) {
-        let entry = Entry { life: Life::Starting, started_at: now, revision, stop: Some(stop), _room: room };
+        let (stop, turn) = (Some(stop), Some(turn));
+        let entry = Entry { life: Life::Starting, started_at: now, revision, stop, _room: room, turn };
         self.entries.insert(id, entry);
+    }
+
+    /// Gives up the turns of starts that have taken long: they wait for something, or hang. When the next one is due.
+    pub(crate) fn lapse_turns(&mut self, now: Instant) -> Option<Instant> {
+        let with_turn = self.entries.values_mut().filter(|entry| entry.turn.is_some());
+        let lapsing = with_turn.filter_map(|entry| {
+            let lapses = entry.started_at + TURN;
+            if lapses <= now {
+                entry.turn = None;
+            }
+            (lapses > now).then_some(lapses)
+        });
+        lapsing.min()
     }
 
     /// `vm` is READY; since when it was starting. `None` if it is being stopped already.
     pub(crate) fn ready(&mut self, vm: Vm) -> Option<Instant> {
         let entry = self.entries.get_mut(&vm.id).filter(|entry| matches!(entry.life, Life::Starting))?;
         entry.life = Life::Ready(Arc::new(vm));
+        entry.turn = None;
         self.ready_changed = true;
         Some(entry.started_at)
     }
@@ -273,9 +295,11 @@ mod tests {
 
     fn one_ready(now: Instant) -> (Roster, VmId) {
         let config: Config = fake::config([fake::pool("p")]);
-        let share = HostBudget::new(&config).expect("the host has room").share(&config.pools["p"]);
+        let share = HostBudget::new(&config).expect("the host has room").share(0);
         let (mut roster, id) = (Roster::default(), VmId(1));
-        roster.starting(id, Revision::FIRST, oneshot::channel().0, share.reserve().expect("room"), now);
+        let turn = share.turns(1).pop().expect("nobody else starts any");
+        let place = (share.reserve().expect("room"), turn);
+        roster.starting(id, Revision::FIRST, oneshot::channel().0, place, now);
         roster.ready(Vm::undriven(id, now));
         (roster, id)
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
+use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
-use weir_config::model;
+use weir_config::model::{self, Overflow};
 
 use crate::choice::{self, Entered};
 use crate::gate::Left;
@@ -21,7 +22,7 @@ use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
 use crate::owner::Event;
 use crate::pool::Instances;
-use crate::queue::{NoPlace, Ticket, WaitQueue, Waiter};
+use crate::queue::{Caller, NoPlace, Ticket, WaitQueue, Waiter};
 use crate::vm::Vm;
 
 /// One pool's state outside its owner task.
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     queue: Mutex<WaitQueue>,
     /// `queue`'s length, for those who do not lock it.
     waiting: AtomicUsize,
+    /// Requests that were not let wait since the owner asked.
+    rejected: AtomicUsize,
     /// How far requests from the queue may fill a VM; the owner keeps it between the soft and the hard limit.
     queued_limit: AtomicU32,
     /// Whether more demand could start another VM.
@@ -50,6 +53,7 @@ struct Place<'a> {
     shared: &'a Shared,
     ticket: Ticket,
     since: Instant,
+    depth: IntGauge,
 }
 
 impl Shared {
@@ -61,8 +65,9 @@ impl Shared {
         Arc::new(Self {
             metrics,
             ready: ArcSwap::default(),
-            queue: Mutex::new(WaitQueue::new(config.queue.max_pending)),
+            queue: Mutex::new(WaitQueue::new(&config.queue)),
             waiting: AtomicUsize::new(0),
+            rejected: AtomicUsize::new(0),
             queued_limit: AtomicU32::new(config.hard_limit),
             may_grow: AtomicBool::new(true),
             closed: AtomicBool::new(false),
@@ -74,10 +79,10 @@ impl Shared {
     }
 
     /// A lease of a warm VM, or a place in the queue until there is one.
-    pub(crate) async fn lease(self: &Arc<Self>, now: Instant) -> Result<Lease, LeaseError> {
+    pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
         let lease = match self.lease_warm() {
             Some(lease) => Ok(lease),
-            None => self.wait(now).await,
+            None => self.wait(caller, now).await,
         };
         lease.inspect_err(|error| self.metrics.shed(error.label()))
     }
@@ -95,9 +100,12 @@ impl Shared {
         Some(Lease::entered(self.clone(), vm.clone(), Start::Warm, Duration::ZERO))
     }
 
-    async fn wait(self: &Arc<Self>, now: Instant) -> Result<Lease, LeaseError> {
+    async fn wait(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
+        if self.config.queue.overflow == Overflow::Reject {
+            return Err(self.reject());
+        }
         let (reply, answer) = oneshot::channel();
-        let place = self.enqueue(Waiter { reply, since: now })?;
+        let place = self.enqueue(caller, Waiter { reply, since: now })?;
         self.dispatch(now);
         self.wake.notify_one();
         let answer = timeout_at(now + self.config.queue.timeout, answer).await;
@@ -109,15 +117,39 @@ impl Shared {
         }
     }
 
-    fn enqueue(&self, waiter: Waiter) -> Result<Place<'_>, LeaseError> {
+    /// Nobody waits here; but the pool is to grow.
+    fn reject(&self) -> LeaseError {
+        if self.is_closed() {
+            return LeaseError::ShuttingDown;
+        }
+        self.rejected.fetch_add(1, SeqCst);
+        self.wake.notify_one();
+        LeaseError::NoRoom { retry_after: whole_seconds(Duration::ZERO) }
+    }
+
+    fn enqueue(&self, caller: &Caller, waiter: Waiter) -> Result<Place<'_>, LeaseError> {
         let since = waiter.since;
-        let mut queue = self.queue.lock();
-        let ticket = queue.push(waiter).map_err(|no_place| match no_place {
-            NoPlace::Full => LeaseError::QueueFull { retry_after: self.queue_retry_after() },
-            NoPlace::Closed => LeaseError::ShuttingDown,
-        })?;
-        self.queue_changed(&queue);
-        Ok(Place { shared: self, ticket, since })
+        let mut displaced = Vec::new();
+        let full = LeaseError::QueueFull { retry_after: self.queue_retry_after() };
+        let ticket = {
+            let mut queue = self.queue.lock();
+            let ticket = queue.push(caller, waiter, &mut displaced);
+            self.queue_changed(&queue);
+            ticket
+        };
+        for waiter in displaced {
+            // Whoever has gone away needs no answer.
+            drop(waiter.reply.send(Err(full.clone())));
+        }
+        match ticket {
+            Ok(ticket) => {
+                let depth = self.metrics.queue_depth(&caller.class.name);
+                depth.inc();
+                Ok(Place { shared: self, ticket, since, depth })
+            }
+            Err(NoPlace::Full) => Err(full),
+            Err(NoPlace::Closed) => Err(LeaseError::ShuttingDown),
+        }
     }
 
     /// Gives room to those who wait, in their order, as far as there is any.
@@ -204,6 +236,11 @@ impl Shared {
         self.waiting.load(SeqCst)
     }
 
+    /// The owner's: how many were not let wait since the last call.
+    pub(crate) fn take_rejected(&self) -> usize {
+        self.rejected.swap(0, SeqCst)
+    }
+
     /// The owner's: these VMs take requests.
     pub(crate) fn set_ready(&self, ready: Vec<Arc<Vm>>) {
         self.ready.store(Arc::new(ready));
@@ -241,7 +278,6 @@ impl Shared {
 
     fn queue_changed(&self, queue: &MutexGuard<'_, WaitQueue>) {
         self.waiting.store(queue.len(), SeqCst);
-        self.metrics.queue_depth.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
     }
 
     /// Within its timeout every place in a full queue becomes free, on average in half of it.
@@ -253,9 +289,10 @@ impl Shared {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut queue = self.shared.queue.lock();
-        queue.leave(self.ticket);
+        queue.leave(&self.ticket);
         self.shared.queue_changed(&queue);
         drop(queue);
+        self.depth.dec();
         let waited = Instant::now().saturating_duration_since(self.since);
         self.shared.metrics.queue_wait.observe(waited.as_secs_f64());
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use weir_vmm::VmId;
 
-use crate::decide::Phase;
 use crate::launcher::Revision;
 use crate::lease::Start;
 use crate::pool::Instances;
+use crate::scale::Phase;
 
 /// A pool at one moment.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use weir_config::model::Isolation;
 
 use crate::lease::{Lease, LeaseError, Start};
+use crate::queue::Caller;
 use crate::shared::Shared;
 use crate::vm::Vm;
 
@@ -42,14 +43,14 @@ impl Tenancy {
     }
 
     /// The right to send one request to the tenancy's VM. Any number may be held at a time. Without a VM it waits for one
-    /// as [`crate::Pool::lease`] does.
+    /// as [`crate::Pool::lease_for`] does.
     ///
     /// # Errors
-    /// As [`crate::Pool::lease`].
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
+    /// As [`crate::Pool::lease_for`].
+    pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
         let now = Instant::now();
         if self.shared.config.isolation != Isolation::Connection {
-            return self.shared.lease(now).await;
+            return self.shared.lease(caller, now).await;
         }
         let deadline = now + self.shared.config.queue.timeout;
         let Ok(mut seat) = timeout_at(deadline, self.seat.lock()).await else {
@@ -65,11 +66,21 @@ impl Tenancy {
             let start = if vm.ready_at > now { vm.start } else { Start::Warm };
             return Ok(Lease::entered(self.shared.clone(), vm.clone(), start, queued));
         }
-        let lease = self.shared.lease(now).await?;
+        let lease = self.shared.lease(caller, now).await?;
         let vm = lease.tenant_of();
         let held = vm.gate.keep().then(|| Seat { vm: vm.clone(), generation: lease.generation() });
         *seat = held;
         Ok(lease)
+    }
+}
+
+impl Tenancy {
+    /// [`Self::lease_for`] somebody of whom nothing is known.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn lease(&self) -> Result<Lease, LeaseError> {
+        self.lease_for(&Caller::anonymous()).await
     }
 }
 

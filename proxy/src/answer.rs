@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     VmFailed,
     /// The pool's wait queue is full.
     QueueFull(Duration),
+    /// No VM has room, and requests for this pool do not wait.
+    NoRoom(Duration),
     /// No VM had room in time.
     QueueTimeout(Duration),
     /// The pool cannot start VMs.
@@ -50,6 +52,7 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
+            Self::NoRoom(_) => "no_room",
             Self::QueueTimeout(_) => "queue_timeout",
             Self::StartFailed(_) => "start_failed",
             Self::Draining => "draining",
@@ -64,9 +67,11 @@ impl Refusal {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
-            Self::QueueFull(_) | Self::QueueTimeout(_) | Self::StartFailed(_) | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::QueueFull(_)
+            | Self::NoRoom(_)
+            | Self::QueueTimeout(_)
+            | Self::StartFailed(_)
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -79,6 +84,7 @@ impl Refusal {
             Self::NoRoute => "no route for this host and path\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
+            Self::NoRoom(_) => "no microVM has room\n",
             Self::QueueTimeout(_) => "no microVM had room in time\n",
             Self::StartFailed(_) => "the microVM could not be started\n",
             Self::Draining => "shutting down\n",
@@ -89,7 +95,10 @@ impl Refusal {
 
     fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::QueueFull(after) | Self::QueueTimeout(after) | Self::StartFailed(after) => Some(after),
+            Self::QueueFull(after)
+            | Self::NoRoom(after)
+            | Self::QueueTimeout(after)
+            | Self::StartFailed(after) => Some(after),
             // Another instance, or the next one, will take it.
             Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
@@ -123,6 +132,7 @@ impl From<&LeaseError> for Refusal {
     fn from(error: &LeaseError) -> Self {
         match error {
             LeaseError::QueueFull { retry_after } => Self::QueueFull(*retry_after),
+            LeaseError::NoRoom { retry_after } => Self::NoRoom(*retry_after),
             LeaseError::TimedOut { retry_after } => Self::QueueTimeout(*retry_after),
             LeaseError::StartFailed { retry_after, .. } => Self::StartFailed(*retry_after),
             LeaseError::ShuttingDown => Self::Draining,
@@ -158,6 +168,7 @@ mod tests {
             (Refusal::NoRoute, 404, None),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),
+            (Refusal::NoRoom(Duration::from_secs(1)), 503, Some("1")),
             (Refusal::QueueTimeout(Duration::ZERO), 503, Some("1")),
             (Refusal::StartFailed(Duration::from_secs(7)), 503, Some("7")),
             (Refusal::Draining, 503, Some("1")),

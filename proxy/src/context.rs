@@ -16,6 +16,8 @@ use crate::trace::{TRACEPARENT, TraceId};
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) config: Arc<model::Route>,
+    /// Its place in the configuration.
+    pub(crate) number: u32,
     pub(crate) pool: Arc<Pool>,
     pub(crate) series: RouteSeries,
 }

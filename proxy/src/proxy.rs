@@ -1,5 +1,6 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use weir_config::model::{Config, Isolation};
-use weir_pool::{Lease, Pools};
+use weir_pool::{Caller, Lease, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
@@ -19,7 +20,7 @@ use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::{authority_and_target, has_one_length, header_fits};
+use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
 use crate::retry::{RETRIES_MAX, RetryBudget};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
@@ -59,13 +60,13 @@ impl Proxy {
         in_flight: InFlight,
         draining: Arc<AtomicBool>,
     ) -> Result<Self, ServeError> {
-        let route = |config: &Arc<weir_config::model::Route>| {
+        let route = |(number, config): (u32, &Arc<weir_config::model::Route>)| {
             let (route, pool) = (config.name.clone(), config.pool.clone());
             let Some(found) = pools.get(&pool) else { return Err(ServeError::NoPool { route, pool }) };
             let series = metrics.route(&route, &pool);
-            Ok(Arc::new(Route { config: Arc::clone(config), pool: Arc::clone(found), series }))
+            Ok(Arc::new(Route { config: Arc::clone(config), number, pool: Arc::clone(found), series }))
         };
-        let routes = config.routes.iter().map(route).collect::<Result<Vec<_>, _>>()?;
+        let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
         let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
         let isolates_connections = routes.iter().any(of_connections);
         let entries = config.routes.iter().zip(routes);
@@ -115,11 +116,12 @@ impl Proxy {
     /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
     pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
         let tenancy = tenancy(session, &route.pool);
+        let caller = caller(session, route);
         let session = session.as_downstream_mut();
         let leasing = async {
             match tenancy {
-                Some(tenancy) => tenancy.lease().await,
-                None => route.pool.lease().await,
+                Some(tenancy) => tenancy.lease_for(&caller).await,
+                None => route.pool.lease_for(&caller).await,
             }
         };
         let leased = tokio::select! {
@@ -143,6 +145,17 @@ impl Proxy {
         if self.draining.load(Acquire) {
             session.set_keepalive(None);
         }
+    }
+}
+
+/// Who asks for a lease.
+fn caller(session: &Session, route: &Route) -> Caller {
+    let address = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+    Caller {
+        class: Arc::clone(&route.config.class),
+        route: route.number,
+        client: address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into(),
+        bytes: header_bytes(session.req_header()) as u64,
     }
 }
 

@@ -65,10 +65,15 @@ const HEADER_MAX: usize = 32 * 1024;
 
 /// Whether the header, as it is written to a VM, is at most [`HEADER_MAX`] bytes.
 pub(crate) fn header_fits(request: &RequestHeader) -> bool {
+    header_bytes(request) <= HEADER_MAX
+}
+
+/// Bytes of the request's target and header fields, as HTTP/1.1 writes them.
+pub(crate) fn header_bytes(request: &RequestHeader) -> usize {
     const AROUND_A_FIELD: usize = ": \r\n".len();
     let fields =
         request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_A_FIELD);
-    request.raw_path().len() + fields.sum::<usize>() <= HEADER_MAX
+    request.raw_path().len() + fields.sum::<usize>()
 }
 
 /// Whether there is at most one length, given once. Two equal ones mean the same (RFC 9112 §6.3 lets a proxy merge them),

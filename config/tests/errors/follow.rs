@@ -116,3 +116,16 @@ fn times_of_schedules() {
         check(&context("00:00", text), &[["", &message]]);
     }
 }
+
+#[test]
+fn number_of_schedules() {
+    let schedules =
+        |count: usize| "[[pool.hello.scale.schedule]]\nfrom = '08:00'\nto = '09:00'\nmin = 1\n".repeat(count);
+    check(
+        &format!("{LISTENER}{POOL}"),
+        &[
+            [&schedules(64), ""],
+            [&schedules(65), "pool.hello.scale.schedule[64]: there are 65 schedules, must be at most 64"],
+        ],
+    );
+}

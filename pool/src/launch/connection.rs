@@ -8,6 +8,9 @@
 //!                            (error)
 //! ```
 //!
+//! A launcher that does not answer a request within [`ANSWER`] is stuck, or stopped: it is killed, for no VM could be
+//! started any more, and has a successor. Its VMs end with it.
+//!
 //! A child has nothing of anybody's yet, so whoever gives up waiting for one loses nothing: it is killed when it comes
 //! into being, by its pidfd, or ends by itself because nobody has the other end of its control socket.
 
@@ -15,9 +18,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use weir_vmm::channel;
 use weir_vmm::launcher::protocol::{ChildId, LauncherReply, LauncherRequest};
 
@@ -25,10 +31,14 @@ use super::child::{Child, Pidfd};
 use super::socket::Socket;
 use crate::launcher::StartError;
 
+/// How long a launcher may take to fork, which takes it well under a millisecond.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
+    launcher: OwnedFd,
     next: AtomicU64,
     children: Mutex<Children>,
 }
@@ -66,13 +76,24 @@ impl Drop for Unsent<'_> {
 }
 
 impl Connection {
-    /// To the launcher at the other end of `socket`. Inside a tokio runtime.
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Socket::new(socket)?, next: AtomicU64::new(0), children: Mutex::default() })
+    /// To the launcher at the other end of `socket`, whose pidfd is `launcher`. Inside a tokio runtime.
+    pub(super) fn new(socket: OwnedFd, launcher: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::new(socket)?;
+        Ok(Self { socket, launcher, next: AtomicU64::new(0), children: Mutex::default() })
     }
 
     /// Has a jailed child made.
     pub(super) async fn fork(&self) -> Result<Child, StartError> {
+        let answer = timeout(ANSWER, self.ask()).await;
+        answer.unwrap_or_else(|_| {
+            tracing::error!(after = ?ANSWER, "launcher does not answer, killing it");
+            // Fails only if it has ended. Its socket then does too, and whoever serves it knows.
+            let _ = pidfd_send_signal(&self.launcher, Signal::KILL);
+            Err(StartError::LauncherDied)
+        })
+    }
+
+    async fn ask(&self) -> Result<Child, StartError> {
         let prepare = |source: io::Error| StartError::Prepare {
             what: "make the vm's control socket".to_owned(),
             source: source.into(),

@@ -119,5 +119,5 @@ async fn respawn(spawn: &Spawn, pause: &mut Duration) -> Arc<Connection> {
 fn connect(spawn: &Spawn) -> Result<Arc<Connection>, SpawnError> {
     let handle = spawn()?;
     tracing::info!(pid = handle.pid, "launcher started");
-    Connection::new(handle.socket).map(Arc::new).map_err(SpawnError::Socket)
+    Connection::new(handle.socket, handle.pidfd).map(Arc::new).map_err(SpawnError::Socket)
 }

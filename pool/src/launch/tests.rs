@@ -1,13 +1,14 @@
 //! The client against a launcher and VMs that the tests play themselves; the VMs' processes are `cat`s.
 
+use std::fs::File;
 use std::future::Future;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use weir_vmm::cgroup::{CgroupError, CpuLimits};
@@ -39,8 +40,14 @@ struct Vm {
 struct Lent(oneshot::Receiver<()>);
 
 fn connect() -> (Arc<Connection>, Peer) {
+    // Nobody is to be killed.
+    let nobody = File::open("/dev/null").unwrap();
+    connect_to(nobody.into())
+}
+
+fn connect_to(launcher: OwnedFd) -> (Arc<Connection>, Peer) {
     let (ours, theirs) = channel::pair().unwrap();
-    let connection = Arc::new(Connection::new(ours).unwrap());
+    let connection = Arc::new(Connection::new(ours, launcher).unwrap());
     let serving = connection.clone();
     tokio::spawn(async move { serving.serve().await });
     (connection, Peer { socket: Socket::new(theirs).unwrap() })
@@ -259,6 +266,18 @@ async fn a_child_that_nobody_waits_for_any_more_is_killed_when_it_comes_into_bei
     Vm { control, process }.killed().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_launcher_that_does_not_answer_is_killed() {
+    let mut launcher = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let pidfd = pidfd_open(Pid::from_child(&launcher), PidfdFlags::empty()).unwrap();
+    let (connection, peer) = connect_to(pidfd);
+    assert!(matches!(connection.fork().await, Err(StartError::LauncherDied)));
+    // With its input closed it would end by itself.
+    let _input = launcher.stdin.take();
+    assert_eq!(launcher.wait().unwrap().signal(), Some(9));
+    drop(peer);
+}
+
 #[tokio::test]
 async fn a_failed_fork_says_why() {
     let (connection, peer) = connect();
@@ -316,7 +335,8 @@ async fn dead_launcher_has_a_successor_even_if_that_takes_several_tries() {
         }
         let (socket, theirs) = channel::pair().unwrap();
         peers.send(theirs).unwrap();
-        let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        // Nobody is to be killed.
+        let pidfd = File::open("/dev/null").unwrap().into();
         Ok(LauncherHandle { socket, pid: 1, pidfd })
     };
     let supervisor = Supervisor::start(Arc::new(spawn), None).unwrap();

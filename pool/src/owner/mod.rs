@@ -1,7 +1,7 @@
 //! The task that owns one pool: it alone starts and stops the pool's VMs.
 //!
 //! It runs a pass whenever something happened (a VM became READY or ended, a request began to wait, the last lease of
-//! a draining VM ended, another pool gave memory back) or a time that it set has come. A pass looks at everything
+//! a draining VM ended, the host's budget has an answer) or a time that it set has come. A pass looks at everything
 //! anew, so that events may coalesce and none needs an answer of its own. The VMs' lives are drawn in
 //! [`crate::roster`].
 
@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
@@ -23,6 +23,7 @@ use crate::launcher::Launcher;
 use crate::lease::LeaseError;
 use crate::rollout::{Drains, Rollout};
 use crate::roster::Roster;
+use crate::scale::{Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
 pub(crate) use events::Event;
@@ -35,14 +36,16 @@ const SPREAD: Duration = Duration::from_millis(50);
 pub(crate) struct Owner {
     shared: Arc<Shared>,
     launcher: Arc<dyn Launcher>,
-    share: Arc<Share>,
-    given_back: watch::Receiver<()>,
+    share: Share,
     ids: Arc<AtomicU64>,
     inbox: mpsc::UnboundedReceiver<Event>,
     roster: Roster,
     backoff: Backoff,
     rollout: Rollout,
     drains: Drains,
+    limits: Arc<Limits>,
+    windows: Windows,
+    panic: Option<Panic>,
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
     starved: bool,
@@ -52,22 +55,24 @@ impl Owner {
     pub(crate) fn new(
         shared: Arc<Shared>,
         launcher: Arc<dyn Launcher>,
-        share: Arc<Share>,
+        share: Share,
         ids: Arc<AtomicU64>,
         inbox: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
-        let given_back = share.given_back();
+        let limits = Arc::new(Limits::of(&shared.config));
         Self {
             shared,
             launcher,
             share,
-            given_back,
             ids,
             inbox,
             roster: Roster::default(),
             backoff: Backoff::default(),
             rollout: Rollout::default(),
             drains: Drains::default(),
+            windows: Windows::new(&limits),
+            limits,
+            panic: None,
             shutdown: None,
             starved: false,
         }
@@ -86,7 +91,7 @@ impl Owner {
                     self.apply(event, Instant::now());
                 }
                 () = self.shared.wake.notified() => {}
-                _ = self.given_back.changed(), if self.starved => {}
+                () = self.share.changed() => {}
                 Some(()) = OptionFuture::from(look_again.map(sleep_until)) => {}
             }
         }
@@ -97,14 +102,15 @@ impl Owner {
         self.fail_hopeless(now);
         let scale_at = match self.shutdown {
             Some(until) => self.shut_down(until, now),
-            None => self.scale(self.shared.config.scale.min, now),
+            None => self.scale(&self.limits.clone(), now),
         };
         let roll_at = self.roll(now);
         self.roster.stop_drained();
         self.drains.tell(|before| self.roster.is_past(before));
+        let lapse_at = self.roster.lapse_turns(now);
         let spread_until = self.publish(now);
         self.shared.dispatch(now);
-        scale_at.into_iter().chain(roll_at).chain(spread_until).min()
+        [scale_at, roll_at, lapse_at, spread_until].into_iter().flatten().min()
     }
 
     /// Requests do not wait for what has failed again and again, and is not tried again yet.
@@ -127,9 +133,11 @@ impl Owner {
             return None;
         }
         let scale_at = if self.shared.waiting() > 0 {
-            self.scale(0, now)
+            self.scale(&self.limits.without_minimum(), now)
         } else {
             self.roster.drain_all();
+            // Whoever waits for a turn is given it, and nobody here would take it.
+            drop(self.share.turns(0));
             None
         };
         Some(scale_at.map_or(until, |at| at.min(until)))

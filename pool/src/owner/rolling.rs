@@ -50,27 +50,32 @@ impl Owner {
         }
     }
 
-    /// One step of the replacement that is under way; when to look again.
+    /// How many VMs a replacement that is under way needs now.
+    pub(super) fn replacements(&mut self, now: Instant) -> u32 {
+        self.step(self.places(), now).map_or(0, |step| step.start)
+    }
+
+    /// Takes out what has been replaced, or has to make room; when to look again.
     pub(super) fn roll(&mut self, now: Instant) -> Option<Instant> {
-        self.rollout.rolling()?;
-        let room = self.shared.config.scale.max.saturating_sub(self.roster.instances().total());
-        let mut next = self.step(if self.starved { 0 } else { room }, now)?;
-        if next.start > 0 && self.start(next.start, now) < next.start {
-            next = self.step(0, now)?;
-        }
+        let next = self.step(if self.starved { 0 } else { self.places() }, now)?;
         for id in &next.take_out {
             tracing::info!(pool = self.shared.config.name, vm = %id, "vm is replaced, draining");
             self.roster.take_out(*id);
         }
         let rolling = self.rollout.rolling()?;
         rolling.proven = next.proven;
-        rolling.replaced =
-            rolling.replaced.saturating_add(u32::try_from(next.take_out.len()).unwrap_or(u32::MAX));
+        rolling.replaced = rolling.replaced.saturating_add(saturating(next.take_out.len()));
         if next.done {
             let word = self.rollout.replaced();
             self.settle(word);
         }
-        next.look_again
+        // There may be a replacement to start for what was taken out.
+        if next.take_out.is_empty() { next.look_again } else { Some(now) }
+    }
+
+    /// How many more processes the pool may have.
+    fn places(&self) -> u32 {
+        self.shared.config.scale.max.saturating_sub(self.roster.instances().total())
     }
 
     fn step(&mut self, room: u32, now: Instant) -> Option<Step> {
@@ -81,10 +86,10 @@ impl Owner {
         Some(step(&view, now))
     }
 
-    /// This many VMs went because they were idle: they need no replacement.
-    pub(super) fn need_not_replace(&mut self, retired: u32) {
+    /// This many VMs went because nothing needs them: they need no replacement.
+    pub(super) fn need_not_replace(&mut self, gone: usize) {
         if let Some(rolling) = self.rollout.rolling() {
-            rolling.target = rolling.target.saturating_sub(retired);
+            rolling.target = rolling.target.saturating_sub(saturating(gone));
         }
     }
 
@@ -165,4 +170,8 @@ impl Owner {
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let all = std::iter::successors(Some(error), |&error: &&(dyn Error + 'static)| error.source());
     all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn saturating(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

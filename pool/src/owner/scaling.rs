@@ -1,42 +1,57 @@
 //! From what scaling decides to what the owner does.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use weir_config::model::Isolation;
 use weir_vmm::VmId;
 
 use super::Owner;
-use crate::decide::{Decision, Limits, View, busy_again, decide, revocations};
+use crate::budget::{Ask, Reservation, Turn};
 use crate::drive::drive;
 use crate::launcher::StartOrder;
+use crate::scale::{
+    Decision, Limits, Phase, View, VmView, WeekTime, decide, demand, live, look_after_miss, revocations,
+};
 
 impl Owner {
-    pub(super) fn scale(&mut self, min: u32, now: Instant) -> Option<Instant> {
+    /// With these limits, decides and does.
+    pub(super) fn scale(&mut self, limits: &Limits, now: Instant) -> Option<Instant> {
         // Before looking, so that what comes too late to be seen wakes; `publish` takes it back.
         self.shared.set_may_grow(true);
-        let config = self.shared.config.clone();
         let vms = self.roster.views();
+        // What was not let wait wants a VM all the same.
+        let queued = self.shared.waiting() + self.shared.take_rejected();
+        let averages = self.windows.observe(demand(limits, queued, &vms, now), live(&vms), now);
         let view = View {
-            limits: Limits {
-                min,
-                max: config.scale.max,
-                soft_limit: config.soft_limit,
-                idle_timeout: config.scale.idle_timeout,
-                connections: config.isolation == Isolation::Connection,
-            },
-            queued: self.shared.waiting(),
-            vms: &vms,
             retry: self.backoff.retry(now),
+            averages,
+            panic: self.panic,
+            week_time: WeekTime::of(SystemTime::now()),
+            ..View::new(limits, queued, &vms)
         };
-        let decision = decide(&view, now);
+        let (view, decision) = self.within_budget(view, now);
+        self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
+        self.shared.metrics.panic.set(decision.panic.is_some().into());
         let missed = self.retire(&decision);
-        let started = self.start(decision.start, now);
+        let count = decision.start.max(self.replacements(now));
+        let started = self.start(count, decision.short, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
-        let retry = missed.then(|| now + busy_again(config.scale.idle_timeout));
+        let retry = missed.then(|| now + look_after_miss(&view));
         decision.look_again.into_iter().chain(retry).min()
+    }
+
+    /// What to do, given what the host has room for and what other pools are short of.
+    fn within_budget<'a>(&self, view: View<'a>, now: Instant) -> (View<'a>, Decision) {
+        let decision = decide(&view, now);
+        let answer = self.share.ask(ask(&view, &decision));
+        if answer.reclaim == 0 && answer.room >= decision.start {
+            return (view, decision);
+        }
+        let view = View { room: answer.room, reclaim: answer.reclaim, ..view };
+        (view, decide(&view, now))
     }
 
     /// Whether one of them is not idle any more.
@@ -49,7 +64,12 @@ impl Owner {
                 missed += 1;
             }
         }
-        self.need_not_replace(u32::try_from(decision.retire.len() - missed).unwrap_or(u32::MAX));
+        for id in &decision.drain {
+            if self.roster.drain(*id).is_some() {
+                tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
+            }
+        }
+        self.need_not_replace(decision.retire.len() + decision.drain.len() - missed);
         missed > 0
     }
 
@@ -63,25 +83,49 @@ impl Owner {
         }
     }
 
-    /// How many there was room for.
-    pub(super) fn start(&mut self, count: u32, now: Instant) -> u32 {
-        let was_starved = std::mem::take(&mut self.starved);
-        for started in 0..count {
-            let Some(room) = self.share.reserve() else {
-                self.starved = true;
-                if !was_starved {
-                    tracing::warn!(pool = self.shared.config.name, "host budget exhausted, vm start waits");
-                }
-                return started;
-            };
-            let revision = self.rollout.revision();
-            let id = VmId(self.ids.fetch_add(1, Relaxed));
-            tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
-            let order = StartOrder { id, pool: self.shared.config.clone(), revision };
-            let (stop, stopped) = oneshot::channel();
-            self.roster.starting(id, revision, stop, room, now);
-            tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
+    /// Starts `count`, as far as it is this pool's turn and the host has room; `short` are missing for want of room
+    /// already. How many will come.
+    fn start(&mut self, count: u32, short: u32, now: Instant) -> u32 {
+        let mut turns = self.share.turns(count).into_iter();
+        let mut started = 0;
+        for turn in turns.by_ref() {
+            let Some(room) = self.share.reserve() else { break };
+            self.start_one((room, turn), now);
+            started += 1;
         }
-        count
+        let waiting = self.share.starts_waiting();
+        let starved = short > 0 || started + waiting < count;
+        if started + waiting < count {
+            // There is no use in a turn without room.
+            drop(self.share.turns(0));
+        }
+        if starved && !std::mem::replace(&mut self.starved, starved) {
+            tracing::warn!(pool = self.shared.config.name, "host budget exhausted, vm start waits");
+        }
+        self.starved = starved;
+        self.shared.metrics.starts_waiting.set(self.share.starts_waiting().into());
+        started + self.share.starts_waiting()
+    }
+
+    fn start_one(&mut self, place: (Reservation, Turn), now: Instant) {
+        let (id, revision) = (VmId(self.ids.fetch_add(1, Relaxed)), self.rollout.revision());
+        tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
+        let order = StartOrder { id, pool: self.shared.config.clone(), revision };
+        let (stop, stopped) = oneshot::channel();
+        self.roster.starting(id, revision, stop, place, now);
+        tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
+    }
+}
+
+/// What the budget is to know of the pool. What it wants but may not start yet it has no use for: others have.
+fn ask(view: &View<'_>, decision: &Decision) -> Ask {
+    let count = |condition: &dyn Fn(&VmView) -> bool| {
+        u32::try_from(view.vms.iter().filter(|vm| condition(vm)).count()).unwrap_or(u32::MAX)
+    };
+    Ask {
+        min: decision.min,
+        want: decision.desired.min(live(view.vms).saturating_add(decision.start)),
+        leaving: count(&|vm| matches!(vm.phase, Phase::Draining | Phase::Stopping)),
+        idle: count(&|vm| vm.phase == Phase::Ready && vm.in_flight == 0 && !vm.held),
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use weir_vmm::VmId;
 
 use crate::backoff::LASTING;
-use crate::decide::{Phase, Retry};
+use crate::scale::{Phase, Retry};
 
 /// One quarter of the pool may be replaced at a time.
 const PARTS: u32 = 4;

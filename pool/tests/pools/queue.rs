@@ -1,11 +1,15 @@
 //! Who waits, for how long, and who goes first.
 
-use futures::future::join_all;
-use tokio::time::{Instant, advance};
-use weir_pool::fake::{Boot, Script};
-use weir_pool::{LeaseError, Start};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::support::{World, ms, ready, settle};
+use futures::future::join_all;
+use tokio::time::{Instant, advance, sleep};
+use weir_config::model::Overflow;
+use weir_pool::fake::{Boot, Script};
+use weir_pool::{Caller, LeaseError, Start};
+
+use crate::support::{BOOT, World, ms, ready, settle};
 
 fn one_vm(pool: &mut weir_config::model::Pool) {
     pool.scale.max = 1;
@@ -20,7 +24,7 @@ async fn one_ready_releases_all_that_fit_and_no_more_in_their_order() {
         settle().await;
     }
     assert_eq!(world.pool().queued(), 6);
-    assert_eq!(world.metric(r#"weir_queue_depth{pool="p"}"#), 6.0);
+    assert_eq!(world.metric(r#"weir_queue_depth{class="default",pool="p"}"#), 6.0);
     let rest = requests.split_off(4);
     let mut leases: Vec<_> = join_all(requests).await.into_iter().map(|l| l.unwrap().unwrap()).collect();
     settle().await;
@@ -76,7 +80,10 @@ async fn deadline_ends_the_wait_and_frees_the_place() {
     let begin = Instant::now();
     assert_eq!(world.pool().lease().await.unwrap_err(), LeaseError::TimedOut { retry_after: ms(1000) });
     assert_eq!(Instant::now() - begin, ms(1500));
-    assert_eq!((world.pool().queued(), world.metric(r#"weir_queue_depth{pool="p"}"#)), (0, 0.0));
+    assert_eq!(
+        (world.pool().queued(), world.metric(r#"weir_queue_depth{class="default",pool="p"}"#)),
+        (0, 0.0)
+    );
     assert_eq!(world.metric(r#"weir_requests_shed_total{reason="queue_timeout"}"#), 1.0);
     assert_eq!(world.metric(r#"weir_queue_wait_seconds_count{pool="p"}"#), 2.0, "the wait in vain counts");
     assert_eq!(world.metric(r#"weir_queue_wait_seconds_sum{pool="p"}"#), 1.51);
@@ -139,4 +146,60 @@ async fn hard_limit_holds_and_nobody_is_forgotten_under_real_concurrency() {
     let peaks = join_all(requests).await;
     assert!(peaks.into_iter().all(|peak| peak.unwrap() <= 4));
     assert_eq!(world.pool().queued(), 0);
+}
+
+/// Somebody with this address.
+fn of(address: &str) -> Caller {
+    Caller { client: address.parse::<IpAddr>().unwrap().into(), ..Caller::anonymous() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_floods_does_not_delay_another_by_more_than_its_share() {
+    const FLOOD: usize = 10_000;
+    let world = World::one(ready(), |pool| {
+        (pool.soft_limit, pool.hard_limit, pool.scale.max) = (1, 1, 1);
+        (pool.queue.max_pending, pool.queue.timeout) = (1000, Duration::from_secs(3600));
+    });
+    let pool = world.pool().clone();
+    let work = |caller: Caller| {
+        let pool = pool.clone();
+        async move {
+            let lease = pool.lease_for(&caller).await?;
+            sleep(ms(10)).await;
+            drop(lease);
+            Ok::<_, LeaseError>(())
+        }
+    };
+    let flood: Vec<_> = (0..FLOOD).map(|_| tokio::spawn(work(of("192.0.2.1")))).collect();
+    settle().await;
+    assert_eq!(pool.queued(), 1000, "it has filled the queue");
+    let begin = Instant::now();
+    for _ in 0..20 {
+        work(of("192.0.2.2")).await.unwrap();
+    }
+    // Each of its requests waits for the one in service, and for one of the flood's.
+    let took = Instant::now() - begin;
+    assert!(took <= BOOT + ms(20 * 3 * 10), "{took:?}");
+    let refused = world.metric(r#"weir_requests_shed_total{reason="queue_full"}"#);
+    assert!(refused >= (FLOOD - 1001) as f64, "{refused}");
+    for request in flood {
+        request.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_wait_is_refused_at_once_and_wakes_the_pool() {
+    let world = World::one(ready(), |pool| {
+        (pool.soft_limit, pool.hard_limit, pool.scale.max) = (1, 1, 1);
+        pool.queue.overflow = Overflow::Reject;
+    });
+    let error = world.pool().lease().await.unwrap_err();
+    assert_eq!(error.label(), "no_room");
+    world.until(|now| now.ready == 1).await;
+    let lease = world.lease().await;
+    assert_eq!((lease.start(), lease.queued()), (Start::Warm, Duration::ZERO));
+    assert_eq!(world.pool().lease().await.unwrap_err().label(), "no_room");
+    drop(lease);
+    world.lease().await;
+    assert_eq!(world.metric(r#"weir_requests_shed_total{reason="no_room"}"#), 2.0);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::{Instant, advance, sleep};
+use weir_config::model::Schedule;
 use weir_pool::Start;
 use weir_pool::fake::{self, Boot, Script};
 
@@ -141,30 +142,64 @@ async fn min_is_started_without_demand_kept_when_idle_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn host_budget_is_shared_and_min_is_set_aside() {
-    let (mut first, mut second) = (fake::pool("p"), fake::pool("q"));
-    (first.soft_limit, first.hard_limit) = (1, 1);
-    first.scale.idle_timeout = ms(5000);
-    second.scale.min = 1;
-    let mut config = fake::config([first, second]);
-    config.host.max_vms = 3;
-    let world = World::new(&config, ready());
-    let leases = [world.lease().await, world.lease().await];
-    let waiting = world.request();
-    sleep(ms(500)).await;
-    assert_eq!((world.alive(), world.launcher.alive("q").len()), (2, 1));
-    assert!(!waiting.is_finished());
+async fn what_a_peak_has_left_goes_though_requests_are_spread_over_it() {
+    let world = World::one(ready(), |pool| pool.scale.idle_timeout = ms(3_600_000));
+    let mut peak = join_all(world.requests(8)).await;
+    world.until(|now| now.ready == 4).await;
+    sleep(ms(10_000)).await;
+    peak.truncate(1);
+    sleep(ms(19_000)).await;
+    assert_eq!(world.alive(), 2, "80 request seconds and more within 30 s, and a quarter to spare");
+    sleep(ms(13_000)).await;
+    assert_eq!(world.alive(), 1);
+    sleep(ms(60_000)).await;
+    assert_eq!((world.alive(), world.launcher.started().len()), (1, 4), "and that is that");
+}
 
-    // Another pool's need waits for what this one gives back.
+#[tokio::test(start_paused = true)]
+async fn a_busy_vm_that_is_not_needed_drains_and_its_requests_are_served_to_their_end() {
+    let world = World::one(ready(), |pool| {
+        (pool.soft_limit, pool.hard_limit) = (4, 4);
+        pool.scale.max = 2;
+    });
+    let mut leases: Vec<_> =
+        join_all(world.requests(8)).await.into_iter().map(|l| l.unwrap().unwrap()).collect();
+    let one = leases[0].vm();
+    let other = leases.iter().find(|lease| lease.vm() != one).unwrap().vm();
+    let keep = |leases: &[weir_pool::Lease], vm| leases.iter().position(|lease| lease.vm() == vm).unwrap();
+    let kept = [one, other].map(|vm| leases.swap_remove(keep(&leases, vm)));
     drop(leases);
-    assert_eq!(waiting.await.unwrap().unwrap().start(), Start::Warm);
-    let other = world.pools.get("q").unwrap().clone();
-    let begin = Instant::now();
-    let held = join_all((0..4).map(|_| other.lease())).await;
-    let fifth = tokio::spawn(async move { other.lease().await });
-    assert!(held.iter().all(Result::is_ok), "the hard limit of its one vm");
-    assert_eq!(fifth.await.unwrap().unwrap().start(), Start::Cold);
-    assert_eq!(begin.elapsed_until_now(), ms(5000) + BOOT);
+    world.until(|now| (now.ready, now.draining) == (1, 1)).await;
+    sleep(ms(600_000)).await;
+    assert_eq!(world.alive(), 2, "a lease keeps its vm");
+    drop(kept);
+    world.until(|now| now.total() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_s_minimum_is_kept() {
+    let world = World::one(ready(), |pool| {
+        let always = Schedule { days: [true; 7], from: 0, to: 1440, min: 2 };
+        pool.scale.schedule = vec![always];
+    });
+    world.until(|now| now.ready == 2).await;
+    sleep(IDLE * 10).await;
+    assert_eq!((world.alive(), world.launcher.started().len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn demand_that_vms_are_slow_to_meet_is_panic_and_nothing_is_retired_meanwhile() {
+    let world = World::one(Script::boot(Boot::Ready(ms(4_000))), |pool| pool.scale.idle_timeout = ms(1_000));
+    let panic = || world.metric(r#"weir_autoscaler_panic{pool="p"}"#);
+    let requests = world.requests(8);
+    settle().await;
+    assert_eq!(panic(), 0.0);
+    drop(join_all(requests).await);
+    assert_eq!(panic(), 1.0);
+    sleep(ms(20_000)).await;
+    assert_eq!((world.alive(), panic()), (4, 1.0));
+    world.until(|now| now.total() == 0).await;
+    assert_eq!(panic(), 0.0);
 }
 
 trait ElapsedUntilNow {

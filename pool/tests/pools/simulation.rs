@@ -52,6 +52,8 @@ impl Simulation {
             }
             pool.scale.min = min;
             pool.scale.idle_timeout = ms(300);
+            pool.scale.stable_window = ms(3000);
+            pool.scale.panic_window = ms(300);
             pool.queue.timeout = ms(400);
             pool.start_timeout = ms(200);
         });
@@ -211,7 +213,10 @@ impl Simulation {
         let count = |count: usize| f64::from(u32::try_from(count).unwrap());
         let ended = world.sum("weir_vm_exits_total{");
         assert_eq!(count(world.launcher.started().len()), ended + f64::from(instances.total()));
-        assert_eq!(world.metric(r#"weir_queue_depth{pool="p"}"#), count(world.pool().queued()));
+        assert_eq!(
+            world.metric(r#"weir_queue_depth{class="default",pool="p"}"#),
+            count(world.pool().queued())
+        );
     }
 
     /// When all is quiet and VMs behave, the pool is as it was at first.

@@ -316,11 +316,14 @@ impl Machine {
 
     /// Does what weir said, if anything.
     fn hear(&mut self) -> Result<Slept, ExitReason> {
-        if interrupt::commands(&self.control)? == Heard::Nothing {
-            return Ok(Slept::Woken);
+        let mut slept = Slept::Woken;
+        // To the last: a reset takes the vCPU out of KVM_RUN by its own means, and with that goes the kick of a command
+        // that came meanwhile.
+        while interrupt::commands(&self.control)? == Heard::Reset {
+            self.reset()?;
+            slept = Slept::Reset;
         }
-        self.reset()?;
-        Ok(Slept::Reset)
+        Ok(slept)
     }
 
     fn unexpected(&self, text: &str) -> ExitReason {

@@ -127,6 +127,18 @@ fn a_reset_takes_a_spinning_guest_back_again_and_again() {
 }
 
 #[test]
+fn what_follows_a_reset_at_once_is_heard_though_the_guest_spins() {
+    let snapshot = Snapshot::of(frozen::tally_and_spin::code());
+    let vm = Vm::blank();
+    // All of it waits before the machine is there to be kicked, or comes while it resets.
+    event::command(&vm.weir, &VmCommand::Clone(Box::new(snapshot.order())), &[snapshot.memory.as_fd()])
+        .unwrap();
+    event::command(&vm.weir, &VmCommand::Reset, &[]).unwrap();
+    event::command(&vm.weir, &VmCommand::Stop, &[]).unwrap();
+    assert_eq!(vm.finish().0, ExitReason::Stopped);
+}
+
+#[test]
 fn a_booted_vm_has_nothing_to_go_back_to() {
     let vm = Vm::start(guests::park_forever::code());
     assert_eq!(vm.event(), Some(VmEvent::Ready));

@@ -11,7 +11,7 @@ use weir_config::model::Pool;
 
 use super::make::{self, MakeError};
 use super::store::{Snapshots, Store};
-use super::{Template, Templates, causes};
+use super::{BOOT, Template, Templates, causes};
 use crate::launch::parts::Parts;
 use crate::launch::revision::Made;
 
@@ -111,12 +111,12 @@ impl Shared {
         if let Some(store) = self.store.as_ref().filter(|_| kept)
             && let Some(made) = self.kept(store, pool).await
         {
-            self.use_made(pool, current, made, start, "snapshot");
+            self.templates.put(&pool.name, current, made, start, "snapshot");
             return Ok(());
         }
         let made = make::make(&self.parts, pool, &current.image, self.templates.number()).await;
-        self.templates.metrics.made(&pool.name, made.is_ok());
-        let template = self.use_made(pool, current, made?, start, "boot");
+        let made = made.inspect_err(|_| self.templates.metrics.made(&pool.name, false))?;
+        let template = self.templates.put(&pool.name, current, made, start, BOOT);
         self.save(pool, current, template).await;
         Ok(())
     }
@@ -134,24 +134,6 @@ impl Shared {
                 None
             }
         }
-    }
-
-    /// From now on VMs of `current` are clones of what was `made`, which began at `start`.
-    fn use_made(
-        &self,
-        pool: &Pool,
-        current: &Made,
-        made: make::Made,
-        start: Instant,
-        from: &str,
-    ) -> Arc<Template> {
-        let (resident, pages) = (made.resident, made.touched());
-        let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
-        tracing::info!(pool = pool.name, from, made_ms, resident, pages, "template ready");
-        let template = Arc::new(made.template);
-        current.template.store(Some(template.clone()));
-        self.templates.show(&pool.name);
-        template
     }
 
     async fn save(&self, pool: &Arc<Pool>, current: &Made, template: Arc<Template>) {

@@ -15,6 +15,8 @@ mod keep;
 pub(super) mod make;
 mod pages;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_config::model::Pool;
 use weir_vmm::PageRun;
 
@@ -35,6 +38,9 @@ pub use store::{Snapshots, SnapshotsError};
 
 /// Far from the numbers of the pools' VMs.
 const FIRST_NUMBER: u64 = 1 << 63;
+
+/// Where a template comes from that was made, not kept by an earlier weir.
+const BOOT: &str = "boot";
 
 /// More than any state takes, bytes: the largest part is the XSAVE area.
 const STATE_MAX: usize = 32 * 1024;
@@ -85,6 +91,28 @@ impl Templates {
     /// How many pools have one, now and whenever that changes.
     pub(super) fn in_use(&self) -> watch::Receiver<usize> {
         self.in_use.subscribe()
+    }
+
+    /// From now on VMs of `revision`, which is one of the pool `name`, are clones of what was `made`, which began at
+    /// `start`. That comes first: whoever hears of the template, by log or metric, may count on the next VM being a clone.
+    fn put(
+        &self,
+        name: &str,
+        revision: &Made,
+        made: make::Made,
+        start: Instant,
+        from: &str,
+    ) -> Arc<Template> {
+        let (resident, pages) = (made.resident, made.touched());
+        let made_ms = (Instant::now() - start).as_secs_f64() * 1e3;
+        let template = Arc::new(made.template);
+        revision.template.store(Some(template.clone()));
+        self.show(name);
+        if from == BOOT {
+            self.metrics.made(name, true);
+        }
+        tracing::info!(pool = name, from, made_ms, resident, pages, "template ready");
+        template
     }
 
     /// A clone of `made`'s template failed. If `spoilt` is that template, it is used no more, and another one is made.
