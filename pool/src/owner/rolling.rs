@@ -69,8 +69,8 @@ impl Owner {
             let word = self.rollout.replaced();
             self.settle(word);
         }
-        // There may be a replacement to start for what was taken out.
-        if next.take_out.is_empty() { next.look_again } else { Some(now) }
+        // There may be a replacement to start for what was taken out, and after the end scaling may take VMs again.
+        if next.done || !next.take_out.is_empty() { Some(now) } else { next.look_again }
     }
 
     /// How many more processes the pool may have.
@@ -86,13 +86,6 @@ impl Owner {
         Some(step(&view, now))
     }
 
-    /// This many VMs went because nothing needs them: they need no replacement.
-    pub(super) fn need_not_replace(&mut self, gone: usize) {
-        if let Some(rolling) = self.rollout.rolling() {
-            rolling.target = rolling.target.saturating_sub(saturating(gone));
-        }
-    }
-
     /// A VM failed before it had lasted. `revision`: what it was made from, if that may be the cause.
     pub(super) fn doubt(&mut self, revision: Option<Revision>, reason: &str) {
         let current = self.rollout.revision();
@@ -105,7 +98,7 @@ impl Owner {
                 }
             }
             // What is being gone back to does not come up either: no reason to try on.
-            None if self.rollout.rolling().is_some() => {
+            None if self.rollout.is_rolling() => {
                 let word = self.rollout.replaced();
                 self.settle(word);
             }

@@ -31,7 +31,11 @@ impl Owner {
             week_time: WeekTime::of(SystemTime::now()),
             ..View::new(limits, queued, &vms)
         };
-        let (view, decision) = self.within_budget(view, now);
+        let (view, mut decision) = self.within_budget(view, now);
+        if self.rollout.is_rolling() {
+            // To scaling, replacements beside what they replace are surplus, and it would take them away again.
+            (decision.retire, decision.drain) = (Vec::new(), Vec::new());
+        }
         self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
         self.shared.metrics.panic.set(decision.panic.is_some().into());
@@ -56,12 +60,12 @@ impl Owner {
 
     /// Whether one of them is not idle any more.
     fn retire(&mut self, decision: &Decision) -> bool {
-        let mut missed = 0;
+        let mut missed = false;
         for id in &decision.retire {
             if self.roster.retire(*id) {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
-                missed += 1;
+                missed = true;
             }
         }
         for id in &decision.drain {
@@ -69,8 +73,7 @@ impl Owner {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
             }
         }
-        self.need_not_replace(decision.retire.len() + decision.drain.len() - missed);
-        missed > 0
+        missed
     }
 
     fn revoke(&mut self, ids: &[VmId]) {

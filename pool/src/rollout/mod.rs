@@ -132,6 +132,11 @@ impl Rollout {
         }
     }
 
+    /// Whether VMs are being replaced, in whichever direction.
+    pub(crate) fn is_rolling(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| !matches!(active.stage, Stage::Preparing(_)))
+    }
+
     /// Whether VMs of `revision` are on trial; with it whether they have lasted before.
     pub(crate) fn on_trial(&self, revision: Revision) -> Option<bool> {
         match &self.active.as_ref()?.stage {
