@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::channel;
 
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::support::{Weir, get, kill, launcher_and_vms, one_pool};
+use crate::support::{PATIENCE, Weir, get, kill, launcher_and_vms, one_pool};
 
 /// Exit code, stdout and stderr of `weir` with these arguments, which are for the endpoint `admin`.
 fn run(admin: SocketAddr, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -53,24 +54,30 @@ impl Drop for Load<'_> {
     }
 }
 
-/// What `task` returns while four clients send requests, of which each has to be answered by 200.
+/// What `task` returns while four clients send requests, of which each has to be answered by 200. Some
+/// have been before the task begins.
 fn under_load<T>(http: SocketAddr, task: impl FnOnce() -> T) -> T {
-    let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
+    let over = AtomicBool::new(false);
+    let (served, first) = channel();
     std::thread::scope(|scope| {
+        let load = Load(&over);
         for _ in 0..4 {
-            scope.spawn(|| {
+            let (served, over) = (served.clone(), &over);
+            scope.spawn(move || {
                 let mut client = Client::connect(http);
                 while !over.load(Relaxed) {
                     let (status, body) = client.get("/sleep?ms=5");
                     assert_eq!(status, 200, "{body}");
-                    served.fetch_add(1, Relaxed);
+                    // Only the first ones are waited for.
+                    let _ = served.send(());
                 }
             });
         }
-        let load = Load(&over);
+        for _ in 0..4 {
+            first.recv_timeout(PATIENCE).expect("an answer");
+        }
         let outcome = task();
         drop(load);
-        assert!(served.load(Relaxed) > 0, "there was load");
         outcome
     })
 }

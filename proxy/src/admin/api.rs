@@ -43,10 +43,7 @@ async fn list_vms(State(pools): State<Pools>) -> Response {
 }
 
 async fn drain(State(pools): State<Pools>, Path(pool): Path<String>, RawQuery(query): RawQuery) -> Response {
-    let wait = match waits(query.as_deref()) {
-        Ok(wait) => wait,
-        Err(refused) => return refused,
-    };
+    let Some(wait) = waits(query.as_deref()) else { return bad_query() };
     match pools.drain(&pool).await {
         Err(error) => refused(&pool, &error),
         Ok(Drain { vms, done }) => {
@@ -63,10 +60,7 @@ async fn restart(
     Path(pool): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let wait = match waits(query.as_deref()) {
-        Ok(wait) => wait,
-        Err(refused) => return refused,
-    };
+    let Some(wait) = waits(query.as_deref()) else { return bad_query() };
     match pools.restart(&pool).await {
         Err(error) => refused(&pool, &error),
         Ok(_) if !wait => ended(wait, Done::of(&pool)),
@@ -80,15 +74,17 @@ async fn restart(
     }
 }
 
-/// Whether the client wants to wait for the end: it does unless it says `wait=false`.
-fn waits(query: Option<&str>) -> Result<bool, Response> {
+/// Whether the client wants to wait for the end: it does unless it says `wait=false`. `None`: it says something else.
+fn waits(query: Option<&str>) -> Option<bool> {
     match query {
-        None | Some("" | "wait=true") => Ok(true),
-        Some("wait=false") => Ok(false),
-        Some(_) => {
-            Err(answer::error(StatusCode::BAD_REQUEST, None, "the query can only be wait=true or wait=false"))
-        }
+        None | Some("" | "wait=true") => Some(true),
+        Some("wait=false") => Some(false),
+        Some(_) => None,
     }
+}
+
+fn bad_query() -> Response {
+    answer::error(StatusCode::BAD_REQUEST, None, "the query can only be wait=true or wait=false")
 }
 
 fn ended(waited: bool, done: Done<'_>) -> Response {
