@@ -18,7 +18,7 @@
 //!                          gone
 //! ```
 //!
-//! It tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log,
+//! It kills the process when it is told that the VM is lost (see [`crate::health`]). It tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log,
 //! away from it.
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::guest_log::GuestLog;
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use crate::owner::Event;
 use crate::shared::Shared;
-use crate::vm::Vm;
+use crate::vm::{Order, Vm};
 
 /// How long a VM may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(1);
@@ -110,7 +110,8 @@ async fn run(
     mut stop: oneshot::Receiver<()>,
     shared: &Arc<Shared>,
 ) -> End {
-    let (order_reset, mut resets) = mpsc::unbounded_channel();
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let mut pings: Vec<oneshot::Sender<()>> = Vec::new();
     let mut awaited = Awaited::Start;
     let late = sleep_until(start_by);
     tokio::pin!(late);
@@ -126,22 +127,27 @@ async fn run(
                     Awaited::Start | Awaited::Nothing => End::NotReady(shared.config.start_timeout),
                 };
             }
-            // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
-            Some(vm) = resets.recv() => {
-                let since = Instant::now();
-                process.reset();
-                late.as_mut().reset(since + RESET_TIMEOUT);
-                awaited = Awaited::Reset { vm, since };
-            }
+            Some(order) = ordered.recv() => match order {
+                // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
+                Order::Reset(vm) => {
+                    let since = Instant::now();
+                    process.reset();
+                    late.as_mut().reset(since + RESET_TIMEOUT);
+                    awaited = Awaited::Reset { vm, since };
+                }
+                Order::Ping(answered) => {
+                    // Who has asked before and waits no more is forgotten here, and not only when there is an answer.
+                    pings.retain(|waiting| !waiting.is_closed());
+                    pings.push(answered);
+                    process.report();
+                }
+                Order::Kill => process.kill(),
+            },
             event = process.next_event() => match event {
                 VmEvent::Ready => match std::mem::replace(&mut awaited, Awaited::Nothing) {
                     // Nobody asked.
                     Awaited::Nothing => {}
-                    Awaited::Start => {
-                        let (address, kind) = (process.address(), process.kind());
-                        let vm = Vm::new(id, address, kind.into(), Instant::now(), order_reset.clone());
-                        drop(shared.events.send(Event::Ready { vm, kind }));
-                    }
+                    Awaited::Start => ready(id, &*process, orders.clone(), shared),
                     Awaited::Reset { vm, since } => {
                         let now = Instant::now();
                         shared.renewed(&vm, now.saturating_duration_since(since), now);
@@ -150,10 +156,20 @@ async fn run(
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
                 // Only a template is asked for this.
                 VmEvent::Frozen(_) => {}
+                VmEvent::Report { .. } => for waiting in pings.drain(..) {
+                    // Whoever waits no more needs no answer.
+                    let _ = waiting.send(());
+                },
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },
         }
     }
+}
+
+fn ready(id: VmId, process: &dyn VmProcess, orders: mpsc::UnboundedSender<Order>, shared: &Shared) {
+    let (address, kind) = (process.address(), process.kind());
+    let vm = Vm::new(id, address, kind.into(), Instant::now(), orders);
+    drop(shared.events.send(Event::Ready { vm, kind }));
 }
 
 async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
@@ -168,7 +184,7 @@ async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason 
 async fn exit(process: &mut Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
     loop {
         match process.next_event().await {
-            VmEvent::Ready | VmEvent::Frozen(_) => {}
+            VmEvent::Ready | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             VmEvent::Log(text) => log.line(&text, Instant::now()),
             VmEvent::Exit(reason) => return reason,
         }

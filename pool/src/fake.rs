@@ -15,6 +15,7 @@ use weir_config::model::{
 };
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
+use crate::health::Unhealthy;
 use crate::launcher::{
     Launcher, PrepareError, Prepared, Revision, StartError, StartKind, StartOrder, VmProcess,
 };
@@ -32,6 +33,8 @@ pub struct Script {
     pub reset: Reset,
     /// How often it has gone back; may be shared with what plays its application.
     pub resets: Arc<AtomicU32>,
+    /// What it says of its guest.
+    pub report: Report,
     /// How long it takes to end when asked to; `None`: it does not listen.
     pub stop: Option<Duration>,
 }
@@ -62,6 +65,29 @@ pub enum Reset {
     Exits(Duration, ExitReason),
 }
 
+/// What a VM says when it is asked what its guest does without requests.
+#[derive(Clone, Debug, Default)]
+pub enum Report {
+    /// Nothing for longer than anybody remembers.
+    #[default]
+    Quiet,
+    /// Something, until then.
+    WorksUntil(Instant),
+    /// It does not answer.
+    Silent,
+}
+
+/// What is wrong with a VM that is READY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// Its application answers health checks with this status.
+    Status(u16),
+    /// Its guest answers nobody.
+    Silent,
+    /// Its process does nothing at all, as if stopped by a signal; it can be killed.
+    Stopped,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct FakeLauncher {
@@ -81,6 +107,8 @@ struct Vms {
     resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
     stuck: BTreeSet<VmId>,
+    ailments: BTreeMap<VmId, Ailment>,
+    checked: Vec<(VmId, Instant)>,
     alive: BTreeMap<VmId, (String, mpsc::UnboundedSender<Command>)>,
 }
 
@@ -101,6 +129,7 @@ pub struct Started {
 enum Command {
     Say(VmEvent),
     Reset,
+    Report,
     Stop,
 }
 
@@ -131,6 +160,7 @@ impl Script {
             kind: StartKind::Cold,
             reset: Reset::Ready(Duration::ZERO),
             resets: Arc::default(),
+            report: Report::default(),
             stop: Some(Duration::ZERO),
         }
     }
@@ -148,6 +178,8 @@ impl FakeLauncher {
             settled: Vec::new(),
             resets: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            ailments: BTreeMap::new(),
+            checked: Vec::new(),
             alive: BTreeMap::new(),
         };
         Arc::new(Self { vms: Arc::new(Mutex::new(vms)) })
@@ -209,6 +241,20 @@ impl FakeLauncher {
         self.vms.lock().stuck.insert(id);
     }
 
+    /// From now on something is wrong with a VM, or nothing.
+    pub fn set_ailment(&self, id: VmId, ailment: Option<Ailment>) {
+        let ailments = &mut self.vms.lock().ailments;
+        match ailment {
+            Some(ailment) => drop(ailments.insert(id, ailment)),
+            None => drop(ailments.remove(&id)),
+        }
+    }
+
+    /// All health checks so far, in order.
+    pub fn checked(&self) -> Vec<(VmId, Instant)> {
+        self.vms.lock().checked.clone()
+    }
+
     /// Lets a VM say something.
     pub fn say(&self, id: VmId, event: VmEvent) {
         if let Some((_, commands)) = self.vms.lock().alive.get(&id) {
@@ -263,11 +309,48 @@ impl Launcher for FakeLauncher {
     fn has_template(&self, _: &str) -> bool {
         false
     }
+
+    fn check(
+        &self,
+        vm: VmId,
+        _address: SocketAddr,
+        pool: Arc<Pool>,
+    ) -> BoxFuture<'static, Result<(), Unhealthy>> {
+        let mut vms = self.vms.lock();
+        vms.checked.push((vm, Instant::now()));
+        let ailment = vms.ailments.get(&vm).copied();
+        let (path, limit) = (pool.health.path.clone().unwrap_or_default(), pool.health.timeout);
+        async move {
+            match ailment {
+                None => Ok(()),
+                Some(Ailment::Status(status)) => Err(Unhealthy::Status { path, status }),
+                Some(Ailment::Silent | Ailment::Stopped) => {
+                    sleep(limit).await;
+                    Err(Unhealthy::Silent(limit))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Report {
+    fn event(&self, now: Instant) -> Option<VmEvent> {
+        let quiet = match self {
+            Self::Quiet => Duration::MAX,
+            Self::WorksUntil(until) => now.saturating_duration_since(*until),
+            Self::Silent => return None,
+        };
+        Some(VmEvent::Report { quiet })
+    }
 }
 
 impl FakeProcess {
     fn command(&self, command: Command) {
-        if !self.vms.lock().stuck.contains(&self.id) {
+        let vms = self.vms.lock();
+        let stopped = vms.ailments.get(&self.id) == Some(&Ailment::Stopped);
+        let hears = !stopped || matches!(command, Command::Say(_));
+        if hears && !vms.stuck.contains(&self.id) {
             // It goes to itself.
             let _ = self.own_commands.send(command);
         }
@@ -287,6 +370,9 @@ impl FakeProcess {
                 command = self.commands.recv() => match command {
                     Some(Command::Say(event)) => return event,
                     Some(Command::Reset) => self.plan_reset(),
+                    Some(Command::Report) => if let Some(report) = self.script.report.event(Instant::now()) {
+                        return report;
+                    },
                     Some(Command::Stop) => {
                         let stopped = |after| (Instant::now() + after, VmEvent::Exit(ExitReason::Stopped));
                         self.plan = self.script.stop.map(stopped).or(self.plan.take());
@@ -337,6 +423,10 @@ impl VmProcess for FakeProcess {
 
     fn reset(&self) {
         self.command(Command::Reset);
+    }
+
+    fn report(&self) {
+        self.command(Command::Report);
     }
 
     fn stop(&self) {

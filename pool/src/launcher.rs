@@ -5,8 +5,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use weir_vmm::{VmEvent, VmId};
+
+use crate::health::{Unhealthy, check};
 
 /// Which of the things that a pool's VMs have been made from one after the other: an image and, where there is one, its
 /// template. Counted from 1.
@@ -74,7 +76,7 @@ pub enum PrepareError {
     Unproven(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts VMs.
+/// Starts VMs, and asks them how they are.
 pub trait Launcher: Send + Sync {
     /// Starts the VM's process; it need not be READY when this resolves. Dropping the future gives the VM up:
     /// what has come into being of it is killed.
@@ -93,6 +95,16 @@ pub trait Launcher: Send + Sync {
 
     /// Whether VMs of the pool start as clones of a template now.
     fn has_template(&self, pool: &str) -> bool;
+
+    /// Asks the application of `vm`, a VM of `pool` at `address`, whether it works: within `health.timeout`.
+    fn check(
+        &self,
+        _vm: VmId,
+        address: SocketAddr,
+        pool: Arc<weir_config::model::Pool>,
+    ) -> BoxFuture<'static, Result<(), Unhealthy>> {
+        async move { check(address, &pool.health).await }.boxed()
+    }
 }
 
 /// What a VM was made from.
@@ -132,6 +144,9 @@ pub trait VmProcess: Send {
     /// Asks it to go back to its clean snapshot. The next [`VmEvent::Ready`] says that it has: a VM's process says
     /// READY once for its start and once for each reset, whatever its guest does. A process that cannot go back ends.
     fn reset(&self);
+
+    /// Asks it whether its guest does anything; the answer is a [`VmEvent::Report`], or none.
+    fn report(&self);
 
     /// Asks it to end.
     fn stop(&self);

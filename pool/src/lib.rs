@@ -28,6 +28,7 @@ mod drive;
 pub mod fake;
 mod gate;
 mod guest_log;
+mod health;
 pub mod launch;
 pub mod launcher;
 mod lease;
@@ -45,6 +46,7 @@ mod tenancy;
 mod vm;
 
 pub use guest_log::printable;
+pub use health::{Fingerprint, Pass, Unhealthy};
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
 pub use launcher::{
     Launcher, PrepareError, Prepared, Revision, StartError, StartKind, StartOrder, VmProcess,

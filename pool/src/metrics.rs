@@ -30,6 +30,9 @@ pub struct PoolMetrics {
     reset_duration: HistogramVec,
     exits: IntCounterVec,
     rollouts: IntCounterVec,
+    health_checks: IntCounterVec,
+    ejections: IntCounterVec,
+    quarantine_entries: IntGaugeVec,
 }
 
 /// One pool's time series.
@@ -53,6 +56,9 @@ pub(crate) struct PoolSeries {
     stopping: IntGauge,
     exits: IntCounterVec,
     rollouts: IntCounterVec,
+    health_checks: IntCounterVec,
+    ejections: IntCounterVec,
+    pub(crate) quarantine_entries: IntGauge,
     shed: IntCounterVec,
 }
 
@@ -104,6 +110,21 @@ impl PoolMetrics {
                 "Restarts of pools, by how they ended.",
                 &["pool", "result"],
             )?,
+            health_checks: counter(
+                "weir_health_checks_total",
+                "Times that a VM in service was asked whether it works.",
+                &["pool", "result"],
+            )?,
+            ejections: counter(
+                "weir_vm_ejections_total",
+                "VMs that were taken out of service because they did not work.",
+                &["pool", "reason"],
+            )?,
+            quarantine_entries: gauge(
+                "weir_quarantine_entries",
+                "Requests that are suspected of killing VMs, those included that are refused for it.",
+                &["pool"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -121,6 +142,9 @@ impl PoolMetrics {
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
         registry.register(Box::new(self.rollouts.clone()))?;
+        registry.register(Box::new(self.health_checks.clone()))?;
+        registry.register(Box::new(self.ejections.clone()))?;
+        registry.register(Box::new(self.quarantine_entries.clone()))?;
         registry.register(Box::new(self.exits.clone()))
     }
 
@@ -142,6 +166,9 @@ impl PoolMetrics {
             stopping: instances("stopping"),
             exits: self.exits.clone(),
             rollouts: self.rollouts.clone(),
+            health_checks: self.health_checks.clone(),
+            ejections: self.ejections.clone(),
+            quarantine_entries: self.quarantine_entries.with_label_values(&[pool]),
             shed: self.shed.clone(),
         }
     }
@@ -166,6 +193,14 @@ impl PoolSeries {
     /// A restart has ended so.
     pub(crate) fn rolled_out(&self, result: &str) {
         self.rollouts.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
+
+    pub(crate) fn health_checked(&self, result: &str) {
+        self.health_checks.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
+
+    pub(crate) fn ejected(&self, reason: &str) {
+        self.ejections.with_label_values(&[self.pool.as_str(), reason]).inc();
     }
 
     pub(crate) fn shed(&self, reason: &str) {

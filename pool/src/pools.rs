@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use weir_config::model::Config;
 
 use crate::budget::{HostBudget, MinExceedsHost};
+use crate::health::watch;
 use crate::launcher::Launcher;
 use crate::metrics::PoolMetrics;
 use crate::owner::{Event, Owner};
@@ -53,6 +54,7 @@ impl Pools {
             let owner =
                 Owner::new(shared.clone(), launcher.clone(), budget.share(number), ids.clone(), inbox);
             tokio::spawn(owner.run());
+            tokio::spawn(watch(shared.clone(), launcher.clone()));
             Arc::new(Pool { shared })
         };
         let by_name =

@@ -1,6 +1,9 @@
 //! A pool's VMs as its owner knows them.
 //!
 //! ```text
+//!                          lost: killed, whatever leases there are
+//!                        +-------------------------------+----------------------------+
+//!                        |                               |                            v
 //!  Starting --READY--> Ready --retired or suspect--> Draining --last lease ends--> Stopping
 //!     |                  |                               |                            |
 //!     | failed, or       | exit                          | exit                       | exit
@@ -127,6 +130,19 @@ impl Roster {
         }
     }
 
+    /// Ends `id` by force, whatever requests it has, if it was ready once; what it was made from, since
+    /// when it was starting, and the VM.
+    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Revision, Instant, Arc<Vm>)> {
+        let entry = self.entries.get_mut(&id)?;
+        let (Life::Ready(vm) | Life::Draining(vm)) = &entry.life else { return None };
+        let vm = vm.clone();
+        self.ready_changed |= matches!(entry.life, Life::Ready(_));
+        entry.life = Life::Stopping;
+        vm.set_gone();
+        vm.kill();
+        Some((entry.revision, entry.started_at, vm))
+    }
+
     /// Stops those that drain and have no request left.
     pub(crate) fn stop_drained(&mut self) {
         self.stop_if(|life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0));
@@ -173,6 +189,14 @@ impl Roster {
     fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
             entry.end();
+        }
+    }
+
+    /// `id`, if it was ready once and weir has not stopped it.
+    pub(crate) fn unstopped(&self, id: VmId) -> Option<&Arc<Vm>> {
+        match &self.entries.get(&id)?.life {
+            Life::Ready(vm) | Life::Draining(vm) => Some(vm),
+            Life::Starting | Life::Stopping => None,
         }
     }
 

@@ -10,6 +10,7 @@ mod clones;
 mod commands;
 mod devices;
 mod failure;
+mod health;
 mod isolation;
 mod neighbours;
 mod probe;

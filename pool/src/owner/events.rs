@@ -8,6 +8,7 @@ use super::Owner;
 use crate::backoff::{Came, LASTING};
 use crate::drive::End;
 use crate::gate::State;
+use crate::health::may_be_killed_by_request;
 use crate::launcher::{Prepared, Revision, StartKind};
 use crate::rollout::{Draining, RestartError, Restarting};
 use crate::roster::Life;
@@ -21,8 +22,10 @@ pub(crate) enum Event {
     Ready { vm: Vm, kind: StartKind },
     /// A VM's process is gone, or never was.
     Gone { id: VmId, end: End },
-    /// A VM refused a request; its gate is closed.
-    Suspect(VmId),
+    /// A VM is not to be given requests any more; its gate is closed.
+    Suspect(VmId, Suspicion),
+    /// Nothing of a VM answers: it is to end, whatever requests it has.
+    Lost(VmId),
     /// Replace all VMs by new ones.
     Restart { reply: oneshot::Sender<Result<Restarting, RestartError>> },
     /// What VMs are to be replaced by is there, or why it will not be.
@@ -35,6 +38,36 @@ pub(crate) enum Event {
     Shutdown { until: Instant },
 }
 
+/// Why a VM is out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspicion {
+    /// It refused or reset a connection, or broke off an answer.
+    Refused,
+    /// It left requests in a row without an answer.
+    Unanswered,
+    /// It failed its health checks.
+    Unhealthy,
+}
+
+impl Suspicion {
+    /// Value of the `reason` label of `weir_vm_ejections_total`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Refused => "refused a request",
+            Self::Unanswered => "left requests unanswered",
+            Self::Unhealthy => "failed its health checks",
+        }
+    }
+}
+
 impl Owner {
     pub(super) fn apply(&mut self, event: Event, now: Instant) {
         // First, so that a failure counts after the success that came before it.
@@ -44,7 +77,8 @@ impl Owner {
         match event {
             Event::Ready { vm, kind } => self.ready(vm, kind, now),
             Event::Gone { id, end } => self.gone(id, &end, now),
-            Event::Suspect(id) => self.suspect(id, now),
+            Event::Suspect(id, why) => self.suspect(id, why, now),
+            Event::Lost(id) => self.lost(id, now),
             // Whoever asked may have gone away meanwhile.
             Event::Restart { reply } => drop(reply.send(self.restart())),
             Event::Prepared { revision, made } => self.prepared(revision, made),
@@ -71,6 +105,7 @@ impl Owner {
     }
 
     fn gone(&mut self, id: VmId, end: &End, now: Instant) {
+        self.hold_inquest(id, end, now);
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
         // Where there is no snapshot to go back to, that is how it is.
@@ -94,14 +129,36 @@ impl Owner {
         }
     }
 
-    fn suspect(&mut self, id: VmId, now: Instant) {
+    /// Has the requests that are with `id` judged, if its end may be their doing: now if there are none any more, else by
+    /// the last to leave, for which they have to learn of the end after this.
+    fn hold_inquest(&self, id: VmId, end: &End, now: Instant) {
+        let Some(vm) = self.roster.unstopped(id) else { return };
+        if matches!(end, End::Exited(reason) if may_be_killed_by_request(reason)) {
+            vm.inquest.died(now);
+            if vm.gate.close().in_flight == 0 {
+                self.shared.quarantine.judge(&vm.inquest.close(), now);
+            }
+        }
+    }
+
+    fn suspect(&mut self, id: VmId, why: Suspicion, now: Instant) {
         let pool = &self.shared.config.name;
         if let Some((revision, started_at, Life::Draining(vm))) =
             self.roster.drain(id).map(|entry| (entry.revision, entry.started_at, &entry.life))
         {
-            tracing::warn!(pool, vm = %id, "vm refused a request, draining");
             let ready_at = vm.ready_at;
-            self.failed_if_young(revision, started_at, ready_at, "refused a request".to_owned(), now);
+            tracing::warn!(pool, vm = %id, why = why.describe(), "vm out of service, draining");
+            self.shared.metrics.ejected(why.label());
+            self.failed_if_young(revision, started_at, ready_at, why.describe().to_owned(), now);
+        }
+    }
+
+    fn lost(&mut self, id: VmId, now: Instant) {
+        let pool = &self.shared.config.name;
+        if let Some((revision, started_at, vm)) = self.roster.abandon(id) {
+            tracing::warn!(pool, vm = %id, in_flight = vm.gate.in_flight(), "vm does not answer, killed");
+            self.shared.metrics.ejected("lost");
+            self.failed_if_young(revision, started_at, vm.ready_at, "does not answer".to_owned(), now);
         }
     }
 

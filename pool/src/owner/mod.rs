@@ -26,7 +26,7 @@ use crate::roster::Roster;
 use crate::scale::{Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
-pub(crate) use events::Event;
+pub(crate) use events::{Event, Suspicion};
 
 /// For so long after a READY, requests in the queue are spread over the VMs that are still starting instead of
 /// filling the first one. VMs that are started together come up within this, or not soon.

@@ -4,7 +4,9 @@
 mod budget;
 mod drain;
 mod failure;
+mod health;
 mod isolation;
+mod quarantine;
 mod queue;
 mod rollout;
 mod scale;

@@ -14,9 +14,9 @@ use super::super::parts::{Parts, address};
 use super::super::process::Process;
 use super::super::revision::Image;
 use super::super::start::{CloneError, boot, clone};
-use super::canary::{self, Unhealthy};
 use super::{STATE_MAX, Template, blocking, pages};
 use crate::guest_log::GuestLog;
+use crate::health::{Unhealthy, check_canary};
 use crate::launcher::{StartError, StartKind, VmProcess};
 
 /// How long a process may take to end.
@@ -139,7 +139,7 @@ async fn state_of(process: &mut Process, mut log: GuestLog) -> Result<Vec<u8>, M
     let mut state = None;
     loop {
         match process.next_event().await {
-            VmEvent::Ready => {}
+            VmEvent::Ready | VmEvent::Report { .. } => {}
             VmEvent::Log(line) => log.line(&line, Instant::now()),
             VmEvent::Frozen(bytes) if bytes.len() > STATE_MAX => return Err(MakeError::State(bytes.len())),
             VmEvent::Frozen(bytes) => state = Some(bytes),
@@ -173,7 +173,7 @@ async fn canary(
 async fn healthy(mut process: Process, pool: &Pool) -> Result<(), MakeError> {
     let address = process.address();
     let checked = tokio::select! {
-        checked = canary::check(address, pool) => checked,
+        checked = check_canary(address, &pool.health) => checked,
         // Nobody resets a connection for it: the check would wait in vain.
         reason = ended(&mut process) => return Err(MakeError::CanaryEnded(reason)),
     };

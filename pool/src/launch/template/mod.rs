@@ -10,7 +10,6 @@
 //! again: see [`store`]. They are made a few at a time, in the background, from the moment weir starts: no request waits for one.
 //! When a pool is restarted, a template of its next revision is made first (see [`super::prepare`]), and used from then on.
 
-mod canary;
 mod keep;
 pub(super) mod make;
 mod pages;
