@@ -34,12 +34,17 @@ impl Owner {
             signal: self.signal(now),
             ..View::new(limits, queued, &vms)
         };
-        let (view, decision) = self.within_budget(view, now);
+        let (view, mut decision) = self.within_budget(view, now);
+        if self.rollout.is_rolling() {
+            // To scaling, replacements beside what they replace are surplus, and it would take them away again.
+            (decision.retire, decision.drain) = (Vec::new(), Vec::new());
+        }
         self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
         self.shared.metrics.panic.set(decision.panic.is_some().into());
         let missed = self.retire(&decision, view.reclaim > 0, now);
-        let started = self.start(decision.start, decision.short, now);
+        let count = decision.start.max(self.replacements(now));
+        let started = self.start(count, decision.short, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
         let retry = missed.then(|| now + look_after_miss(&view));
         decision.look_again.into_iter().chain(retry).min()
@@ -128,11 +133,11 @@ impl Owner {
     }
 
     fn start_one(&mut self, place: (Reservation, Turn), now: Instant) {
-        let id = VmId(self.ids.fetch_add(1, Relaxed));
+        let (id, revision) = (VmId(self.ids.fetch_add(1, Relaxed)), self.rollout.revision());
         tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
-        let order = StartOrder { id, pool: self.shared.config.clone() };
+        let order = StartOrder { id, pool: self.shared.config.clone(), revision };
         let (stop, stopped) = oneshot::channel();
-        self.roster.starting(id, stop, place, now);
+        self.roster.starting(id, revision, stop, place, now);
         tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));
     }
 }
