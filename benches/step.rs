@@ -30,7 +30,10 @@ fn main() {
         let pool = format!(
             "image = \"hello\"\nhealth = {{ path = \"/\" }}\nsoft_limit = {soft_limit}\nhard_limit = {soft_limit}"
         );
-        add_pool(&mut config, "p", &pool, "min = 0\nmax = 64\nidle_timeout = \"100ms\"");
+        // Windows as short as the timeout: each step is to begin at zero.
+        let scale = "min = 0\nmax = 64\nidle_timeout = \"100ms\"\nmax_down_rate = 1000.0\n\
+                     stable_window = \"100ms\"\npanic_window = \"100ms\"";
+        add_pool(&mut config, "p", &pool, scale);
         let mut weir = Weir::start(&config);
         weir.logged("template ready");
         let (mut until_short, mut all) = (Vec::new(), Vec::new());

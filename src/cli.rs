@@ -1,10 +1,13 @@
 //! The command line, and how its commands end.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_pool::simulate::StartTimes;
 
 /// A reverse proxy that runs its own microVMs.
 #[derive(Debug, Parser)]
@@ -27,6 +30,14 @@ pub(crate) enum Command {
     },
     /// Run one VM in the foreground, its log on stdout
     Run(RunOptions),
+    /// Try scaling on a trace of requests, in virtual time, and compare it with Knative's
+    Simulate(SimulateOptions),
+    /// Show the pools and VMs of a running weir
+    Ps(AdminOptions),
+    /// Take all VMs of a pool out of use: they end after their requests, and further requests start new ones
+    Drain(OrderOptions),
+    /// Replace all VMs of a pool, failing no request: its image is read again and proven first
+    Restart(OrderOptions),
     /// Examine this host: what weir needs, what is missing, how to fix it
     Doctor,
     /// The process that forks VMs; weir starts it by itself
@@ -43,6 +54,29 @@ pub(crate) struct ServeOptions {
     /// Format of weir's own log on stderr (the access log on stdout is always JSON)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Where a running weir is to be found.
+#[derive(Args, Debug)]
+pub(crate) struct AdminOptions {
+    /// The configuration file that it serves
+    #[arg(short, long, default_value = "weir.toml")]
+    pub(crate) config: PathBuf,
+    /// The address of its administration endpoint, instead of that in the configuration file
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+/// Options of what changes a pool.
+#[derive(Args, Debug)]
+pub(crate) struct OrderOptions {
+    /// The pool
+    pub(crate) pool: String,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminOptions,
 }
 
 /// Format of the log on stderr.
@@ -68,6 +102,35 @@ pub(crate) struct RunOptions {
     /// An argument of the application; may be repeated
     #[arg(long = "arg", allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
+}
+
+/// Options of `weir simulate`.
+#[derive(Args, Debug)]
+pub(crate) struct SimulateOptions {
+    /// The trace, a CSV file: arrival_s,pool,service_ms[,class,client]
+    pub(crate) trace: PathBuf,
+    /// The configuration whose pools the requests are for
+    #[arg(short, long, default_value = "weir.toml")]
+    pub(crate) config: PathBuf,
+    /// How long VMs take to start: clone, cold, one time such as 0.5ms, or MEDIAN..P99
+    #[arg(long, default_value = "clone")]
+    pub(crate) start: StartTimes,
+    /// Of all that is random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Step of the time series; a 640th of the whole unless given
+    #[arg(long, value_parser = duration)]
+    pub(crate) step: Option<Duration>,
+    /// How long the pools run on after the last request
+    #[arg(long, default_value = "2m", value_parser = duration)]
+    pub(crate) settle: Duration,
+    /// Write the time series to this file
+    #[arg(long)]
+    pub(crate) csv: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    weir_config::units::parse_duration(text).map_err(|error| error.to_string())
 }
 
 fn memory(text: &str) -> Result<u64, String> {

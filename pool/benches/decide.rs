@@ -18,7 +18,7 @@ use weir_vmm::VmId;
 
 const POOLS: u32 = 1000;
 const ROUNDS: usize = 300;
-const HOST: Room = Room { memory: 64 << 30, vms: 5000 };
+const HOST: Room = Room { memory: 64 << 30, vms: 4000 };
 
 struct Case {
     pool: Pool,

@@ -18,8 +18,9 @@
 //!                          gone
 //! ```
 //!
-//! It kills the process when it is told that the VM is lost (see [`crate::health`]). It tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log,
-//! away from it.
+//! It kills the process when it is told that the VM is lost (see [`crate::health`]). It tells the pool's owner of the
+//! first READY, of what the guest does without requests if that was asked, and of the end, and keeps everything else,
+//! above all the guest's log, away from it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::guest_log::GuestLog;
+use crate::idle::PATIENCE;
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use crate::owner::Event;
 use crate::shared::Shared;
@@ -102,6 +104,42 @@ enum Awaited {
     Reset { vm: Arc<Vm>, since: Instant },
 }
 
+impl Awaited {
+    /// It did not come in time.
+    fn missed(&self, shared: &Shared) -> End {
+        match self {
+            Self::Reset { .. } => End::NotReset,
+            Self::Start | Self::Nothing => End::NotReady(shared.config.start_timeout),
+        }
+    }
+}
+
+/// Who wants to hear from the process. Any answer is one to all.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Those that only ask whether it answers.
+    pings: Vec<oneshot::Sender<()>>,
+    /// The owner asks what the guest does.
+    is_owed: bool,
+}
+
+impl Reports {
+    fn ping(&mut self, answered: oneshot::Sender<()>) {
+        // Who has asked before and waits no more is forgotten here, and not only when there is an answer.
+        self.pings.retain(|waiting| !waiting.is_closed());
+        self.pings.push(answered);
+    }
+
+    /// There is an answer; whether the owner is owed it.
+    fn answered(&mut self) -> bool {
+        for waiting in self.pings.drain(..) {
+            // Whoever waits no more needs no answer.
+            let _ = waiting.send(());
+        }
+        std::mem::take(&mut self.is_owed)
+    }
+}
+
 async fn run(
     id: VmId,
     mut process: Box<dyn VmProcess>,
@@ -111,10 +149,13 @@ async fn run(
     shared: &Arc<Shared>,
 ) -> End {
     let (orders, mut ordered) = mpsc::unbounded_channel();
-    let mut pings: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut reports = Reports::default();
     let mut awaited = Awaited::Start;
     let late = sleep_until(start_by);
     tokio::pin!(late);
+    let unanswered = sleep_until(start_by);
+    tokio::pin!(unanswered);
+    let heard = |quiet| drop(shared.events.send(Event::Report { id, quiet }));
     loop {
         tokio::select! {
             biased;
@@ -122,10 +163,11 @@ async fn run(
             () = &mut late, if !matches!(awaited, Awaited::Nothing) => {
                 process.kill();
                 exit(&mut process, &mut log).await;
-                return match awaited {
-                    Awaited::Reset { .. } => End::NotReset,
-                    Awaited::Start | Awaited::Nothing => End::NotReady(shared.config.start_timeout),
-                };
+                return awaited.missed(shared);
+            }
+            () = &mut unanswered, if reports.is_owed => {
+                reports.is_owed = false;
+                heard(None);
             }
             Some(order) = ordered.recv() => match order {
                 // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
@@ -136,12 +178,15 @@ async fn run(
                     awaited = Awaited::Reset { vm, since };
                 }
                 Order::Ping(answered) => {
-                    // Who has asked before and waits no more is forgotten here, and not only when there is an answer.
-                    pings.retain(|waiting| !waiting.is_closed());
-                    pings.push(answered);
+                    reports.ping(answered);
                     process.report();
                 }
                 Order::Kill => process.kill(),
+                Order::Report => {
+                    process.report();
+                    unanswered.as_mut().reset(Instant::now() + PATIENCE);
+                    reports.is_owed = true;
+                }
             },
             event = process.next_event() => match event {
                 VmEvent::Ready => match std::mem::replace(&mut awaited, Awaited::Nothing) {
@@ -156,9 +201,8 @@ async fn run(
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
                 // Only a template is asked for this.
                 VmEvent::Frozen(_) => {}
-                VmEvent::Report { .. } => for waiting in pings.drain(..) {
-                    // Whoever waits no more needs no answer.
-                    let _ = waiting.send(());
+                VmEvent::Report { quiet } => if reports.answered() {
+                    heard(Some(quiet));
                 },
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },

@@ -179,7 +179,8 @@ impl Lease {
     }
 
     fn waits_no_more(&self) {
-        if self.awaits.swap(false, Relaxed) {
+        // Reading is cheaper, and answers it for whoever never asked.
+        if self.awaits.load(Relaxed) && self.awaits.swap(false, Relaxed) {
             self.vm.signs.waits_no_more();
         }
     }

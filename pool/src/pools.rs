@@ -17,6 +17,7 @@ use crate::metrics::PoolMetrics;
 use crate::owner::{Event, Owner};
 use crate::pool::Pool;
 use crate::shared::Shared;
+use crate::signal;
 
 /// How long ending VMs by force may take: the graces of a start and of a stop, and what the kernel needs.
 const FORCE: Duration = Duration::from_secs(5);
@@ -55,6 +56,9 @@ impl Pools {
                 Owner::new(shared.clone(), launcher.clone(), budget.share(number), ids.clone(), inbox);
             tokio::spawn(owner.run());
             tokio::spawn(watch(shared.clone(), launcher.clone()));
+            if let Some(signal) = &config.signal {
+                tokio::spawn(signal::follow(shared.clone(), signal.clone(), metrics.signal(&config.name)));
+            }
             Arc::new(Pool { shared })
         };
         let by_name =

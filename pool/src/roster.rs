@@ -26,8 +26,12 @@ use weir_vmm::VmId;
 
 use crate::budget::{Reservation, Turn};
 use crate::gate::State;
+use crate::idle::{Background, Found, Rule, Verdict};
+use crate::launcher::Revision;
 use crate::pool::Instances;
+use crate::rollout;
 use crate::scale::{Phase, VmView};
+use crate::status::{VmState, VmStatus};
 use crate::vm::Vm;
 
 /// How long a start counts as one under way, of which the host bears only so many. Starts that take longer do not do so
@@ -47,6 +51,8 @@ pub(crate) struct Roster {
 pub(crate) struct Entry {
     pub(crate) life: Life,
     pub(crate) started_at: Instant,
+    background: Background,
+    pub(crate) revision: Revision,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
     /// While its start counts as one under way.
@@ -67,12 +73,15 @@ impl Roster {
     pub(crate) fn starting(
         &mut self,
         id: VmId,
+        revision: Revision,
         stop: oneshot::Sender<()>,
         (room, turn): (Reservation, Turn),
         now: Instant,
     ) {
         let (stop, turn) = (Some(stop), Some(turn));
-        self.entries.insert(id, Entry { life: Life::Starting, started_at: now, stop, _room: room, turn });
+        let (life, background) = (Life::Starting, Background::default());
+        let entry = Entry { life, started_at: now, background, revision, stop, _room: room, turn };
+        self.entries.insert(id, entry);
     }
 
     /// Gives up the turns of starts that have taken long: they wait for something, or hang. When the next one is due.
@@ -116,6 +125,27 @@ impl Roster {
         }
     }
 
+    /// Whether the guest of `id`, which is to go, may by `rule`; if that is not known its process is asked, whose answer is
+    /// for [`Self::reported`].
+    pub(crate) fn is_idle(&mut self, id: VmId, rule: Rule, now: Instant) -> bool {
+        let Some(Entry { life: Life::Ready(vm), background, .. }) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        let verdict = background.verdict(rule, vm.idle_since(), now);
+        if verdict == Verdict::Ask {
+            vm.ask_for_report();
+        }
+        verdict == Verdict::Idle
+    }
+
+    /// The answer of `id`'s process; what it means, if it was asked.
+    pub(crate) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) -> Option<Found> {
+        match self.entries.get_mut(&id)? {
+            Entry { life: Life::Ready(vm), background, .. } => background.heard(quiet, vm.idle_since(), now),
+            _ => None,
+        }
+    }
+
     /// Ends the stay of a connection that has no request in `id`; the VM, which is for the caller to reset, if it did.
     pub(crate) fn revoke(&mut self, id: VmId) -> Option<&Arc<Vm>> {
         match &self.entries.get(&id)?.life {
@@ -124,8 +154,9 @@ impl Roster {
         }
     }
 
-    /// Ends `id` by force, whatever requests it has, if it was ready once; since when it was starting, and the VM.
-    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Instant, Arc<Vm>)> {
+    /// Ends `id` by force, whatever requests it has, if it was ready once; what it was made from, since
+    /// when it was starting, and the VM.
+    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Revision, Instant, Arc<Vm>)> {
         let entry = self.entries.get_mut(&id)?;
         let (Life::Ready(vm) | Life::Draining(vm)) = &entry.life else { return None };
         let vm = vm.clone();
@@ -133,12 +164,35 @@ impl Roster {
         entry.life = Life::Stopping;
         vm.set_gone();
         vm.kill();
-        Some((entry.started_at, vm))
+        Some((entry.revision, entry.started_at, vm))
     }
 
     /// Stops those that drain and have no request left.
     pub(crate) fn stop_drained(&mut self) {
         self.stop_if(|life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0));
+    }
+
+    /// Takes `id` out of choice, or stops it if it never was in it; it is then no failure that it ends.
+    pub(crate) fn take_out(&mut self, id: VmId) {
+        if self.drain(id).is_none()
+            && let Some(entry) = self.entries.get_mut(&id)
+            && matches!(entry.life, Life::Starting)
+        {
+            entry.end();
+        }
+    }
+
+    /// Takes all of a revision out, see [`Self::take_out`].
+    pub(crate) fn take_out_all(&mut self, revision: Revision) {
+        let of = self.entries.iter().filter(|(_, entry)| entry.revision == revision);
+        for id in of.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.take_out(id);
+        }
+    }
+
+    /// Whether none is left of those whose id is below this one.
+    pub(crate) fn is_past(&self, id: VmId) -> bool {
+        self.entries.first_key_value().is_none_or(|(first, _)| *first >= id)
     }
 
     /// Takes all out of choice, and stops those that never were in it.
@@ -158,13 +212,7 @@ impl Roster {
 
     fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
-            if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut entry.life, Life::Stopping) {
-                vm.set_gone();
-            }
-            if let Some(stop) = entry.stop.take() {
-                // A task that has ended has said so, and its message is on its way.
-                let _ = stop.send(());
-            }
+            entry.end();
         }
     }
 
@@ -202,6 +250,22 @@ impl Roster {
         self.entries.iter().map(|(id, entry)| entry.view(*id)).collect()
     }
 
+    /// As a rollout to `revision` sees them.
+    pub(crate) fn rollout_views(&self, revision: Revision) -> Vec<rollout::VmView> {
+        self.entries.iter().map(|(id, entry)| entry.rollout_view(*id, revision)).collect()
+    }
+
+    /// For people to look at.
+    pub(crate) fn statuses(&self, now: Instant) -> Vec<VmStatus> {
+        self.entries.iter().map(|(id, entry)| entry.status(*id, now)).collect()
+    }
+
+    /// How many take requests, or are about to.
+    pub(crate) fn live(&self) -> u32 {
+        let instances = self.instances();
+        instances.starting + instances.ready
+    }
+
     pub(crate) fn instances(&self) -> Instances {
         let mut instances = Instances::default();
         for entry in self.entries.values() {
@@ -217,6 +281,43 @@ impl Roster {
 }
 
 impl Entry {
+    /// Stops it, whatever requests it has.
+    fn end(&mut self) {
+        if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut self.life, Life::Stopping) {
+            vm.set_gone();
+        }
+        if let Some(stop) = self.stop.take() {
+            // A task that has ended has said so, and its message is on its way.
+            let _ = stop.send(());
+        }
+    }
+
+    fn rollout_view(&self, id: VmId, revision: Revision) -> rollout::VmView {
+        let VmView { phase, in_flight, .. } = self.view(id);
+        let ready_at = match &self.life {
+            Life::Ready(vm) | Life::Draining(vm) => vm.ready_at,
+            Life::Starting | Life::Stopping => self.started_at,
+        };
+        rollout::VmView { id, phase, in_flight, new: self.revision == revision, ready_at }
+    }
+
+    fn status(&self, id: VmId, now: Instant) -> VmStatus {
+        let view = self.view(id);
+        let vm = match &self.life {
+            Life::Ready(vm) | Life::Draining(vm) => Some(vm),
+            Life::Starting | Life::Stopping => None,
+        };
+        VmStatus {
+            id,
+            state: VmState::from(view.phase),
+            address: vm.map(|vm| vm.address),
+            in_flight: view.in_flight,
+            age: now.saturating_duration_since(self.started_at),
+            start: vm.map(|vm| vm.start),
+            revision: self.revision,
+        }
+    }
+
     fn view(&self, id: VmId) -> VmView {
         let (phase, vm) = match &self.life {
             Life::Starting => (Phase::Starting, None),
@@ -224,11 +325,14 @@ impl Entry {
             Life::Draining(vm) => (Phase::Draining, Some(vm)),
             Life::Stopping => (Phase::Stopping, None),
         };
-        let idle_since = vm.map_or(self.started_at, |vm| vm.idle_since());
+        let used_until = vm.map_or(self.started_at, |vm| vm.idle_since());
         let (in_flight, state) = vm.map_or((0, State::Free), |vm| vm.gate.state());
+        // A connection that asks for nothing does not keep a VM by what that does.
+        let is_held = state == State::Held;
+        let idle_since = if is_held { used_until } else { self.background.idle_since(used_until) };
         let phase = if (phase, state) == (Phase::Ready, State::Dirty) { Phase::Resetting } else { phase };
         let in_flight = if state == State::Free { in_flight } else { in_flight.min(1) };
-        VmView { id, phase, in_flight, held: state == State::Held, idle_since }
+        VmView { id, phase, in_flight, held: is_held, idle_since }
     }
 }
 
@@ -245,7 +349,8 @@ mod tests {
         let share = HostBudget::new(&config).expect("the host has room").share(0);
         let (mut roster, id) = (Roster::default(), VmId(1));
         let turn = share.turns(1).pop().expect("nobody else starts any");
-        roster.starting(id, oneshot::channel().0, (share.reserve().expect("room"), turn), now);
+        let place = (share.reserve().expect("room"), turn);
+        roster.starting(id, Revision::FIRST, oneshot::channel().0, place, now);
         roster.ready(Vm::undriven(id, now));
         (roster, id)
     }

@@ -26,6 +26,7 @@ use crate::metrics::PoolSeries;
 use crate::owner::{Event, Suspicion};
 use crate::pool::Instances;
 use crate::queue::{Caller, NoPlace, Ticket, WaitQueue, Waiter};
+use crate::signal::Signalled;
 use crate::vm::Vm;
 
 /// One pool's state outside its owner task.
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) instances: watch::Sender<Instances>,
+    pub(crate) signalled: Signalled,
 }
 
 /// A request's place in the queue, left when dropped, however the wait ended.
@@ -79,6 +81,7 @@ impl Shared {
             wake: Notify::new(),
             events,
             instances: watch::Sender::new(Instances::default()),
+            signalled: Signalled::default(),
             config,
         })
     }
@@ -265,8 +268,8 @@ impl Shared {
         self.waiting.load(SeqCst)
     }
 
-    /// VMs that take requests.
-    pub(crate) fn ready(&self) -> Arc<Ready> {
+    /// VMs that take requests, oldest first.
+    pub(crate) fn ready_vms(&self) -> Arc<Ready> {
         self.ready.load_full()
     }
 

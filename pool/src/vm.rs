@@ -15,9 +15,7 @@ use crate::gate::{Gate, Left};
 use crate::health::{Inquest, Signs};
 use crate::lease::Start;
 use crate::shared::Shared;
-
-/// Weight of a VM that is like the others.
-pub(crate) const NORMAL_WEIGHT: u32 = 1000;
+use crate::signal;
 
 /// One VM that has been READY. What every request touches comes first, behind an [`Arc`]'s count, so that it is in one or
 /// two cache lines: those of a large pool do not stay in a cache.
@@ -55,6 +53,8 @@ pub(crate) enum Order {
     Reset(Arc<Vm>),
     /// To show that it answers; the other end is told when it has.
     Ping(oneshot::Sender<()>),
+    /// To say whether its guest does anything; the task tells the owner.
+    Report,
     /// To end by force.
     Kill,
 }
@@ -85,7 +85,7 @@ impl Vm {
             gate: Gate::default(),
             start,
             ready_at,
-            weight: AtomicU32::new(NORMAL_WEIGHT),
+            weight: AtomicU32::new(signal::NORMAL),
             latency: Latency::default(),
             position: AtomicU32::new(0),
             last_left: AtomicU64::new(0),
@@ -156,6 +156,11 @@ impl Vm {
     /// Whether [`Self::set_gone`] has been called.
     pub(crate) fn is_gone(&self) -> bool {
         *self.gone.borrow()
+    }
+
+    /// Has its owner told what its guest does. If its task has ended, that it is gone is on its way.
+    pub(crate) fn ask_for_report(&self) {
+        drop(self.orders.send(Order::Report));
     }
 
     /// Since when it has been without a request, given that it is without one now.

@@ -137,8 +137,14 @@ fn a_log_whose_reader_has_stalled_holds_nothing_up() {
     // Five lines of more than 200 bytes tell of a VM's life; this is twice what a pipe of 64 KiB holds.
     const LIVES: usize = 2 * 64 * 1024 / 1000;
     const AT_ONCE: usize = 12;
-    let (limits, scale) =
-        ("soft_limit = 1\nhard_limit = 1", format!("min = 0\nmax = {AT_ONCE}\nidle_timeout = \"1ms\""));
+    let (limits, scale) = (
+        "soft_limit = 1\nhard_limit = 1",
+        // Windows as short as the timeout, so that nothing outlives its use.
+        format!(
+            "min = 0\nmax = {AT_ONCE}\nidle_timeout = \"1ms\"\nmax_down_rate = 1000.0\n\
+             stable_window = \"1ms\"\npanic_window = \"1ms\""
+        ),
+    );
     let mut weir = Weir::start(&one_pool("hello", limits, &scale));
     for _ in 0..LIVES.div_ceil(AT_ONCE) {
         let statuses = at_once(AT_ONCE, weir.http, |address| get(address, "/sleep?ms=50").status);

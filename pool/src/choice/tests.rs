@@ -8,7 +8,7 @@ use weir_vmm::VmId;
 
 use super::*;
 use crate::gate::Left;
-use crate::vm::NORMAL_WEIGHT;
+use crate::signal::NORMAL;
 
 fn ready(count: u64, isolation: Isolation, soft: u32, hard: u32) -> Ready {
     let now = Instant::now();
@@ -114,7 +114,7 @@ fn spread(ready: &Ready, requests: usize, at_once: usize) -> Vec<usize> {
 #[test]
 fn requests_are_spread_by_weight() {
     let ready = shared(2, 100, 100);
-    ready[0].weight.store(3 * NORMAL_WEIGHT, Relaxed);
+    ready[0].weight.store(3 * NORMAL, Relaxed);
     let counts = spread(&ready, 10_000, 80);
     assert!((2.8..3.2).contains(&(counts[0] as f64 / counts[1] as f64)), "{counts:?}");
 }

@@ -68,7 +68,7 @@ impl Watch {
         let health = &self.shared.config.health;
         self.watched.retain(|_, watched| !watched.vm.is_gone());
         self.watched.values_mut().for_each(|watched| watched.in_service = false);
-        for vm in self.shared.ready().iter().filter(|vm| !vm.is_gone()) {
+        for vm in self.shared.ready_vms().iter().filter(|vm| !vm.is_gone()) {
             let first = || {
                 // Anywhere in the interval, so that VMs that were started together are not checked together.
                 let due = now + health.interval.mul_f64(rand::random_range(0.1..1.0));

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use weir_config::model::Thousandths;
 
-use super::{View, saturating};
+use super::{Phase, View, VmView, saturating};
 
 /// Demand was sudden a moment ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,9 @@ pub struct Panic {
 /// VMs wanted, and whether in panic. `min` is the minimum that holds now.
 pub(super) fn desired(view: &View<'_>, min: u32, now: Instant) -> (u32, Option<Panic>) {
     let limits = view.limits;
-    let at_once = limits.vms_for(view.demand(now)).max(view.signal.unwrap_or(0));
     let average = vms_for_average(view, view.averages.panic);
+    let sustained = if view.demand(now) > 0 { sustained(view) } else { 0 };
+    let at_once = at_once(view, now).max(sustained).max(view.signal.unwrap_or(0));
     let before = view.panic.filter(|panic| now < panic.until);
     let until = if is_sudden(view, average) {
         now.checked_add(limits.stable_window)
@@ -31,6 +32,23 @@ pub(super) fn desired(view: &View<'_>, min: u32, now: Instant) -> (u32, Option<P
     };
     let bounded = wanted.min(most_at_once(view)).max(min).min(limits.max);
     (bounded, until.map(|until| Panic { until, peak: wanted.min(limits.max) }))
+}
+
+/// VMs that it takes to leave nobody waiting: as many more as those need, at the soft limit, who find no place up to
+/// the hard limit of a VM that is there.
+fn at_once(view: &View<'_>, now: Instant) -> u32 {
+    let hard = u64::from(view.limits.hard_limit.max(1));
+    let places = |vm: &VmView| if vm.held { 0 } else { hard.saturating_sub(vm.in_flight.into()) };
+    let usable = view.of(Phase::Ready).chain(view.of(Phase::Resetting));
+    let free = usable.map(places).fold(0, u64::saturating_add);
+    let beyond = (view.queued as u64).saturating_sub(free);
+    let more = if beyond > 0 { view.usable().saturating_add(view.limits.vms_for(beyond)) } else { 0 };
+    more.max(saturating(view.demand(now).div_ceil(hard)))
+}
+
+/// VMs that the averages fill to the soft limit.
+pub(super) fn sustained(view: &View<'_>) -> u32 {
+    vms_for_average(view, view.averages.stable.max(view.averages.panic))
 }
 
 /// Where there is no VM, there is one to compare with all the same, as of Knative: else every first request were a
@@ -49,5 +67,6 @@ fn most_at_once(view: &View<'_>) -> u32 {
 
 /// VMs that it takes for a demand of so many thousandths of a request.
 pub(super) fn vms_for_average(view: &View<'_>, demand: Thousandths) -> u32 {
-    view.limits.vms_for(demand.0.div_ceil(1000))
+    let per_vm = u64::from(view.limits.soft_limit.max(1)) * 1000;
+    saturating(demand.0.div_ceil(per_vm))
 }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max: u32,
     /// Requests in flight per VM that are aimed at; none counts as one.
     pub soft_limit: u32,
+    /// Requests in flight per VM that are never exceeded; at least one.
+    pub hard_limit: u32,
     /// How long a VM that is not wanted may be without a request.
     pub idle_timeout: Duration,
     /// When a VM goes back to its snapshot.
@@ -44,6 +46,7 @@ impl Limits {
             schedule: scale.schedule.clone(),
             max: scale.max,
             soft_limit: pool.soft_limit,
+            hard_limit: pool.hard_limit,
             idle_timeout: scale.idle_timeout,
             isolation: pool.isolation,
             stable_window: scale.stable_window,

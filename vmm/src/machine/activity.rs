@@ -1,25 +1,23 @@
 //! Whether the guest does anything that nobody asked it for: what "idle" means where requests do not tell.
 //!
 //! ```text
-//!          a frame was received                             PARK: at most ANSWER of CPU time is an answer
-//!        ┌──────────────────────> Running, asked ────────────────────────────────────────────┐
-//! Parked ┤                                                                                   ├──> Parked
-//!        └──────────────────────> Running, of its own accord ────────────────────────────────┘
-//!          the time it had set                              PARK: counts as a wake with its CPU time
+//!          a frame was received           PARK: an answer, unless it took LONG_RUN
+//!        ┌──────────────────────> Answers ────────────────────────────────────────────┐
+//! Parked ┤                                                                            ├──> Parked
+//!        └──────────────────────> Acts ───────────────────────────────────────────────┘
+//!          the time it had set            PARK: counts as a wake with its CPU time
 //! ```
 //!
 //! Everybody wakes up now and then: to look after its connections, to give memory back. So what a guest does of its
 //! own accord is work only beyond [`OWN_CPU`] or [`OWN_WAKES`] within a [`WINDOW`]; and what host's frames have it do
 //! (health checks, the end of a connection) is not, or every check would keep the VM that it checks. A frame that it
 //! sends is an answer for [`REPLY`] after one that it received, for acknowledgements may take their time; later it is
-//! its own. The costs are one reading of the thread's CPU clock per PARK, and nothing where a PARK only yields.
+//! its own. The thread's CPU clock takes a system call, so it is not read where requests are answered.
 
 use std::time::{Duration, Instant};
 
 use crate::virtio::Progress;
 
-/// CPU time that one answer may take.
-const ANSWER: Duration = Duration::from_millis(100);
 /// Whatever woke it, a guest that has not parked for this long works.
 const LONG_RUN: Duration = Duration::from_secs(1);
 /// What a guest sends so long after it received something may be the answer.
@@ -39,21 +37,17 @@ pub(crate) struct Activity {
     heard_at: Option<Instant>,
     /// When it last did something of its own accord.
     worked_at: Instant,
-    /// CPU time of the thread when the guest last parked.
-    cpu: Duration,
     window: Window,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// `asked`: what it did before was.
-    Parked {
-        asked: bool,
-    },
-    Running {
-        since: Instant,
-        asked: bool,
-    },
+    /// `answered`: what it did before was an answer.
+    Parked { answered: bool },
+    /// It runs since then because of a frame.
+    Answers { since: Instant },
+    /// It runs since then of its own accord; `cpu` is what the thread's CPU clock was.
+    Acts { since: Instant, cpu: Duration },
 }
 
 /// What it did of its own accord within the present window.
@@ -62,50 +56,63 @@ struct Window {
     since: Instant,
     cpu: Duration,
     wakes: u32,
+    /// It worked in the one before: then whatever it does goes on with that.
+    goes_on: bool,
 }
 
 impl Activity {
     /// Of a guest that begins now; its start was asked for.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            state: State::Running { since: now, asked: true },
+            state: State::Answers { since: now },
             heard_at: None,
             worked_at: now,
-            cpu: cpu_time(),
-            window: Window { since: now, cpu: Duration::ZERO, wakes: 0 },
+            window: Window::new(now, false),
         }
     }
 
     /// It parks, not only to yield.
     pub(crate) fn parks(&mut self, now: Instant) {
-        self.parks_with(now, cpu_time());
+        self.parks_at(now, cpu_time);
     }
 
-    fn parks_with(&mut self, now: Instant, cpu: Duration) {
-        let spent = cpu.saturating_sub(self.cpu);
+    fn parks_at(&mut self, now: Instant, cpu: impl FnOnce() -> Duration) {
+        let spent = self.spent(cpu);
         if self.works(now, spent) {
             self.worked_at = now;
         }
-        let asked = self.was_asked();
-        if !asked {
+        let answered = self.answers();
+        if !answered {
             self.window.add(now, spent);
         }
-        (self.state, self.cpu) = (State::Parked { asked }, cpu);
+        self.state = State::Parked { answered };
     }
 
-    /// It runs again; `asked`: somebody else than itself had it woken.
-    pub(crate) fn wakes(&mut self, now: Instant, asked: bool) {
-        self.state = State::Running { since: now, asked };
+    /// It runs because weir wants it to.
+    pub(crate) fn is_asked(&mut self, now: Instant) {
+        self.state = State::Answers { since: now };
     }
 
-    /// The device had something for it; buffers that come back belong to what it did before.
+    /// It runs because the time that it set has come.
+    pub(crate) fn wakes(&mut self, now: Instant) {
+        self.wakes_at(now, cpu_time);
+    }
+
+    fn wakes_at(&mut self, now: Instant, cpu: impl FnOnce() -> Duration) {
+        self.state = State::Acts { since: now, cpu: cpu() };
+    }
+
+    /// It runs because the device has something for it; buffers that come back belong to what it did before.
     pub(crate) fn served(&mut self, progress: &Progress, now: Instant) {
-        self.wakes(now, progress.rx_delivered > 0 || self.was_asked());
+        if progress.rx_delivered > 0 || self.answers() {
+            self.is_asked(now);
+        } else {
+            self.wakes(now);
+        }
     }
 
-    fn was_asked(&self) -> bool {
-        let (State::Parked { asked } | State::Running { asked, .. }) = self.state;
-        asked
+    fn answers(&self) -> bool {
+        matches!(self.state, State::Parked { answered: true } | State::Answers { .. })
     }
 
     /// The network device moved something.
@@ -122,42 +129,59 @@ impl Activity {
 
     /// For how long it has done nothing of its own accord.
     pub(crate) fn quiet(&mut self, now: Instant) -> Duration {
-        self.quiet_with(now, cpu_time())
+        self.quiet_at(now, cpu_time)
     }
 
-    fn quiet_with(&mut self, now: Instant, cpu: Duration) -> Duration {
-        if self.works(now, cpu.saturating_sub(self.cpu)) {
+    fn quiet_at(&mut self, now: Instant, cpu: impl FnOnce() -> Duration) -> Duration {
+        if self.works(now, self.spent(cpu)) {
             self.worked_at = now;
         }
         now.saturating_duration_since(self.worked_at)
     }
 
-    /// Whether what runs now, and has had this CPU time, is work.
+    /// CPU time of what it does now of its own accord.
+    fn spent(&self, now: impl FnOnce() -> Duration) -> Duration {
+        match self.state {
+            State::Acts { cpu, .. } => now().saturating_sub(cpu),
+            State::Parked { .. } | State::Answers { .. } => Duration::ZERO,
+        }
+    }
+
+    /// Whether what it does now, and has had this CPU time, is work.
     fn works(&self, now: Instant, spent: Duration) -> bool {
         match self.state {
             State::Parked { .. } => false,
-            State::Running { since, .. } if now.saturating_duration_since(since) >= LONG_RUN => true,
-            State::Running { asked: true, .. } => spent >= ANSWER,
-            State::Running { asked: false, .. } => self.window.is_full_with(now, spent),
+            State::Answers { since } => now.saturating_duration_since(since) >= LONG_RUN,
+            State::Acts { since, .. } => {
+                now.saturating_duration_since(since) >= LONG_RUN || self.window.is_work(now, spent)
+            }
         }
     }
 }
 
 impl Window {
-    fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= WINDOW
+    fn new(since: Instant, goes_on: bool) -> Self {
+        Self { since, cpu: Duration::ZERO, wakes: 0, goes_on }
     }
 
-    /// Whether one more wake with this CPU time makes it work.
-    fn is_full_with(&self, now: Instant, spent: Duration) -> bool {
-        let (cpu, wakes) = if self.is_over(now) { (Duration::ZERO, 0) } else { (self.cpu, self.wakes) };
-        cpu + spent >= OWN_CPU || wakes + 1 >= OWN_WAKES
+    /// The one of `now`.
+    fn at(&self, now: Instant) -> Self {
+        let passed = now.saturating_duration_since(self.since);
+        if passed < WINDOW {
+            return Self { ..*self };
+        }
+        let worked = self.cpu >= OWN_CPU || self.wakes >= OWN_WAKES;
+        Self::new(now, worked && passed < 2 * WINDOW)
+    }
+
+    /// Whether one more wake with this CPU time is work.
+    fn is_work(&self, now: Instant, spent: Duration) -> bool {
+        let Self { cpu, wakes, goes_on, .. } = self.at(now);
+        goes_on || cpu + spent >= OWN_CPU || wakes + 1 >= OWN_WAKES
     }
 
     fn add(&mut self, now: Instant, spent: Duration) {
-        if self.is_over(now) {
-            *self = Self { since: now, cpu: Duration::ZERO, wakes: 0 };
-        }
+        *self = self.at(now);
         self.cpu += spent;
         self.wakes = self.wakes.saturating_add(1);
     }

@@ -282,7 +282,7 @@ impl Machine {
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                self.activity.wakes(now, false);
+                self.activity.wakes(now);
                 return Ok(());
             }
             // What a limit of the link keeps waiting is served when its time has come.
@@ -331,11 +331,10 @@ impl Machine {
         Ok(Slept::Woken)
     }
 
-    /// Does all that weir said: one signal may stand for several messages.
+    /// Does what weir said, to the last: one signal may stand for several messages, and a reset takes the vCPU out of
+    /// KVM_RUN by its own means, with which goes the kick of a command that came meanwhile.
     fn hear(&mut self) -> Result<Slept, ExitReason> {
         let mut slept = Slept::Woken;
-        // To the last: a reset takes the vCPU out of KVM_RUN by its own means, and with that goes the kick of a command
-        // that came meanwhile.
         loop {
             match interrupt::commands(&self.control)? {
                 Heard::Nothing => return Ok(slept),
@@ -345,7 +344,7 @@ impl Machine {
                 }
                 Heard::Reset => {
                     self.reset()?;
-                    self.activity.wakes(Instant::now(), true);
+                    self.activity.is_asked(Instant::now());
                     slept = Slept::Reset;
                 }
             }

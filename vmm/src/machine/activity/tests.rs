@@ -16,10 +16,8 @@ impl Guest {
     /// Parked for so long that nothing from before counts.
     fn parked() -> Self {
         let now = Instant::now();
-        let mut activity = Activity::new(now);
-        activity.cpu = Duration::ZERO;
-        let mut guest = Self { activity, now, cpu: Duration::ZERO };
-        guest.activity.parks_with(guest.now, guest.cpu);
+        let mut guest = Self { activity: Activity::new(now), now, cpu: Duration::ZERO };
+        guest.park();
         guest.pass(Duration::from_secs(100));
         guest
     }
@@ -31,11 +29,20 @@ impl Guest {
     /// Runs for `cpu`, all of it on the CPU, and parks.
     fn run(&mut self, asked: bool, cpu: Duration) {
         if asked {
-            self.receive();
+            self.receive()
+        } else {
+            self.wake()
         }
-        self.activity.wakes(self.now, asked);
         self.compute(cpu);
-        self.activity.parks_with(self.now, self.cpu);
+        self.park();
+    }
+
+    fn wake(&mut self) {
+        self.activity.wakes_at(self.now, || self.cpu);
+    }
+
+    fn park(&mut self) {
+        self.activity.parks_at(self.now, || self.cpu);
     }
 
     fn compute(&mut self, cpu: Duration) {
@@ -46,6 +53,7 @@ impl Guest {
     fn receive(&mut self) {
         let progress = Progress { rx_delivered: 1, ..Progress::default() };
         self.activity.moved(&progress, self.now);
+        self.activity.served(&progress, self.now);
     }
 
     fn send(&mut self) {
@@ -54,7 +62,7 @@ impl Guest {
     }
 
     fn quiet(&mut self) -> Duration {
-        self.activity.quiet_with(self.now, self.cpu)
+        self.activity.quiet_at(self.now, || self.cpu)
     }
 }
 
@@ -85,7 +93,7 @@ fn the_return_of_an_answers_buffers_is_part_of_it() {
         guest.run(true, MS);
         guest.send();
         guest.activity.served(&Progress { tx_completed: 1, ..Progress::default() }, guest.now);
-        guest.activity.parks_with(guest.now, guest.cpu);
+        guest.park();
     }
     assert_eq!(guest.quiet(), 100_100 * MS);
 }
@@ -93,25 +101,20 @@ fn the_return_of_an_answers_buffers_is_part_of_it() {
 #[test]
 fn an_answer_that_does_not_end_is_work() {
     let mut guest = Guest::parked();
-    guest.run(true, ANSWER);
+    guest.receive();
+    guest.compute(LONG_RUN - MS);
+    assert!(guest.quiet() > 100 * LONG_RUN);
+    guest.compute(MS);
     assert_eq!(guest.quiet(), Duration::ZERO);
+    guest.park();
     guest.pass(7 * MS);
     assert_eq!(guest.quiet(), 7 * MS, "as long as it lasted");
-
-    // Of a guest whose CPU time is rationed the time that it takes tells.
-    let mut guest = Guest::parked();
-    guest.receive();
-    guest.activity.wakes(guest.now, true);
-    guest.compute(MS);
-    assert!(guest.quiet() > LONG_RUN);
-    guest.pass(LONG_RUN);
-    assert_eq!(guest.quiet(), Duration::ZERO);
 }
 
 #[test]
 fn a_guest_that_computes_works_while_it_runs_and_when_it_pauses() {
     let mut guest = Guest::parked();
-    guest.activity.wakes(guest.now, false);
+    guest.wake();
     guest.compute(OWN_CPU);
     assert_eq!(guest.quiet(), Duration::ZERO);
     // Half of the time, in pieces each of which is nothing.
@@ -138,6 +141,24 @@ fn a_guest_that_polls_works_and_one_that_sleeps_long_does_not() {
     assert!(wake_every(50 * MS) < 2 * WINDOW);
     assert!(wake_every(250 * MS) >= Duration::from_secs(160));
     assert!(wake_every(Duration::from_secs(30)) >= Duration::from_secs(160));
+}
+
+#[test]
+fn work_is_not_lost_between_windows_nor_when_nobody_lets_it_run() {
+    let mut guest = Guest::parked();
+    for piece in 0..3000 {
+        guest.run(false, MS / 10);
+        guest.pass(20 * MS);
+        assert!(piece < 10 || guest.quiet() <= 20 * MS, "{piece}: {:?}", guest.quiet());
+    }
+    guest.wake();
+    guest.pass(WINDOW / 2);
+    assert_eq!(guest.quiet(), Duration::ZERO, "it wants to run");
+    guest.park();
+    guest.pass(2 * WINDOW);
+    guest.run(false, MS / 10);
+    guest.pass(2 * WINDOW);
+    assert!(guest.quiet() >= 4 * WINDOW, "a wake long after that is none");
 }
 
 #[test]
@@ -170,7 +191,7 @@ proptest! {
                 1 => guest.run(true, micros),
                 2 => guest.send(),
                 3 => guest.receive(),
-                4 => guest.activity.wakes(guest.now, false),
+                4 => guest.wake(),
                 _ => guest.pass(micros),
             }
             let quiet = guest.quiet();
