@@ -1,4 +1,5 @@
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -156,4 +157,60 @@ fn an_isolated_vm_has_room_for_one_and_none_when_dirty() {
     assert!(ready[1].gate.renew());
     ready.made_room(&ready[1], 0);
     assert_eq!(enter(), Some(VmId(1)));
+}
+
+/// Requests that come at random to VMs which serve them one after the other, some more slowly than others: the mean and
+/// the 99th percentile of the times to their answers, in milliseconds. `work` of a request is in milliseconds of the
+/// quickest VM.
+fn answer_times(slowness: &[f64], per_ms: f64, work: impl Fn(f64) -> f64, measured: bool) -> (f64, f64) {
+    let ready = shared(slowness.len() as u64, u32::MAX, u32::MAX);
+    let mut rng = StdRng::seed_from_u64(7);
+    let (mut now, mut free_at) = (0.0, vec![0.0_f64; slowness.len()]);
+    let mut inside = BinaryHeap::new();
+    let mut times = Vec::new();
+    for _ in 0..20_000 {
+        now -= rng.random_range(f64::EPSILON..1.0).ln() / per_ms;
+        while let Some((Reverse(end), vm, took)) = inside.pop() {
+            if f64::from_bits(end) > now {
+                inside.push((Reverse(end), vm, took));
+                break;
+            }
+            let vm: &Arc<Vm> = &ready[vm];
+            if measured {
+                vm.latency.observe(Duration::from_secs_f64(f64::from_bits(took) / 1e3));
+            }
+            leave(&ready, vm);
+        }
+        let vm = ready.enter(rng.random()).unwrap().vm.position.load(Relaxed) as usize;
+        let end = free_at[vm].max(now) + work(rng.random()) * slowness[vm];
+        free_at[vm] = end;
+        times.push(end - now);
+        // Times are not negative, so their bits are in their order.
+        inside.push((Reverse(end.to_bits()), vm, (end - now).to_bits()));
+    }
+    times.sort_by(f64::total_cmp);
+    (times.iter().sum::<f64>() / times.len() as f64, times[times.len() * 99 / 100])
+}
+
+#[test]
+fn latency_helps_where_a_vm_is_slow_and_does_no_harm_where_requests_differ() {
+    let even = |_| 1.0;
+    // One request in twenty takes twenty times as long.
+    let uneven = |random: f64| if random < 0.05 { 20.0 } else { 1.0 };
+    let one_slow = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 20.0];
+    let alike = [1.0; 8];
+    let compare = |what: String, slowness: &[f64], per_ms, work: &dyn Fn(f64) -> f64| {
+        let [(mean, p99), (measured_mean, measured_p99)] =
+            [false, true].map(|measured| answer_times(slowness, per_ms, work, measured));
+        println!("{what}: mean {mean:.2} -> {measured_mean:.2} ms, p99 {p99:.1} -> {measured_p99:.1} ms");
+        (measured_mean / mean, measured_p99 / p99)
+    };
+    for per_ms in [1.0, 3.0, 5.0] {
+        let (mean, p99) = compare(format!("one slow VM, {per_ms}/ms"), &one_slow, per_ms, &even);
+        assert!(mean < 0.9 && p99 < 0.25, "{mean} {p99}");
+    }
+    for per_ms in [1.0, 2.0, 3.0] {
+        let (mean, p99) = compare(format!("uneven requests, {per_ms}/ms"), &alike, per_ms, &uneven);
+        assert!(mean < 1.15 && p99 < 1.15, "{mean} {p99}");
+    }
 }
