@@ -16,6 +16,7 @@ mod idle;
 mod isolation;
 mod neighbours;
 mod probe;
+mod queue;
 mod requests;
 mod rollout;
 mod signal;
