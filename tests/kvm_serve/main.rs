@@ -4,6 +4,7 @@
 mod support;
 
 mod budget;
+mod chaos;
 mod cleanup;
 mod client;
 mod clones;
