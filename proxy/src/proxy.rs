@@ -23,7 +23,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
-use crate::retry::{RETRIES_MAX, Retries};
+use crate::retry::{RETRIES_AFTER_DEATHS, RETRIES_MAX, Retries};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
 use crate::target;
@@ -143,7 +143,8 @@ impl Proxy {
 
     /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
     pub(crate) fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
-        let possible = safe && ctx.tries <= RETRIES_MAX;
+        let is_gone = ctx.lease.as_ref().is_some_and(Lease::is_gone);
+        let possible = safe && ctx.tries <= if is_gone { RETRIES_AFTER_DEATHS } else { RETRIES_MAX };
         possible && ctx.route.as_ref().is_some_and(|route| route.retries.try_retry(self.since_made()))
     }
 

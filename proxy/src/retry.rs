@@ -6,8 +6,11 @@ use std::time::Duration;
 use prometheus::IntCounter;
 use weir_config::model::Retry;
 
-/// Retries per request, on top of the first try.
+/// Retries per request, on top of the first try, while VMs are there and do not answer.
 pub(crate) const RETRIES_MAX: usize = 2;
+/// The same when VMs end under the request: whoever ends them, it is not by being asked again that more of them end, and
+/// a request that ends them is soon in quarantine.
+pub(crate) const RETRIES_AFTER_DEATHS: usize = 5;
 
 /// Length of the windows that are counted in.
 const WINDOW: Duration = Duration::from_secs(10);

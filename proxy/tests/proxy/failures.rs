@@ -121,6 +121,21 @@ async fn a_silent_death_is_noticed_and_the_request_succeeds_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_outlives_more_vms_than_it_would_try_if_they_lived() {
+    const DEATHS: usize = 4;
+    let (hole, taken) = black_hole().await;
+    let good = Backend::echo("good").await;
+    let site = Site::start(config(), ready(good.address)).await;
+    (0..DEATHS).for_each(|_| site.launcher.script_next(ready(hole.address)));
+    let asking = tokio::spawn(get(site.address, "/name"));
+    for death in 0..DEATHS {
+        within(taken.notified()).await;
+        site.launcher.crash(site.launcher.started()[death].id, killed());
+    }
+    assert_eq!(within(asking).await.unwrap().text(), "good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_leaves_a_vm_that_is_stopped_and_stays_with_one_that_is_slow() {
     for (ailment, moves) in [(Ailment::Stopped, true), (Ailment::Silent, false)] {
         let (hole, taken) = black_hole().await;
