@@ -17,8 +17,11 @@ pub struct Panic {
 /// VMs wanted, and whether in panic. `min` is the minimum that holds now.
 pub(super) fn desired(view: &View<'_>, min: u32, now: Instant) -> (u32, Option<Panic>) {
     let limits = view.limits;
-    let at_once = limits.vms_for(view.demand(now)).max(view.signal.unwrap_or(0));
     let average = vms_for_average(view, view.averages.panic);
+    // Who waits needs a VM now. A ripple above the soft limit that fits below the hard one passes by.
+    let demand = view.demand(now);
+    let moment = if view.queued > 0 { limits.vms_for(demand) } else { limits.vms_for_moment(demand) };
+    let at_once = moment.max(average.min(limits.vms_for(demand))).max(view.signal.unwrap_or(0));
     let before = view.panic.filter(|panic| now < panic.until);
     let until = if is_sudden(view, average) {
         now.checked_add(limits.stable_window)

@@ -8,6 +8,7 @@ use weir_config::model::{Isolation, Thousandths};
 use weir_vmm::VmId;
 
 use super::desired::vms_for_average;
+use super::windows::sample_interval;
 use super::{Averages, Phase, SHORTEST_TICK, TICK, View, VmView, busy_again, live, saturating};
 
 /// How much of the VMs that stay after a peak the stable average may fill: with none to spare, the next ripple would
@@ -41,7 +42,7 @@ pub(super) fn retirements(
     let due = idle.partition_point(|(at, ..)| *at <= now);
     let above = |floor: u32| live.saturating_sub(floor.max(slowest(view)));
     let may_go = if in_panic { 0 } else { saturating(due).min(above(desired.max(filled(view)))) };
-    let surplus = if in_panic { 0 } else { above(desired.max(min).max(needed(view))) };
+    let surplus = if in_panic { 0 } else { above(desired.max(min).max(needed(view, now))) };
     let reclaim = view.reclaim.min(live.saturating_sub(min));
     // Of those that are not due the ones that a connection holds stay: it may come back to them.
     let count = may_go.max(surplus).max(reclaim) as usize;
@@ -85,14 +86,16 @@ fn filled(view: &View<'_>) -> u32 {
     saturating(view.averages.stable.0 / per_vm)
 }
 
-/// VMs that a load as of late needs; all, if there is none: then every VM is idle, and its timeout counts.
-fn needed(view: &View<'_>) -> u32 {
+/// VMs that a load as of late needs; all, if there is none now: then every VM is idle, and its timeout counts.
+fn needed(view: &View<'_>, now: Instant) -> u32 {
     let Averages { stable, panic, .. } = view.averages;
-    if panic.0 == 0 {
+    if view.demand(now) == 0 {
         return u32::MAX;
     }
     let roomy = Thousandths(stable.0.saturating_mul(1000) / FULL.0);
-    vms_for_average(view, roomy).max(view.limits.vms_for(view.averages.peak_demand))
+    vms_for_average(view, roomy)
+        .max(vms_for_average(view, panic))
+        .max(view.limits.vms_for_moment(view.averages.peak_demand))
 }
 
 /// What `max_down_rate` leaves, rounded down as Knative does it, so that one may always go.
@@ -137,7 +140,8 @@ fn look_again(
     let wanted = (retired < due).then(|| now + limits.idle_timeout.clamp(SHORTEST_TICK, TICK));
     let next = idle.get(due).map(|(at, ..)| *at);
     // What changes without an event has to be looked at to be averaged.
-    let changing = view.usable() > 0 && (view.demand(now) > 0 || view.averages.stable.0 > 0);
-    let sample = (surplus && changing).then(|| now + (limits.panic_window / 6).clamp(SHORTEST_TICK, TICK));
+    let rises = view.demand(now) > 0 && limits.max > limits.min;
+    let falls = surplus && view.averages.stable.0 > 0;
+    let sample = (rises || falls).then(|| now + sample_interval(limits));
     [busy, wanted, next, sample].into_iter().flatten().min()
 }

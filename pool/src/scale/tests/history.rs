@@ -97,10 +97,10 @@ fn what_neither_window_needs_goes_though_it_is_used() {
         let decision = decide(&view, now);
         (decision.retire.len(), decision.drain)
     };
-    let used = ready(8, 0, now);
+    let used = [ready(7, 0, now), vec![vm(8, Phase::Ready, 1, now)]].concat();
     assert_eq!(retired(8, 8, &used), (5, vec![]), "8 requests fill four fifths of 3 VMs");
     assert_eq!(retired(8, 24, &used), (2, vec![]), "there were 24 a moment ago");
-    assert_eq!(retired(0, 0, &used), (0, vec![]), "all are idle: their timeout counts");
+    assert_eq!(retired(8, 8, &ready(8, 0, now)), (0, vec![]), "all are idle: their timeout counts");
     assert_eq!(
         retired(8, 8, &ready(8, 1, now)),
         (0, vec![VmId(8)]),
@@ -112,8 +112,23 @@ fn what_neither_window_needs_goes_though_it_is_used() {
     let isolated = Limits { isolation: Isolation::Request, ..limits.clone() };
     let view = View { averages: averages(8, 1, 8, 0), ..View::new(&isolated, 0, &draining) };
     assert_eq!(decide(&view, now).drain, []);
-    let silence = View { averages: averages(8, 0, 0, 0), ..View::new(&limits, 0, &used) };
-    assert_eq!(decide(&silence, now).retire, [], "after a burst, too, their timeout counts");
+}
+
+#[test]
+fn a_ripple_below_the_hard_limit_starts_nothing_until_it_lasts() {
+    let now = Instant::now();
+    let limits = Limits { hard_limit: 16, panic_threshold: Thousandths(9000), ..limits(0, 9, 4) };
+    let started = |in_flight, queued, panic| {
+        let vms = ready(1, in_flight, now);
+        decide(&View { averages: averages(0, panic, 0, 1), ..View::new(&limits, queued, &vms) }, now).start
+    };
+    assert_eq!(
+        [started(5, 0, 4), started(13, 0, 4), started(14, 0, 4)],
+        [0, 0, 1],
+        "room for three more at 13"
+    );
+    assert_eq!([started(5, 0, 5), started(3, 0, 5)], [1, 0], "above for as long as the panic window");
+    assert_eq!(started(5, 1, 0), 1, "somebody waits");
 }
 
 #[test]
