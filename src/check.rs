@@ -52,7 +52,8 @@ pub(crate) fn load(file: &Path) -> Result<(Config, Images), Failure> {
     Ok((config, machine.images.into_inner()))
 }
 
-fn failure(error: LoadError) -> Failure {
+/// What is wrong with a configuration, as it is told.
+pub(crate) fn failure(error: LoadError) -> Failure {
     match error {
         LoadError::Read { path, source } => {
             Failure::Configuration(format!("weir: read {}: {source}", path.display()))

@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_pool::simulate::StartTimes;
 
 /// A reverse proxy that runs its own microVMs.
 #[derive(Debug, Parser)]
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     },
     /// Run one VM in the foreground, its log on stdout
     Run(RunOptions),
+    /// Try scaling on a trace of requests, in virtual time, and compare it with Knative's
+    Simulate(SimulateOptions),
     /// Examine this host: what weir needs, what is missing, how to fix it
     Doctor,
     /// The process that forks VMs; weir starts it by itself
@@ -68,6 +72,35 @@ pub(crate) struct RunOptions {
     /// An argument of the application; may be repeated
     #[arg(long = "arg", allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
+}
+
+/// Options of `weir simulate`.
+#[derive(Args, Debug)]
+pub(crate) struct SimulateOptions {
+    /// The trace, a CSV file: arrival_s,pool,service_ms[,class,client]
+    pub(crate) trace: PathBuf,
+    /// The configuration whose pools the requests are for
+    #[arg(short, long, default_value = "weir.toml")]
+    pub(crate) config: PathBuf,
+    /// How long VMs take to start: clone, cold, one time such as 0.5ms, or MEDIAN..P99
+    #[arg(long, default_value = "clone")]
+    pub(crate) start: StartTimes,
+    /// Of all that is random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Step of the time series; a 640th of the whole unless given
+    #[arg(long, value_parser = duration)]
+    pub(crate) step: Option<Duration>,
+    /// How long the pools run on after the last request
+    #[arg(long, default_value = "2m", value_parser = duration)]
+    pub(crate) settle: Duration,
+    /// Write the time series to this file
+    #[arg(long)]
+    pub(crate) csv: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    weir_config::units::parse_duration(text).map_err(|error| error.to_string())
 }
 
 fn memory(text: &str) -> Result<u64, String> {

@@ -8,6 +8,7 @@ mod images;
 mod logging;
 mod run;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::serve(&options),
         Command::Check { file } => check::check(&file),
         Command::Run(options) => run::run(&options),
+        Command::Simulate(options) => simulate::simulate(&options),
         Command::Doctor => doctor::doctor(),
         Command::Launcher => weir_vmm::launcher::main(),
     };

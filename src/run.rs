@@ -70,7 +70,7 @@ async fn foreground(
                 VmEvent::Log(line) => writeln!(std::io::stdout(), "{}", printable(&line)).context("write to stdout")?,
                 VmEvent::Ready => tracing::info!(address = %vm.address(), "ready"),
                 // Only a template is asked for this.
-                VmEvent::Frozen(_) => {}
+                VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
                 VmEvent::Exit(reason) => return Ok(reason),
             },
             _ = interrupt.recv() => end(&*vm, &mut asked),

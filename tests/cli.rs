@@ -42,7 +42,12 @@ fn check_names_an_address_in_use() {
 fn check_accepts_the_examples() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut examined = 0;
-    for entry in std::fs::read_dir(directory).expect("list the examples").flatten() {
+    let traces = directory.join("traces");
+    let entries =
+        [directory, traces].map(|path| std::fs::read_dir(path).expect("list the examples").flatten());
+    for entry in
+        entries.into_iter().flatten().filter(|entry| entry.path().extension() == Some("toml".as_ref()))
+    {
         let text = std::fs::read_to_string(entry.path()).expect("read an example");
         // The ports of an example may be taken on this machine.
         let text = text.replace(":8080\"", ":0\"").replace(":9180\"", ":0\"");
@@ -72,4 +77,36 @@ fn usage_errors_exit_with_2() {
     let output = weir(&["serve", "-c", "/nonexistent/weir.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/weir.toml"));
+}
+
+#[test]
+fn simulate_prints_a_comparison_and_writes_its_series() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let (trace, csv) = (directory.path().join("trace.csv"), directory.path().join("out.csv"));
+    std::fs::write(&trace, "arrival_s,pool,service_ms\n0,hello,5\n1,hello,5\n").expect("write the trace");
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello.toml");
+    let [trace, csv, config] = [&trace, &csv, &config].map(|path| path.to_str().expect("UTF-8"));
+    let output = weir(&["simulate", trace, "-c", config, "--start", "0.5ms", "--step", "1s", "--csv", csv]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("2 requests, 1 pools") && text.contains("clairvoyant"), "{text}");
+    let series = std::fs::read_to_string(csv).expect("read the series");
+    // The last request, 5 ms, 10 s of queue.timeout and 2 minutes are 131.005 s.
+    assert_eq!(series.lines().count(), 1 + 132, "{series}");
+}
+
+#[test]
+fn simulate_names_what_is_wrong_with_a_trace() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let trace = directory.path().join("trace.csv");
+    std::fs::write(&trace, "arrival_s,pool,service_ms\n0,hello,5\n1,helo,5\n").expect("write the trace");
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello.toml");
+    let [trace, config] = [&trace, &config].map(|path| path.to_str().expect("UTF-8"));
+    let output = weir(&["simulate", trace, "-c", config]);
+    let expected = format!("{trace}:3:3: pool: there is no pool \"helo\"\n");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(2), expected.into()));
+    let output = weir(&["simulate", "/nonexistent/trace.csv", "-c", config]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/trace.csv"));
+    assert_eq!(weir(&["simulate", trace, "-c", config, "--start", "soon"]).status.code(), Some(2));
 }

@@ -5,6 +5,10 @@
 //! when every VM has reached it do requests go up to the hard limit. Of two equally busy VMs the older one is taken,
 //! so that in quiet times the youngest run idle and can go.
 //!
+//! What it costs does not depend on how many VMs there are, only on how full they are: if the chosen one is full, those
+//! behind it are tried, of which one in so many has room. So as not to look at all of a large pool that is at its soft
+//! limit, at most [`SOFT_TRIES`] are looked at for that; the hard limit's last place is always found.
+//!
 //! An isolated VM has room for one tenancy or none, so that both limits are one.
 
 use std::sync::Arc;
@@ -13,6 +17,9 @@ use weir_config::model::Isolation;
 
 use crate::gate::{Gate, State};
 use crate::vm::Vm;
+
+/// How many VMs are tried for one below its soft limit.
+const SOFT_TRIES: usize = 32;
 
 /// A place taken in a VM's gate.
 #[derive(Debug)]
@@ -23,35 +30,54 @@ pub(crate) struct Entered<'a> {
 }
 
 /// Enters one of `vms` (oldest first), if any has room below `hard`; for a new tenancy where VMs are isolated.
-/// `random(n)` is uniform in `0..n`.
+/// `random` is uniform.
 pub(crate) fn enter(
     vms: &[Arc<Vm>],
     isolation: Isolation,
     soft: u32,
     hard: u32,
-    mut random: impl FnMut(usize) -> usize,
+    random: u64,
 ) -> Option<Entered<'_>> {
     let soft = soft.min(hard);
+    let first = first(vms, random)?;
+    let below = |limit, tries| find(vms, first, tries, |gate| gate.enter(limit).is_some());
     if isolation != Isolation::Vm {
-        return enter_where(vms, Gate::occupy, &mut random).map(|vm| Entered { vm, above_soft: false });
+        let vm = find(vms, first, vms.len(), Gate::occupy)?;
+        return Some(Entered { vm, above_soft: false });
     }
-    let mut below = |limit| enter_where(vms, |gate| gate.enter(limit).is_some(), &mut random);
-    let first = below(soft).map(|vm| Entered { vm, above_soft: false });
-    first.or_else(|| below(hard).map(|vm| Entered { vm, above_soft: true }))
+    match below(soft, SOFT_TRIES.min(vms.len())) {
+        Some(vm) => Some(Entered { vm, above_soft: false }),
+        None => below(hard, vms.len()).map(|vm| Entered { vm, above_soft: true }),
+    }
 }
 
-fn enter_where<'a>(
-    vms: &'a [Arc<Vm>],
-    enter: impl Fn(&Gate) -> bool,
-    random: &mut impl FnMut(usize) -> usize,
-) -> Option<&'a Arc<Vm>> {
-    let first = match vms.len() {
-        0 => return None,
-        1 => 0,
-        count => less_busy(vms, random(count), random(count - 1)),
-    };
-    // Usually the first try enters; near saturation all are tried, so that no place is overlooked.
-    (0..vms.len()).map(|step| &vms[(first + step) % vms.len()]).find(|vm| enter(&vm.gate))
+/// Enters this one, if it has room below `hard`, or for a new tenancy; whether it had.
+pub(crate) fn enter_this(vm: &Vm, isolation: Isolation, hard: u32) -> bool {
+    match isolation {
+        Isolation::Vm => vm.gate.enter(hard).is_some(),
+        Isolation::Connection | Isolation::Request => vm.gate.occupy(),
+    }
+}
+
+/// The first of so many, from `first` on and around, that lets somebody in.
+fn find(vms: &[Arc<Vm>], first: usize, tries: usize, enter: impl Fn(&Gate) -> bool) -> Option<&Arc<Vm>> {
+    let (before, from) = vms.split_at(first);
+    from.iter().chain(before).take(tries).find(|vm| enter(&vm.gate))
+}
+
+/// The less busy one of two random VMs.
+fn first(vms: &[Arc<Vm>], random: u64) -> Option<usize> {
+    // A half of the random number for each: a product's upper half is as good as uniform in a range so small (D. Lemire,
+    // "Fast Random Integer Generation in an Interval", 2019).
+    let below = |count: usize, half: u64| ((count as u64 * half) >> 32) as usize;
+    match vms.len() {
+        0 => None,
+        1 => Some(0),
+        count => {
+            let (a, b) = (below(count, random & u64::from(u32::MAX)), below(count - 1, random >> 32));
+            Some(less_busy(vms, a, b))
+        }
+    }
 }
 
 /// `a` and `b` are made two different indices by skipping `a` in `b`'s range.
@@ -90,10 +116,10 @@ mod tests {
             let mut rng = StdRng::seed_from_u64(seed);
             let total = u32::try_from(count).unwrap();
             for nth in 0..total * hard {
-                let entered = enter(&vms, Isolation::Vm, soft, hard, |n| rng.random_range(0..n)).unwrap();
+                let entered = enter(&vms, Isolation::Vm, soft, hard, rng.random()).unwrap();
                 prop_assert_eq!(entered.above_soft, nth >= total * soft);
             }
-            prop_assert!(enter(&vms, Isolation::Vm, soft, hard, |n| rng.random_range(0..n)).is_none());
+            prop_assert!(enter(&vms, Isolation::Vm, soft, hard, rng.random()).is_none());
             prop_assert!(vms.iter().all(|vm| vm.gate.in_flight() == hard));
         }
     }
@@ -101,9 +127,8 @@ mod tests {
     #[test]
     fn equally_busy_goes_to_the_older_and_busier_to_the_other() {
         let vms = vms(2);
-        let pick = |_| 0;
-        assert_eq!(enter(&vms, Isolation::Vm, 4, 4, pick).unwrap().vm.id, VmId(0));
-        assert_eq!(enter(&vms, Isolation::Vm, 4, 4, pick).unwrap().vm.id, VmId(1));
+        assert_eq!(enter(&vms, Isolation::Vm, 4, 4, 0).unwrap().vm.id, VmId(0));
+        assert_eq!(enter(&vms, Isolation::Vm, 4, 4, 0).unwrap().vm.id, VmId(1));
     }
 
     #[test]
@@ -111,14 +136,14 @@ mod tests {
         let vms = vms(3);
         vms[0].gate.close();
         vms[1].gate.close();
-        assert_eq!(enter(&vms, Isolation::Vm, 1, 1, |_| 0).unwrap().vm.id, VmId(2));
-        assert!(enter(&vms, Isolation::Vm, 1, 1, |_| 0).is_none());
+        assert_eq!(enter(&vms, Isolation::Vm, 1, 1, 0).unwrap().vm.id, VmId(2));
+        assert!(enter(&vms, Isolation::Vm, 1, 1, 0).is_none());
     }
 
     #[test]
     fn an_isolated_vm_has_room_for_one_and_none_when_dirty() {
         let vms = vms(2);
-        let enter = || enter(&vms, Isolation::Request, 1, 1, |_| 0).map(|entered| entered.vm.id);
+        let enter = || enter(&vms, Isolation::Request, 1, 1, 0).map(|entered| entered.vm.id);
         assert_eq!([enter(), enter(), enter()], [Some(VmId(0)), Some(VmId(1)), None]);
         vms[1].gate.leave();
         assert_eq!(enter(), None);

@@ -18,8 +18,9 @@
 //!                          gone
 //! ```
 //!
-//! It tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log,
-//! away from it.
+//! It kills the process when it is told that the VM is lost (see [`crate::health`]). It tells the pool's owner of the
+//! first READY, of what the guest does without requests if that was asked, and of the end, and keeps everything else,
+//! above all the guest's log, away from it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +30,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::guest_log::GuestLog;
+use crate::idle::PATIENCE;
 use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
 use crate::owner::Event;
 use crate::shared::Shared;
-use crate::vm::Vm;
+use crate::vm::{Order, Vm};
 
 /// How long a VM may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(1);
@@ -102,6 +104,42 @@ enum Awaited {
     Reset { vm: Arc<Vm>, since: Instant },
 }
 
+impl Awaited {
+    /// It did not come in time.
+    fn missed(&self, shared: &Shared) -> End {
+        match self {
+            Self::Reset { .. } => End::NotReset,
+            Self::Start | Self::Nothing => End::NotReady(shared.config.start_timeout),
+        }
+    }
+}
+
+/// Who wants to hear from the process. Any answer is one to all.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Those that only ask whether it answers.
+    pings: Vec<oneshot::Sender<()>>,
+    /// The owner asks what the guest does.
+    is_owed: bool,
+}
+
+impl Reports {
+    fn ping(&mut self, answered: oneshot::Sender<()>) {
+        // Who has asked before and waits no more is forgotten here, and not only when there is an answer.
+        self.pings.retain(|waiting| !waiting.is_closed());
+        self.pings.push(answered);
+    }
+
+    /// There is an answer; whether the owner is owed it.
+    fn answered(&mut self) -> bool {
+        for waiting in self.pings.drain(..) {
+            // Whoever waits no more needs no answer.
+            let _ = waiting.send(());
+        }
+        std::mem::take(&mut self.is_owed)
+    }
+}
+
 async fn run(
     id: VmId,
     mut process: Box<dyn VmProcess>,
@@ -110,10 +148,14 @@ async fn run(
     mut stop: oneshot::Receiver<()>,
     shared: &Arc<Shared>,
 ) -> End {
-    let (order_reset, mut resets) = mpsc::unbounded_channel();
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let mut reports = Reports::default();
     let mut awaited = Awaited::Start;
     let late = sleep_until(start_by);
     tokio::pin!(late);
+    let unanswered = sleep_until(start_by);
+    tokio::pin!(unanswered);
+    let heard = |quiet| drop(shared.events.send(Event::Report { id, quiet }));
     loop {
         tokio::select! {
             biased;
@@ -121,27 +163,36 @@ async fn run(
             () = &mut late, if !matches!(awaited, Awaited::Nothing) => {
                 process.kill();
                 exit(&mut process, &mut log).await;
-                return match awaited {
-                    Awaited::Reset { .. } => End::NotReset,
-                    Awaited::Start | Awaited::Nothing => End::NotReady(shared.config.start_timeout),
-                };
+                return awaited.missed(shared);
             }
-            // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
-            Some(vm) = resets.recv() => {
-                let since = Instant::now();
-                process.reset();
-                late.as_mut().reset(since + RESET_TIMEOUT);
-                awaited = Awaited::Reset { vm, since };
+            () = &mut unanswered, if reports.is_owed => {
+                reports.is_owed = false;
+                heard(None);
             }
+            Some(order) = ordered.recv() => match order {
+                // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
+                Order::Reset(vm) => {
+                    let since = Instant::now();
+                    process.reset();
+                    late.as_mut().reset(since + RESET_TIMEOUT);
+                    awaited = Awaited::Reset { vm, since };
+                }
+                Order::Ping(answered) => {
+                    reports.ping(answered);
+                    process.report();
+                }
+                Order::Kill => process.kill(),
+                Order::Report => {
+                    process.report();
+                    unanswered.as_mut().reset(Instant::now() + PATIENCE);
+                    reports.is_owed = true;
+                }
+            },
             event = process.next_event() => match event {
                 VmEvent::Ready => match std::mem::replace(&mut awaited, Awaited::Nothing) {
                     // Nobody asked.
                     Awaited::Nothing => {}
-                    Awaited::Start => {
-                        let (address, kind) = (process.address(), process.kind());
-                        let vm = Vm::new(id, address, kind.into(), Instant::now(), order_reset.clone());
-                        drop(shared.events.send(Event::Ready { vm, kind }));
-                    }
+                    Awaited::Start => ready(id, &*process, orders.clone(), shared),
                     Awaited::Reset { vm, since } => {
                         let now = Instant::now();
                         shared.renewed(&vm, now.saturating_duration_since(since), now);
@@ -150,10 +201,19 @@ async fn run(
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
                 // Only a template is asked for this.
                 VmEvent::Frozen(_) => {}
+                VmEvent::Report { quiet } => if reports.answered() {
+                    heard(Some(quiet));
+                },
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },
         }
     }
+}
+
+fn ready(id: VmId, process: &dyn VmProcess, orders: mpsc::UnboundedSender<Order>, shared: &Shared) {
+    let (address, kind) = (process.address(), process.kind());
+    let vm = Vm::new(id, address, kind.into(), Instant::now(), orders);
+    drop(shared.events.send(Event::Ready { vm, kind }));
 }
 
 async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
@@ -168,7 +228,7 @@ async fn end(mut process: Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason 
 async fn exit(process: &mut Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReason {
     loop {
         match process.next_event().await {
-            VmEvent::Ready | VmEvent::Frozen(_) => {}
+            VmEvent::Ready | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             VmEvent::Log(text) => log.line(&text, Instant::now()),
             VmEvent::Exit(reason) => return reason,
         }

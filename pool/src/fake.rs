@@ -9,12 +9,14 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, pending};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use weir_config::model::{
-    Class, Config, Health, Host, Isolation, Kind, Pool, Quarantine, Queue, Retry, Scale, VmLimits,
+    Class, Config, Health, Host, Isolation, Kind, MetricSelector, Pool, Quarantine, Queue, Retry, Scale,
+    Signal, Thousandths, VmLimits,
 };
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
+use crate::health::Unhealthy;
 use crate::launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
 
 /// What a VM does.
@@ -30,6 +32,8 @@ pub struct Script {
     pub reset: Reset,
     /// How often it has gone back; may be shared with what plays its application.
     pub resets: Arc<AtomicU32>,
+    /// What it says of its guest.
+    pub report: Report,
     /// How long it takes to end when asked to; `None`: it does not listen.
     pub stop: Option<Duration>,
 }
@@ -60,6 +64,29 @@ pub enum Reset {
     Exits(Duration, ExitReason),
 }
 
+/// What a VM says when it is asked what its guest does without requests.
+#[derive(Clone, Debug, Default)]
+pub enum Report {
+    /// Nothing for longer than anybody remembers.
+    #[default]
+    Quiet,
+    /// Something, until then.
+    WorksUntil(Instant),
+    /// It does not answer.
+    Silent,
+}
+
+/// What is wrong with a VM that is READY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// Its application answers health checks with this status.
+    Status(u16),
+    /// Its guest answers nobody.
+    Silent,
+    /// Its process does nothing at all, as if stopped by a signal; it can be killed.
+    Stopped,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct FakeLauncher {
@@ -74,6 +101,8 @@ struct Vms {
     resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
     stuck: BTreeSet<VmId>,
+    ailments: BTreeMap<VmId, Ailment>,
+    checked: Vec<(VmId, Instant)>,
     alive: BTreeMap<VmId, (String, mpsc::UnboundedSender<Command>)>,
 }
 
@@ -92,6 +121,7 @@ pub struct Started {
 enum Command {
     Say(VmEvent),
     Reset,
+    Report,
     Stop,
 }
 
@@ -122,6 +152,7 @@ impl Script {
             kind: StartKind::Cold,
             reset: Reset::Ready(Duration::ZERO),
             resets: Arc::default(),
+            report: Report::default(),
             stop: Some(Duration::ZERO),
         }
     }
@@ -136,6 +167,8 @@ impl FakeLauncher {
             started: Vec::new(),
             resets: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            ailments: BTreeMap::new(),
+            checked: Vec::new(),
             alive: BTreeMap::new(),
         };
         Arc::new(Self { vms: Arc::new(Mutex::new(vms)) })
@@ -182,6 +215,20 @@ impl FakeLauncher {
         self.vms.lock().stuck.insert(id);
     }
 
+    /// From now on something is wrong with a VM, or nothing.
+    pub fn set_ailment(&self, id: VmId, ailment: Option<Ailment>) {
+        let ailments = &mut self.vms.lock().ailments;
+        match ailment {
+            Some(ailment) => drop(ailments.insert(id, ailment)),
+            None => drop(ailments.remove(&id)),
+        }
+    }
+
+    /// All health checks so far, in order.
+    pub fn checked(&self) -> Vec<(VmId, Instant)> {
+        self.vms.lock().checked.clone()
+    }
+
     /// Lets a VM say something.
     pub fn say(&self, id: VmId, event: VmEvent) {
         if let Some((_, commands)) = self.vms.lock().alive.get(&id) {
@@ -214,11 +261,48 @@ impl Launcher for FakeLauncher {
             FakeProcess { id: order.id, script, vms, commands, own_commands, plan, resetting: false };
         async { Ok(Box::new(process) as Box<dyn VmProcess>) }.boxed()
     }
+
+    fn check(
+        &self,
+        vm: VmId,
+        _address: SocketAddr,
+        pool: Arc<Pool>,
+    ) -> BoxFuture<'static, Result<(), Unhealthy>> {
+        let mut vms = self.vms.lock();
+        vms.checked.push((vm, Instant::now()));
+        let ailment = vms.ailments.get(&vm).copied();
+        let (path, limit) = (pool.health.path.clone().unwrap_or_default(), pool.health.timeout);
+        async move {
+            match ailment {
+                None => Ok(()),
+                Some(Ailment::Status(status)) => Err(Unhealthy::Status { path, status }),
+                Some(Ailment::Silent | Ailment::Stopped) => {
+                    sleep(limit).await;
+                    Err(Unhealthy::Silent(limit))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Report {
+    fn event(&self, now: Instant) -> Option<VmEvent> {
+        let quiet = match self {
+            Self::Quiet => Duration::MAX,
+            Self::WorksUntil(until) => now.saturating_duration_since(*until),
+            Self::Silent => return None,
+        };
+        Some(VmEvent::Report { quiet })
+    }
 }
 
 impl FakeProcess {
     fn command(&self, command: Command) {
-        if !self.vms.lock().stuck.contains(&self.id) {
+        let vms = self.vms.lock();
+        let stopped = vms.ailments.get(&self.id) == Some(&Ailment::Stopped);
+        let hears = !stopped || matches!(command, Command::Say(_));
+        if hears && !vms.stuck.contains(&self.id) {
             // It goes to itself.
             let _ = self.own_commands.send(command);
         }
@@ -238,6 +322,9 @@ impl FakeProcess {
                 command = self.commands.recv() => match command {
                     Some(Command::Say(event)) => return event,
                     Some(Command::Reset) => self.plan_reset(),
+                    Some(Command::Report) => if let Some(report) = self.script.report.event(Instant::now()) {
+                        return report;
+                    },
                     Some(Command::Stop) => {
                         let stopped = |after| (Instant::now() + after, VmEvent::Exit(ExitReason::Stopped));
                         self.plan = self.script.stop.map(stopped).or(self.plan.take());
@@ -290,6 +377,10 @@ impl VmProcess for FakeProcess {
         self.command(Command::Reset);
     }
 
+    fn report(&self) {
+        self.command(Command::Report);
+    }
+
     fn stop(&self) {
         self.command(Command::Stop);
     }
@@ -328,6 +419,18 @@ pub fn pool(name: &str) -> Pool {
         quarantine: Quarantine::default(),
         signal: None,
         limits: VmLimits::default(),
+    }
+}
+
+/// The sum of the metric called `name`, `target` of which are one VM's work; asked for every second.
+pub fn signal(name: &str, target: Thousandths) -> Signal {
+    Signal {
+        scrape: "/metrics".to_owned(),
+        metric: MetricSelector { text: name.to_owned(), name: name.to_owned(), labels: BTreeMap::new() },
+        target,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        weights: false,
     }
 }
 

@@ -208,4 +208,6 @@ fn next_generation(word: u64) -> u64 {
 }
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;

@@ -5,8 +5,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use weir_vmm::{VmEvent, VmId};
+
+use crate::health::{Unhealthy, check};
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -36,11 +38,21 @@ pub enum StartError {
     LauncherDied,
 }
 
-/// Starts VMs.
+/// Starts VMs, and asks them how they are.
 pub trait Launcher: Send + Sync {
     /// Starts the VM's process; it need not be READY when this resolves. Dropping the future gives the VM up:
     /// what has come into being of it is killed.
     fn start(&self, order: StartOrder) -> BoxFuture<'static, Result<Box<dyn VmProcess>, StartError>>;
+
+    /// Asks the application of `vm`, a VM of `pool` at `address`, whether it works: within `health.timeout`.
+    fn check(
+        &self,
+        _vm: VmId,
+        address: SocketAddr,
+        pool: Arc<weir_config::model::Pool>,
+    ) -> BoxFuture<'static, Result<(), Unhealthy>> {
+        async move { check(address, &pool.health).await }.boxed()
+    }
 }
 
 /// What a VM was made from.
@@ -80,6 +92,9 @@ pub trait VmProcess: Send {
     /// Asks it to go back to its clean snapshot. The next [`VmEvent::Ready`] says that it has: a VM's process says
     /// READY once for its start and once for each reset, whatever its guest does. A process that cannot go back ends.
     fn reset(&self);
+
+    /// Asks it whether its guest does anything; the answer is a [`VmEvent::Report`], or none.
+    fn report(&self);
 
     /// Asks it to end.
     fn stop(&self);

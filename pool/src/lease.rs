@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
+use crate::health::{Fingerprint, Pass};
 use crate::launcher::StartKind;
+use crate::owner::Suspicion;
 use crate::shared::Shared;
 use crate::vm::Vm;
 
@@ -21,6 +24,8 @@ pub struct Lease {
     vm: Arc<Vm>,
     start: Start,
     queued: Duration,
+    /// Its request was sent, and its answer has not begun.
+    awaits: AtomicBool,
 }
 
 /// How the VM of a lease came to be, seen from the request.
@@ -64,6 +69,12 @@ pub enum LeaseError {
         /// When the pool will try again.
         retry_after: Duration,
     },
+    /// Requests like this one have killed `quarantine.kills` VMs.
+    #[error("such requests kill vms")]
+    Quarantined {
+        /// When it will be tried again.
+        retry_after: Duration,
+    },
     /// weir is going down.
     #[error("shutting down")]
     ShuttingDown,
@@ -72,7 +83,7 @@ pub enum LeaseError {
 impl Lease {
     /// A lease of a place in `vm`'s gate that the caller has entered.
     pub(crate) fn entered(shared: Arc<Shared>, vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
-        Self { shared, vm, start, queued }
+        Self { shared, vm, start, queued, awaits: AtomicBool::new(false) }
     }
 
     /// Where the VM's application listens.
@@ -118,15 +129,51 @@ impl Lease {
         &self.vm
     }
 
+    /// The request is being sent. If its answer does not begin soon, and no other request's does either, the VM is asked
+    /// whether it works, see [`crate::Lease::gone`] for what follows if it does not.
+    pub fn asked(&self) {
+        if !self.awaits.swap(true, Relaxed) {
+            self.vm.signs.asked();
+        }
+    }
+
+    /// The answer has begun.
+    pub fn answered(&self) {
+        self.vm.signs.heard();
+        self.waits_no_more();
+    }
+
+    /// Reports that the answer did not begin, or did not go on, within its time. When that was so for
+    /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`].
+    pub fn unanswered(&self) {
+        if self.vm.signs.unanswered() >= self.shared.config.health.unhealthy_after {
+            self.shared.suspect(&self.vm, Suspicion::Unanswered);
+        }
+    }
+
     /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
     /// it has ended it is stopped, and demand brings another in its place.
     pub fn suspect(&self) {
-        self.shared.suspect(&self.vm);
+        self.shared.suspect(&self.vm, Suspicion::Refused);
+    }
+
+    /// Reports that the connection broke while the request, which has this fingerprint and was given `pass`, was with the
+    /// VM. If that ends unasked now, or has already, it is among the suspects.
+    pub fn lost(&self, fingerprint: Fingerprint, pass: &Pass) {
+        self.vm.inquest.lost(fingerprint, pass, Instant::now());
+    }
+
+    fn waits_no_more(&self) {
+        // Reading is cheaper, and answers it for whoever never asked.
+        if self.awaits.load(Relaxed) && self.awaits.swap(false, Relaxed) {
+            self.vm.signs.waits_no_more();
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.waits_no_more();
         self.shared.leave(&self.vm, Instant::now());
     }
 }
@@ -159,6 +206,7 @@ impl LeaseError {
             Self::NoRoom { .. } => "no_room",
             Self::TimedOut { .. } => "queue_timeout",
             Self::StartFailed { .. } => "start_failed",
+            Self::Quarantined { .. } => "quarantined",
             Self::ShuttingDown => "shutting_down",
         }
     }

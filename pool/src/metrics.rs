@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
+use crate::idle::Found;
 use crate::launcher::StartKind;
 use crate::pool::Instances;
 
@@ -29,6 +31,18 @@ pub struct PoolMetrics {
     resets: IntCounterVec,
     reset_duration: HistogramVec,
     exits: IntCounterVec,
+    checks: Checks,
+    signal_scrapes: IntCounterVec,
+    signal_value: GaugeVec,
+}
+
+/// How VMs are watched.
+#[derive(Clone, Debug)]
+struct Checks {
+    health: IntCounterVec,
+    ejections: IntCounterVec,
+    quarantine: IntGaugeVec,
+    idle: IntCounterVec,
 }
 
 /// One pool's time series.
@@ -51,7 +65,52 @@ pub(crate) struct PoolSeries {
     draining: IntGauge,
     stopping: IntGauge,
     exits: IntCounterVec,
+    checks: Checks,
+    pub(crate) quarantine_entries: IntGauge,
     shed: IntCounterVec,
+}
+
+/// Those of one pool's signal.
+#[derive(Debug)]
+pub(crate) struct SignalSeries {
+    pool: String,
+    scrapes: IntCounterVec,
+    pub(crate) value: Gauge,
+}
+
+impl SignalSeries {
+    /// A VM was asked.
+    pub(crate) fn scraped(&self, result: &str) {
+        self.scrapes.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
+}
+
+impl Checks {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let health = counter(
+            "weir_health_checks_total",
+            "Times that a VM in service was asked whether it works.",
+            &["pool", "result"],
+        )?;
+        let ejections = counter(
+            "weir_vm_ejections_total",
+            "VMs that were taken out of service because they did not work.",
+            &["pool", "reason"],
+        )?;
+        let suspects = "Requests that are suspected of killing VMs, those included that are refused for it.";
+        let quarantine = IntGaugeVec::new(Opts::new("weir_quarantine_entries", suspects), &["pool"])?;
+        let idle = counter(
+            "weir_vm_idle_checks_total",
+            "Times that a VM without requests was asked what its guest does.",
+            &["pool", "result"],
+        )?;
+        for family in [&health, &ejections, &idle] {
+            registry.register(Box::new(family.clone()))?;
+        }
+        registry.register(Box::new(quarantine.clone()))?;
+        Ok(Self { health, ejections, quarantine, idle })
+    }
 }
 
 impl PoolMetrics {
@@ -66,6 +125,7 @@ impl PoolMetrics {
             HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
         };
         let metrics = Self {
+            checks: Checks::register(registry)?,
             queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool", "class"])?,
             queue_wait: histogram(
                 "weir_queue_wait_seconds",
@@ -96,6 +156,15 @@ impl PoolMetrics {
                 "From the order to go back to the snapshot to READY.",
                 &["pool"],
             )?,
+            signal_scrapes: counter(
+                "weir_signal_scrapes_total",
+                "Times that a VM was asked for its pool's signal.",
+                &["pool", "result"],
+            )?,
+            signal_value: GaugeVec::new(
+                Opts::new("weir_signal_value", "What all VMs of the pool have told of its signal, added up."),
+                &["pool"],
+            )?,
             exits: counter("weir_vm_exits_total", "VMs that ended or did not start.", &["pool", "reason"])?,
         };
         metrics.register_with(registry)?;
@@ -113,7 +182,15 @@ impl PoolMetrics {
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
+        registry.register(Box::new(self.signal_scrapes.clone()))?;
+        registry.register(Box::new(self.signal_value.clone()))?;
         registry.register(Box::new(self.exits.clone()))
+    }
+
+    /// The series of a pool that follows a signal.
+    pub(crate) fn signal(&self, pool: &str) -> SignalSeries {
+        let value = self.signal_value.with_label_values(&[pool]);
+        SignalSeries { pool: pool.to_owned(), scrapes: self.signal_scrapes.clone(), value }
     }
 
     pub(crate) fn series(&self, pool: &str) -> PoolSeries {
@@ -133,6 +210,8 @@ impl PoolMetrics {
             draining: instances("draining"),
             stopping: instances("stopping"),
             exits: self.exits.clone(),
+            quarantine_entries: self.checks.quarantine.with_label_values(&[pool]),
+            checks: self.checks.clone(),
             shed: self.shed.clone(),
         }
     }
@@ -152,6 +231,18 @@ impl PoolSeries {
 
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    pub(crate) fn health_checked(&self, result: &str) {
+        self.checks.health.with_label_values(&[self.pool.as_str(), result]).inc();
+    }
+
+    pub(crate) fn ejected(&self, reason: &str) {
+        self.checks.ejections.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    pub(crate) fn idle_checked(&self, found: Found) {
+        self.checks.idle.with_label_values(&[self.pool.as_str(), found.label()]).inc();
     }
 
     pub(crate) fn shed(&self, reason: &str) {

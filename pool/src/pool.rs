@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::health::{Fingerprint, Pass};
 use crate::lease::{Lease, LeaseError};
 use crate::queue::Caller;
-use crate::shared::Shared;
+use crate::shared::{Shared, whole_seconds};
 use crate::tenancy::Tenancy;
 
 /// A pool of interchangeable VMs.
@@ -41,7 +42,7 @@ impl Pool {
     /// # Errors
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
-        self.shared.lease(caller, Instant::now()).await
+        self.shared.lease(caller).await
     }
 
     /// [`Self::lease_for`] somebody of whom nothing is known.
@@ -50,6 +51,24 @@ impl Pool {
     /// As there.
     pub async fn lease(&self) -> Result<Lease, LeaseError> {
         self.lease_for(&Caller::anonymous()).await
+    }
+
+    /// Leave for a request to be sent to one of the VMs, for which it needs a lease as well. `fingerprint` is only asked for
+    /// while the pool has reason to tell requests apart.
+    ///
+    /// # Errors
+    /// [`LeaseError::Quarantined`].
+    pub fn admit(&self, fingerprint: impl FnOnce() -> Fingerprint) -> Result<Pass, LeaseError> {
+        self.shared.quarantine.admit(fingerprint, Instant::now()).map_err(|left| {
+            let error = LeaseError::Quarantined { retry_after: whole_seconds(left) };
+            self.shared.metrics.shed(error.label());
+            error
+        })
+    }
+
+    /// The request that `pass` was given to has been answered, whole.
+    pub fn acquit(&self, pass: &Pass) {
+        self.shared.quarantine.acquit(pass);
     }
 
     /// A stay of a client's connection in this pool. It takes a VM with its first lease.

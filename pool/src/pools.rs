@@ -11,11 +11,13 @@ use tokio::time::{Instant, timeout_at};
 use weir_config::model::Config;
 
 use crate::budget::{HostBudget, MinExceedsHost};
+use crate::health::watch;
 use crate::launcher::Launcher;
 use crate::metrics::PoolMetrics;
 use crate::owner::{Event, Owner};
 use crate::pool::Pool;
 use crate::shared::Shared;
+use crate::signal;
 
 /// How long ending VMs by force may take: the graces of a start and of a stop, and what the kernel needs.
 const FORCE: Duration = Duration::from_secs(5);
@@ -53,6 +55,10 @@ impl Pools {
             let owner =
                 Owner::new(shared.clone(), launcher.clone(), budget.share(number), ids.clone(), inbox);
             tokio::spawn(owner.run());
+            tokio::spawn(watch(shared.clone(), launcher.clone()));
+            if let Some(signal) = &config.signal {
+                tokio::spawn(signal::follow(shared.clone(), signal.clone(), metrics.signal(&config.name)));
+            }
             Arc::new(Pool { shared })
         };
         let by_name =

@@ -1,6 +1,9 @@
 //! A pool's VMs as its owner knows them.
 //!
 //! ```text
+//!                          lost: killed, whatever leases there are
+//!                        +-------------------------------+----------------------------+
+//!                        |                               |                            v
 //!  Starting --READY--> Ready --retired or suspect--> Draining --last lease ends--> Stopping
 //!     |                  |                               |                            |
 //!     | failed, or       | exit                          | exit                       | exit
@@ -23,6 +26,7 @@ use weir_vmm::VmId;
 
 use crate::budget::{Reservation, Turn};
 use crate::gate::State;
+use crate::idle::{Background, Found, Rule, Verdict};
 use crate::pool::Instances;
 use crate::scale::{Phase, VmView};
 use crate::vm::Vm;
@@ -44,6 +48,7 @@ pub(crate) struct Roster {
 pub(crate) struct Entry {
     pub(crate) life: Life,
     pub(crate) started_at: Instant,
+    background: Background,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
     /// While its start counts as one under way.
@@ -69,7 +74,9 @@ impl Roster {
         now: Instant,
     ) {
         let (stop, turn) = (Some(stop), Some(turn));
-        self.entries.insert(id, Entry { life: Life::Starting, started_at: now, stop, _room: room, turn });
+        let (life, background) = (Life::Starting, Background::default());
+        let entry = Entry { life, started_at: now, background, stop, _room: room, turn };
+        self.entries.insert(id, entry);
     }
 
     /// Gives up the turns of starts that have taken long: they wait for something, or hang. When the next one is due.
@@ -113,12 +120,45 @@ impl Roster {
         }
     }
 
+    /// Whether the guest of `id`, which is to go, may by `rule`; if that is not known its process is asked, whose answer is
+    /// for [`Self::reported`].
+    pub(crate) fn is_idle(&mut self, id: VmId, rule: Rule, now: Instant) -> bool {
+        let Some(Entry { life: Life::Ready(vm), background, .. }) = self.entries.get_mut(&id) else {
+            return false;
+        };
+        let verdict = background.verdict(rule, vm.idle_since(), now);
+        if verdict == Verdict::Ask {
+            vm.ask_for_report();
+        }
+        verdict == Verdict::Idle
+    }
+
+    /// The answer of `id`'s process; what it means, if it was asked.
+    pub(crate) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) -> Option<Found> {
+        match self.entries.get_mut(&id)? {
+            Entry { life: Life::Ready(vm), background, .. } => background.heard(quiet, vm.idle_since(), now),
+            _ => None,
+        }
+    }
+
     /// Ends the stay of a connection that has no request in `id`; the VM, which is for the caller to reset, if it did.
     pub(crate) fn revoke(&mut self, id: VmId) -> Option<&Arc<Vm>> {
         match &self.entries.get(&id)?.life {
             Life::Ready(vm) if vm.gate.revoke() => Some(vm),
             _ => None,
         }
+    }
+
+    /// Ends `id` by force, whatever requests it has, if it was ready once; since when it was starting, and the VM.
+    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Instant, Arc<Vm>)> {
+        let entry = self.entries.get_mut(&id)?;
+        let (Life::Ready(vm) | Life::Draining(vm)) = &entry.life else { return None };
+        let vm = vm.clone();
+        self.ready_changed |= matches!(entry.life, Life::Ready(_));
+        entry.life = Life::Stopping;
+        vm.set_gone();
+        vm.kill();
+        Some((entry.started_at, vm))
     }
 
     /// Stops those that drain and have no request left.
@@ -150,6 +190,14 @@ impl Roster {
                 // A task that has ended has said so, and its message is on its way.
                 let _ = stop.send(());
             }
+        }
+    }
+
+    /// `id`, if it was ready once and weir has not stopped it.
+    pub(crate) fn unstopped(&self, id: VmId) -> Option<&Arc<Vm>> {
+        match &self.entries.get(&id)?.life {
+            Life::Ready(vm) | Life::Draining(vm) => Some(vm),
+            Life::Starting | Life::Stopping => None,
         }
     }
 
@@ -201,11 +249,14 @@ impl Entry {
             Life::Draining(vm) => (Phase::Draining, Some(vm)),
             Life::Stopping => (Phase::Stopping, None),
         };
-        let idle_since = vm.map_or(self.started_at, |vm| vm.idle_since());
+        let used_until = vm.map_or(self.started_at, |vm| vm.idle_since());
         let (in_flight, state) = vm.map_or((0, State::Free), |vm| vm.gate.state());
+        // A connection that asks for nothing does not keep a VM by what that does.
+        let is_held = state == State::Held;
+        let idle_since = if is_held { used_until } else { self.background.idle_since(used_until) };
         let phase = if (phase, state) == (Phase::Ready, State::Dirty) { Phase::Resetting } else { phase };
         let in_flight = if state == State::Free { in_flight } else { in_flight.min(1) };
-        VmView { id, phase, in_flight, held: state == State::Held, idle_since }
+        VmView { id, phase, in_flight, held: is_held, idle_since }
     }
 }
 

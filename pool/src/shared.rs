@@ -2,7 +2,9 @@
 //!
 //! A request that finds no room and a lease that ends at the same moment must not miss each other. The request first
 //! counts itself as waiting and then tries the gates again; the lease first leaves its gate and then looks whether
-//! anybody waits. All four steps are sequentially consistent, so at least one of the two sees the other.
+//! anybody waits, and gives its place to whose turn it is. All four steps are sequentially consistent, so at least one of
+//! the two sees the other. So while somebody waits there is no place that nobody is about to give away, and only the first
+//! who waits has to look for one. `gate/interleavings.rs` tries all orders of this.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -18,11 +20,13 @@ use weir_config::model::{self, Overflow};
 
 use crate::choice::{self, Entered};
 use crate::gate::Left;
+use crate::health::Quarantine;
 use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
-use crate::owner::Event;
+use crate::owner::{Event, Suspicion};
 use crate::pool::Instances;
 use crate::queue::{Caller, NoPlace, Ticket, WaitQueue, Waiter};
+use crate::signal::Signalled;
 use crate::vm::Vm;
 
 /// One pool's state outside its owner task.
@@ -30,6 +34,7 @@ use crate::vm::Vm;
 pub(crate) struct Shared {
     pub(crate) config: Arc<model::Pool>,
     pub(crate) metrics: PoolSeries,
+    pub(crate) quarantine: Quarantine,
     /// VMs that take requests, oldest first. Only the owner stores.
     ready: ArcSwap<Vec<Arc<Vm>>>,
     queue: Mutex<WaitQueue>,
@@ -46,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) instances: watch::Sender<Instances>,
+    pub(crate) signalled: Signalled,
 }
 
 /// A request's place in the queue, left when dropped, however the wait ended.
@@ -63,6 +69,7 @@ impl Shared {
         events: mpsc::UnboundedSender<Event>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            quarantine: Quarantine::new(&config.quarantine, metrics.quarantine_entries.clone()),
             metrics,
             ready: ArcSwap::default(),
             queue: Mutex::new(WaitQueue::new(&config.queue)),
@@ -74,15 +81,17 @@ impl Shared {
             wake: Notify::new(),
             events,
             instances: watch::Sender::new(Instances::default()),
+            signalled: Signalled::default(),
             config,
         })
     }
 
     /// A lease of a warm VM, or a place in the queue until there is one.
-    pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
+    pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, LeaseError> {
         let lease = match self.lease_warm() {
             Some(lease) => Ok(lease),
-            None => self.wait(caller, now).await,
+            // Only here it matters what time it is, and to ask takes as long as the rest of a warm lease.
+            None => self.wait(caller, Instant::now()).await,
         };
         lease.inspect_err(|error| self.metrics.shed(error.label()))
     }
@@ -105,8 +114,10 @@ impl Shared {
             return Err(self.reject());
         }
         let (reply, answer) = oneshot::channel();
-        let place = self.enqueue(caller, Waiter { reply, since: now })?;
-        self.dispatch(now);
+        let (place, is_first) = self.enqueue(caller, Waiter { reply, since: now })?;
+        if is_first {
+            self.dispatch(now);
+        }
         self.wake.notify_one();
         let answer = timeout_at(now + self.config.queue.timeout, answer).await;
         drop(place);
@@ -127,15 +138,17 @@ impl Shared {
         LeaseError::NoRoom { retry_after: whole_seconds(Duration::ZERO) }
     }
 
-    fn enqueue(&self, caller: &Caller, waiter: Waiter) -> Result<Place<'_>, LeaseError> {
+    /// A place in the queue, and whether nobody was there before.
+    fn enqueue(&self, caller: &Caller, waiter: Waiter) -> Result<(Place<'_>, bool), LeaseError> {
         let since = waiter.since;
         let mut displaced = Vec::new();
         let full = LeaseError::QueueFull { retry_after: self.queue_retry_after() };
-        let ticket = {
+        let (ticket, is_first) = {
             let mut queue = self.queue.lock();
+            let is_first = queue.len() == 0;
             let ticket = queue.push(caller, waiter, &mut displaced);
             self.queue_changed(&queue);
-            ticket
+            (ticket, is_first)
         };
         for waiter in displaced {
             // Whoever has gone away needs no answer.
@@ -145,7 +158,7 @@ impl Shared {
             Ok(ticket) => {
                 let depth = self.metrics.queue_depth(&caller.class.name);
                 depth.inc();
-                Ok(Place { shared: self, ticket, since, depth })
+                Ok((Place { shared: self, ticket, since, depth }, is_first))
             }
             Err(NoPlace::Full) => Err(full),
             Err(NoPlace::Closed) => Err(LeaseError::ShuttingDown),
@@ -154,45 +167,61 @@ impl Shared {
 
     /// Gives room to those who wait, in their order, as far as there is any.
     pub(crate) fn dispatch(self: &Arc<Self>, now: Instant) {
-        while let Some((waiter, vm)) = self.next_match() {
-            let queued = now.saturating_duration_since(waiter.since);
-            let start = if vm.ready_at > waiter.since { vm.start } else { Start::Warm };
-            let lease = Lease::entered(self.clone(), vm, start, queued);
-            // A waiter that has just gone away gives its lease back by dropping it; nobody's turn is lost, since
-            // that looks at the queue again.
-            drop(waiter.reply.send(Ok(lease)));
+        loop {
+            let ready = self.ready.load();
+            let limit = self.queued_limit.load(SeqCst);
+            if !self.give(now, || self.enter(&ready, limit).map(|entered| entered.vm)) {
+                return;
+            }
         }
     }
 
-    fn next_match(&self) -> Option<(Waiter, Arc<Vm>)> {
-        let ready = self.ready.load();
-        let mut queue = self.queue.lock();
-        if queue.len() == 0 {
-            return None;
+    /// Gives the place that has become free in `vm` to whose turn it is.
+    fn hand_over(self: &Arc<Self>, vm: &Arc<Vm>, now: Instant) {
+        if self.waiting() > 0 {
+            let (isolation, limit) = (self.config.isolation, self.queued_limit.load(SeqCst));
+            self.give(now, || choice::enter_this(vm, isolation, limit).then_some(vm));
         }
-        let vm = self.enter(&ready, self.queued_limit.load(SeqCst))?.vm.clone();
-        let waiter = queue.pop();
-        self.queue_changed(&queue);
-        waiter.map(|waiter| (waiter, vm))
+    }
+
+    /// Gives the place in the VM that `enter` enters to whose turn it is; whether there are both.
+    fn give<'a>(self: &Arc<Self>, now: Instant, enter: impl FnOnce() -> Option<&'a Arc<Vm>>) -> bool {
+        let (waiter, vm) = {
+            let mut queue = self.queue.lock();
+            if queue.len() == 0 {
+                return false;
+            }
+            let Some(vm) = enter() else { return false };
+            let waiter = queue.pop().expect("it is not empty, and locked");
+            self.queue_changed(&queue);
+            (waiter, vm.clone())
+        };
+        let queued = now.saturating_duration_since(waiter.since);
+        let start = if vm.ready_at > waiter.since { vm.start } else { Start::Warm };
+        let lease = Lease::entered(self.clone(), vm, start, queued);
+        // A waiter that has just gone away gives its lease back by dropping it, which hands the place on.
+        drop(waiter.reply.send(Ok(lease)));
+        true
     }
 
     fn enter<'a>(&self, ready: &'a [Arc<Vm>], limit: u32) -> Option<Entered<'a>> {
         let model::Pool { isolation, soft_limit, .. } = *self.config;
-        choice::enter(ready, isolation, soft_limit, limit, |n| rand::random_range(0..n))
+        choice::enter(ready, isolation, soft_limit, limit, rand::random())
     }
 
     /// A lease of `vm` has ended.
     pub(crate) fn leave(self: &Arc<Self>, vm: &Arc<Vm>, now: Instant) {
         match vm.leave(now) {
-            Left::ClosedEmpty => self.wake.notify_one(),
+            Left::ClosedEmpty => {
+                self.quarantine.judge(&vm.inquest.close(), now);
+                self.wake.notify_one();
+            }
             Left::Dirty => self.reset(vm),
             // Those who wait may have it if there is no other, which the owner decides.
             Left::Idle if self.waiting() > 0 => self.wake.notify_one(),
             Left::Idle | Left::Open => {}
         }
-        if self.waiting() > 0 {
-            self.dispatch(now);
-        }
+        self.hand_over(vm, now);
     }
 
     /// The tenancy of `vm` that holds this generation has ended.
@@ -209,20 +238,18 @@ impl Shared {
     }
 
     /// `vm` is clean again, `took` after it was to be. Not by way of the owner: those who wait for it are in a hurry.
-    pub(crate) fn renewed(self: &Arc<Self>, vm: &Vm, took: Duration, now: Instant) {
+    pub(crate) fn renewed(self: &Arc<Self>, vm: &Arc<Vm>, took: Duration, now: Instant) {
         if vm.gate.renew() {
             self.metrics.reset_duration.observe(took.as_secs_f64());
-            if self.waiting() > 0 {
-                self.dispatch(now);
-            }
+            self.hand_over(vm, now);
         }
     }
 
     /// `vm` is not to be chosen again.
-    pub(crate) fn suspect(&self, vm: &Vm) {
+    pub(crate) fn suspect(&self, vm: &Vm, why: Suspicion) {
         if vm.gate.close().first {
             // Fails only when the owner is gone, and then so are its VMs.
-            drop(self.events.send(Event::Suspect(vm.id)));
+            drop(self.events.send(Event::Suspect(vm.id, why)));
         }
     }
 
@@ -234,6 +261,11 @@ impl Shared {
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(SeqCst)
+    }
+
+    /// VMs that take requests, oldest first.
+    pub(crate) fn ready_vms(&self) -> Arc<Vec<Arc<Vm>>> {
+        self.ready.load_full()
     }
 
     /// The owner's: how many were not let wait since the last call.

@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
 use crate::gate::{Gate, Left};
+use crate::health::{Inquest, Signs};
 use crate::lease::Start;
+use crate::signal;
 
 /// One VM that has been READY.
 #[derive(Debug)]
@@ -22,12 +24,29 @@ pub(crate) struct Vm {
     /// What those find who waited for it.
     pub(crate) start: Start,
     pub(crate) ready_at: Instant,
+    /// Its share of new requests, thousandths of the usual.
+    pub(crate) weight: AtomicU32,
     /// When a request last left, nanoseconds after `ready_at`.
     last_left: AtomicU64,
     gone: watch::Sender<bool>,
-    /// To its task: it is dirty.
-    resets: mpsc::UnboundedSender<Arc<Vm>>,
+    /// To its task.
+    orders: mpsc::UnboundedSender<Order>,
     before_reset: OnceLock<Hook>,
+    pub(crate) signs: Signs,
+    pub(crate) inquest: Inquest,
+}
+
+/// What a VM's task is to have its process do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// To go back to its snapshot: the VM is dirty.
+    Reset(Arc<Vm>),
+    /// To show that it answers; the other end is told when it has.
+    Ping(oneshot::Sender<()>),
+    /// To say whether its guest does anything; the task tells the owner.
+    Report,
+    /// To end by force.
+    Kill,
 }
 
 /// What is done between the end of a tenancy and the reset.
@@ -40,13 +59,13 @@ impl fmt::Debug for Hook {
 }
 
 impl Vm {
-    /// One that has just become READY; its task takes orders to reset it from `resets`' other end.
+    /// One that has just become READY; its task takes its orders from `orders`' other end.
     pub(crate) fn new(
         id: VmId,
         address: SocketAddr,
         start: Start,
         ready_at: Instant,
-        resets: mpsc::UnboundedSender<Arc<Self>>,
+        orders: mpsc::UnboundedSender<Order>,
     ) -> Self {
         Self {
             id,
@@ -54,10 +73,13 @@ impl Vm {
             gate: Gate::default(),
             start,
             ready_at,
+            weight: AtomicU32::new(signal::NORMAL),
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
-            resets,
+            orders,
             before_reset: OnceLock::new(),
+            signs: Signs::default(),
+            inquest: Inquest::default(),
         }
     }
 
@@ -100,7 +122,30 @@ impl Vm {
             hook();
         }
         // Fails only when its task has ended, and then so has the VM.
-        drop(self.resets.send(Arc::clone(self)));
+        drop(self.orders.send(Order::Reset(Arc::clone(self))));
+    }
+
+    /// Asks its process to show that it answers, which it does whatever its guest is at. Resolves to whether it did; if its
+    /// task has ended, and so the VM, to false. Pending as long as the process says nothing.
+    pub(crate) fn ping(&self) -> impl Future<Output = bool> + Send + use<> {
+        let (answered, answer) = oneshot::channel();
+        drop(self.orders.send(Order::Ping(answered)));
+        async move { answer.await.is_ok() }
+    }
+
+    /// Ends its process by force.
+    pub(crate) fn kill(&self) {
+        drop(self.orders.send(Order::Kill));
+    }
+
+    /// Whether [`Self::set_gone`] has been called.
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
+    /// Has its owner told what its guest does. If its task has ended, that it is gone is on its way.
+    pub(crate) fn ask_for_report(&self) {
+        drop(self.orders.send(Order::Report));
     }
 
     /// Since when it has been without a request, given that it is without one now.

@@ -35,6 +35,8 @@ pub(crate) enum Refusal {
     QueueTimeout(Duration),
     /// The pool cannot start VMs.
     StartFailed(Duration),
+    /// Requests like this one kill VMs.
+    Quarantined(Duration),
     /// weir is going down.
     Draining,
     /// The VM did not begin to answer in time.
@@ -55,6 +57,7 @@ impl Refusal {
             Self::NoRoom(_) => "no_room",
             Self::QueueTimeout(_) => "queue_timeout",
             Self::StartFailed(_) => "start_failed",
+            Self::Quarantined(_) => "quarantined",
             Self::Draining => "draining",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal",
@@ -71,6 +74,7 @@ impl Refusal {
             | Self::NoRoom(_)
             | Self::QueueTimeout(_)
             | Self::StartFailed(_)
+            | Self::Quarantined(_)
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -87,6 +91,7 @@ impl Refusal {
             Self::NoRoom(_) => "no microVM has room\n",
             Self::QueueTimeout(_) => "no microVM had room in time\n",
             Self::StartFailed(_) => "the microVM could not be started\n",
+            Self::Quarantined(_) => "requests like this one made microVMs fail\n",
             Self::Draining => "shutting down\n",
             Self::UpstreamTimeout => "the microVM did not answer in time\n",
             Self::Internal => "internal error\n",
@@ -98,7 +103,8 @@ impl Refusal {
             Self::QueueFull(after)
             | Self::NoRoom(after)
             | Self::QueueTimeout(after)
-            | Self::StartFailed(after) => Some(after),
+            | Self::StartFailed(after)
+            | Self::Quarantined(after) => Some(after),
             // Another instance, or the next one, will take it.
             Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
@@ -135,6 +141,7 @@ impl From<&LeaseError> for Refusal {
             LeaseError::NoRoom { retry_after } => Self::NoRoom(*retry_after),
             LeaseError::TimedOut { retry_after } => Self::QueueTimeout(*retry_after),
             LeaseError::StartFailed { retry_after, .. } => Self::StartFailed(*retry_after),
+            LeaseError::Quarantined { retry_after } => Self::Quarantined(*retry_after),
             LeaseError::ShuttingDown => Self::Draining,
         }
     }
@@ -171,6 +178,7 @@ mod tests {
             (Refusal::NoRoom(Duration::from_secs(1)), 503, Some("1")),
             (Refusal::QueueTimeout(Duration::ZERO), 503, Some("1")),
             (Refusal::StartFailed(Duration::from_secs(7)), 503, Some("7")),
+            (Refusal::Quarantined(after), 503, Some("1")),
             (Refusal::Draining, 503, Some("1")),
             (Refusal::UpstreamTimeout, 504, None),
             (Refusal::Internal, 500, None),

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use weir_config::model;
-use weir_pool::{Lease, Pool, Start};
+use weir_pool::{Lease, Pass, Pool, Start};
 
 use crate::answer::Refusal;
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
+use crate::retry::Retries;
 use crate::trace::{TRACEPARENT, TraceId};
 
 /// A route, ready for use.
@@ -19,6 +20,8 @@ pub(crate) struct Route {
     /// Its place in the configuration.
     pub(crate) number: u32,
     pub(crate) pool: Arc<Pool>,
+    /// Its pool's, shared by all routes there.
+    pub(crate) retries: Arc<Retries>,
     pub(crate) series: RouteSeries,
 }
 
@@ -31,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) route: Option<Arc<Route>>,
     /// Held from the choice of a VM to the last byte of its response.
     pub(crate) lease: Option<Lease>,
+    /// Leave to be sent to the lease's VM.
+    pub(crate) pass: Option<Pass>,
     /// Times that a VM was asked, or was to be.
     pub(crate) tries: usize,
     pub(crate) vm: Option<u64>,
@@ -67,6 +72,7 @@ impl Context {
             began_at: at,
             route: None,
             lease: None,
+            pass: None,
             tries: 0,
             vm: None,
             asks_upgrade: false,

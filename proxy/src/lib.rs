@@ -22,6 +22,7 @@ mod in_flight;
 mod listeners;
 mod metrics;
 mod proxy;
+mod quarantine;
 mod record;
 mod request;
 mod retry;

@@ -9,6 +9,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::retry::Retries;
+
 /// From what a warm VM needs to the longest timeouts.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -25,7 +27,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     pub(crate) in_flight: IntGauge,
-    pub(crate) retries: IntCounter,
+    retries: IntCounterVec,
+    retries_refused: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
 }
@@ -63,7 +66,17 @@ impl Metrics {
             )?,
             duration: HistogramVec::new(duration.buckets(SECONDS.to_vec()), &["route", "pool"])?,
             in_flight: IntGauge::new("weir_http_requests_in_flight", "Requests under way.")?,
-            retries: IntCounter::new("weir_http_retries_total", "Requests sent to a VM once more.")?,
+            retries: IntCounterVec::new(
+                Opts::new("weir_http_retries_total", "Requests sent to a VM once more."),
+                &["pool"],
+            )?,
+            retries_refused: IntCounterVec::new(
+                Opts::new(
+                    "weir_http_retries_refused_total",
+                    "Requests not sent to a VM once more because the pool's budget for that was spent.",
+                ),
+                &["pool"],
+            )?,
             truncated: IntCounter::new(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
@@ -82,12 +95,18 @@ impl Metrics {
         registry.register(Box::new(self.duration.clone()))?;
         registry.register(Box::new(self.in_flight.clone()))?;
         registry.register(Box::new(self.retries.clone()))?;
+        registry.register(Box::new(self.retries_refused.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
         let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(info))
+    }
+
+    pub(crate) fn retries(&self, pool: &weir_config::model::Pool) -> Retries {
+        let of = |counts: &IntCounterVec| counts.with_label_values(&[pool.name.as_str()]);
+        Retries::new(&pool.retry, of(&self.retries), of(&self.retries_refused))
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

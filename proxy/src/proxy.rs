@@ -1,5 +1,7 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
+use std::collections::HashMap;
+use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
@@ -11,7 +13,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use weir_config::model::{Config, Isolation};
-use weir_pool::{Caller, Lease, Pools};
+use weir_pool::{Caller, Lease, Pool, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
@@ -21,7 +23,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
-use crate::retry::{RETRIES_MAX, RetryBudget};
+use crate::retry::{RETRIES_MAX, Retries};
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
 use crate::target;
@@ -40,8 +42,9 @@ pub(crate) struct Proxy {
     pub(crate) in_flight: InFlight,
     draining: Arc<AtomicBool>,
     pub(crate) upstreams: Arc<Upstreams>,
-    pub(crate) retries: RetryBudget,
     made: Instant,
+    /// Of fingerprints.
+    pub(crate) keys: RandomState,
 }
 
 /// Why a wait for a lease ended without one.
@@ -60,11 +63,17 @@ impl Proxy {
         in_flight: InFlight,
         draining: Arc<AtomicBool>,
     ) -> Result<Self, ServeError> {
+        let retries =
+            |(name, pool): (&str, &Arc<Pool>)| (name.to_owned(), Arc::new(metrics.retries(pool.config())));
+        let retries: HashMap<String, Arc<Retries>> = pools.iter().map(retries).collect();
         let route = |(number, config): (u32, &Arc<weir_config::model::Route>)| {
             let (route, pool) = (config.name.clone(), config.pool.clone());
-            let Some(found) = pools.get(&pool) else { return Err(ServeError::NoPool { route, pool }) };
-            let series = metrics.route(&route, &pool);
-            Ok(Arc::new(Route { config: Arc::clone(config), number, pool: Arc::clone(found), series }))
+            let (Some(found), Some(retries)) = (pools.get(&pool), retries.get(&pool)) else {
+                return Err(ServeError::NoPool { route, pool });
+            };
+            let (pool, series) = (Arc::clone(found), metrics.route(&route, &pool));
+            let (config, retries) = (Arc::clone(config), Arc::clone(retries));
+            Ok(Arc::new(Route { config, number, pool, retries, series }))
         };
         let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
         let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
@@ -79,8 +88,8 @@ impl Proxy {
             in_flight,
             draining,
             upstreams: Upstreams::new(timeouts),
-            retries: RetryBudget::default(),
             made: Instant::now(),
+            keys: RandomState::new(),
         })
     }
 
@@ -134,11 +143,8 @@ impl Proxy {
 
     /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
     pub(crate) fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
-        let retry = safe && ctx.tries <= RETRIES_MAX && self.retries.try_retry(self.since_made());
-        if retry {
-            self.metrics.retries.inc();
-        }
-        retry
+        let possible = safe && ctx.tries <= RETRIES_MAX;
+        possible && ctx.route.as_ref().is_some_and(|route| route.retries.try_retry(self.since_made()))
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {

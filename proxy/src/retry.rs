@@ -1,45 +1,91 @@
-//! A budget for retries, so that they cannot multiply the load on VMs that fail because of load.
+//! A pool's budget for retries, so that they cannot multiply the load on VMs that fail because of load.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use prometheus::IntCounter;
+use weir_config::model::Retry;
 
 /// Retries per request, on top of the first try.
 pub(crate) const RETRIES_MAX: usize = 2;
 
 /// Length of the windows that are counted in.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Retries allowed in a window however few requests there are.
-const FLOOR: u64 = 100;
-/// One retry per this many requests of a window.
-const REQUESTS_PER_RETRY: u64 = 5;
 
 const COUNT_BITS: u32 = 24;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
-/// At most one retry per five requests, and ten per second however few requests there are; counted in windows of ten
-/// seconds. Lock-free: one word holds the window's number (16 bits), its requests and its retries (24 bits each, which
-/// stop at their maximum).
-#[derive(Debug, Default)]
-pub(crate) struct RetryBudget(AtomicU64);
+/// At most `retry.budget` retries per request of the pool, and `retry.floor` per second however few requests there are;
+/// counted in windows of ten seconds. Lock-free: one word holds the window's number (16 bits), its requests and its
+/// retries (24 bits each, which stop at their maximum).
+#[derive(Debug)]
+struct RetryBudget {
+    word: AtomicU64,
+    /// Retries in a window however few requests it has.
+    floor: u64,
+    /// Retries in a window per thousand of its requests.
+    per_thousand: u64,
+}
 
 impl RetryBudget {
+    fn new(retry: &Retry) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            floor: u64::from(retry.floor) * WINDOW.as_secs(),
+            per_thousand: retry.budget.0,
+        }
+    }
+
     /// Counts a request that begins `now` after the budget's creation.
-    pub(crate) fn request(&self, now: Duration) {
+    fn request(&self, now: Duration) {
         let count = |word| {
             let (requests, retries) = counts(word, window(now));
             Some(pack(window(now), (requests + 1).min(COUNT_MAX), retries))
         };
-        let _ = self.0.fetch_update(Relaxed, Relaxed, count);
+        let _ = self.word.fetch_update(Relaxed, Relaxed, count);
     }
 
     /// Takes a retry out of the budget, if one is left.
-    pub(crate) fn try_retry(&self, now: Duration) -> bool {
+    fn try_retry(&self, now: Duration) -> bool {
         let take = |word| {
             let (requests, retries) = counts(word, window(now));
-            let allowed = retries < FLOOR + requests / REQUESTS_PER_RETRY && retries < COUNT_MAX;
+            let allowed = retries < self.allowance(requests) && retries < COUNT_MAX;
             allowed.then(|| pack(window(now), requests, retries + 1))
         };
-        self.0.fetch_update(Relaxed, Relaxed, take).is_ok()
+        self.word.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+
+    /// Retries in a window of so many requests.
+    fn allowance(&self, requests: u64) -> u64 {
+        self.floor + requests * self.per_thousand / 1000
+    }
+}
+
+/// A pool's retries.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    budget: RetryBudget,
+    /// Those that were made.
+    made: IntCounter,
+    /// Those that the budget did not allow.
+    refused: IntCounter,
+}
+
+impl Retries {
+    pub(crate) fn new(retry: &Retry, made: IntCounter, refused: IntCounter) -> Self {
+        Self { budget: RetryBudget::new(retry), made, refused }
+    }
+
+    /// Counts a request for the pool, as [`RetryBudget::request`].
+    pub(crate) fn request(&self, now: Duration) {
+        self.budget.request(now);
+    }
+
+    /// Whether one more may be made, which then is.
+    pub(crate) fn try_retry(&self, now: Duration) -> bool {
+        let allowed = self.budget.try_retry(now);
+        if allowed { &self.made } else { &self.refused }.inc();
+        allowed
     }
 }
 
@@ -61,16 +107,23 @@ fn pack(window: u64, requests: u64, retries: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use weir_config::model::Thousandths;
 
     use super::*;
 
+    fn budget(thousandths: u64, floor: u32) -> RetryBudget {
+        RetryBudget::new(&Retry { budget: Thousandths(thousandths), floor })
+    }
+
     proptest! {
         #[test]
-        fn a_window_allows_a_fifth_of_its_requests_and_a_hundred(
+        fn a_window_allows_its_requests_share_and_its_floor(
             steps in proptest::collection::vec((0..8u64, any::<bool>()), 0..600),
+            thousandths in 0..=1000u64,
+            floor in 0..12u32,
         ) {
-            let budget = RetryBudget::default();
-            let (mut now, mut window, mut requests, mut retries) = (0, 0, 0, 0);
+            let budget = budget(thousandths, floor);
+            let (mut now, mut window, mut requests, mut retries) = (0, 0, 0u64, 0u64);
             for (pause, is_request) in steps {
                 now += pause / 7;
                 if now / 10 != window {
@@ -81,7 +134,8 @@ mod tests {
                     requests += 1;
                     budget.request(at);
                 } else {
-                    let expected = retries < 100 + requests / 5;
+                    // A thousandth of a retry is none.
+                    let expected = retries * 1000 + 1000 <= u64::from(floor) * 10_000 + requests * thousandths;
                     prop_assert_eq!(budget.try_retry(at), expected);
                     retries += u64::from(expected);
                 }
@@ -90,10 +144,18 @@ mod tests {
     }
 
     #[test]
-    fn counts_stop_at_their_maximum() {
-        let budget = RetryBudget(AtomicU64::new(pack(0, COUNT_MAX, 0)));
+    fn without_budget_and_floor_nothing_is_tried_again() {
+        let budget = budget(0, 0);
         budget.request(Duration::ZERO);
-        assert_eq!(counts(budget.0.load(Relaxed), 0), (COUNT_MAX, 0));
+        assert!(!budget.try_retry(Duration::ZERO));
+    }
+
+    #[test]
+    fn counts_stop_at_their_maximum() {
+        let budget = budget(200, 10);
+        budget.word.store(pack(0, COUNT_MAX, 0), Relaxed);
+        budget.request(Duration::ZERO);
+        assert_eq!(counts(budget.word.load(Relaxed), 0), (COUNT_MAX, 0));
         assert!(budget.try_retry(Duration::ZERO));
     }
 }

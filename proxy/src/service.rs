@@ -37,7 +37,6 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        self.retries.request(self.since_made());
         Context::new(self.in_flight.enter(), Instant::now(), SystemTime::now())
     }
 
@@ -61,6 +60,7 @@ impl ProxyHttp for Proxy {
         ctx.join_trace(&session.req_header().headers);
         match self.route(session.req_header()) {
             Ok(route) => {
+                route.retries.request(self.since_made());
                 ctx.route = Some(route);
                 Ok(false)
             }
@@ -75,7 +75,7 @@ impl ProxyHttp for Proxy {
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-        match self.lease(session, &route).await {
+        match self.admitted_lease(session, &route, ctx).await {
             Ok(lease) => {
                 ctx.hold(lease);
                 Ok(true)
@@ -99,7 +99,7 @@ impl ProxyHttp for Proxy {
         if ctx.tries > 1 {
             ctx.lease = None;
             let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-            match self.lease(session, &route).await {
+            match self.admitted_lease(session, &route, ctx).await {
                 Ok(lease) => ctx.hold(lease),
                 Err(NoLease::ClientGone(error)) => return Err(error),
                 Err(NoLease::Refused(refusal)) => {
@@ -109,6 +109,7 @@ impl ProxyHttp for Proxy {
             }
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
+        lease.asked();
         let isolation = ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool.config().isolation;
         Ok(self.upstreams.peer(lease, isolation, traffic(session.req_header())))
     }
@@ -174,6 +175,9 @@ impl ProxyHttp for Proxy {
             );
         }
         ctx.first_byte.get_or_insert_with(|| ctx.began.elapsed());
+        if let Some(lease) = &ctx.lease {
+            lease.answered();
+        }
         headers::forward_response(response)
     }
 
@@ -227,12 +231,14 @@ impl ProxyHttp for Proxy {
             return error;
         }
         let timed_out = *error.etype() == ErrorType::ReadTimedout;
-        // A kept connection may have been closed by a healthy VM at the moment of its use.
-        if !reused
-            && !timed_out
-            && let Some(lease) = &ctx.lease
-        {
-            lease.suspect();
+        if !timed_out {
+            self.lost(session, ctx);
+        }
+        match &ctx.lease {
+            Some(lease) if timed_out => lease.unanswered(),
+            // A kept connection may have been closed by a healthy VM at the moment of its use.
+            Some(lease) if !reused => lease.suspect(),
+            _ => {}
         }
         let replayable =
             session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
@@ -269,6 +275,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
         // First of all: others may wait for the place.
         ctx.lease = None;
+        self.acquit(ctx);
         self.record(session, ctx);
         downstream::hooks_end(session);
     }

@@ -119,7 +119,9 @@ fn a_killed_launcher_is_replaced_and_requests_succeed() {
 
 #[test]
 fn a_log_that_nobody_reads_any_more_holds_nothing_up() {
-    let mut weir = Weir::start(&one_pool("hello", "", ONE));
+    // What crashes here is to go on doing so.
+    let patient = "[pool.p.quarantine]\nkills = 100\n";
+    let mut weir = Weir::start(&(one_pool("hello", "", ONE) + patient));
     weir.hang_up_on_log();
     // Each round logs a VM's start and its end.
     for _ in 0..3 {

@@ -20,6 +20,12 @@ pub enum VmEvent {
     /// A template is frozen; its state, for [`crate::order::CloneOrder::state`] and for nobody else's eyes: it comes from
     /// a process that a guest may have taken over. Its memory is in the memfd of its order once the process is gone.
     Frozen(Vec<u8>),
+    /// The answer to [`VmCommand::Report`]: for how long the guest has neither computed nor sent anything of its own
+    /// accord. It comes from a process that a guest may have taken over.
+    Report {
+        /// Zero while it does.
+        quiet: Duration,
+    },
     /// The last message: why the VM ended.
     Exit(ExitReason),
 }
@@ -33,6 +39,8 @@ pub enum VmCommand {
     Clone(Box<CloneOrder>),
     /// To a clone: back to where it began, as another incarnation of the same VM; answered by [`VmEvent::Ready`].
     Reset,
+    /// Say whether the guest does anything; answered by [`VmEvent::Report`], if there is room for that.
+    Report,
     /// End now.
     Stop,
 }

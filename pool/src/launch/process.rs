@@ -104,7 +104,7 @@ impl Process {
                     return Ok(());
                 }
                 VmEvent::Exit(reason) => return Err(reason),
-                VmEvent::Log(_) | VmEvent::Frozen(_) => {}
+                VmEvent::Log(_) | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             }
         }
     }
@@ -208,6 +208,11 @@ impl VmProcess for Process {
     fn reset(&self) {
         // As for `stop`: the answer does not come, and the process will be killed.
         let _ = self.control.send_now(&VmCommand::Reset);
+    }
+
+    fn report(&self) {
+        // As for `stop`: the answer does not come, which says something as well.
+        let _ = self.control.send_now(&VmCommand::Report);
     }
 
     fn stop(&self) {

@@ -1,5 +1,7 @@
 //! What the owner is told, and what it makes of it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use weir_vmm::{ExitReason, VmId};
 
@@ -7,6 +9,7 @@ use super::Owner;
 use crate::backoff::{Came, LASTING};
 use crate::drive::End;
 use crate::gate::State;
+use crate::health::may_be_killed_by_request;
 use crate::launcher::StartKind;
 use crate::roster::Life;
 use crate::vm::Vm;
@@ -18,10 +21,44 @@ pub(crate) enum Event {
     Ready { vm: Vm, kind: StartKind },
     /// A VM's process is gone, or never was.
     Gone { id: VmId, end: End },
-    /// A VM refused a request; its gate is closed.
-    Suspect(VmId),
+    /// A VM is not to be given requests any more; its gate is closed.
+    Suspect(VmId, Suspicion),
+    /// Nothing of a VM answers: it is to end, whatever requests it has.
+    Lost(VmId),
+    /// What a VM's guest does without requests: for how long nothing; `None`: its process does not answer.
+    Report { id: VmId, quiet: Option<Duration> },
     /// End everything; by force from `until` on.
     Shutdown { until: Instant },
+}
+
+/// Why a VM is out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspicion {
+    /// It refused or reset a connection, or broke off an answer.
+    Refused,
+    /// It left requests in a row without an answer.
+    Unanswered,
+    /// It failed its health checks.
+    Unhealthy,
+}
+
+impl Suspicion {
+    /// Value of the `reason` label of `weir_vm_ejections_total`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Refused => "refused a request",
+            Self::Unanswered => "left requests unanswered",
+            Self::Unhealthy => "failed its health checks",
+        }
+    }
 }
 
 impl Owner {
@@ -33,7 +70,9 @@ impl Owner {
         match event {
             Event::Ready { vm, kind } => self.ready(vm, kind, now),
             Event::Gone { id, end } => self.gone(id, &end, now),
-            Event::Suspect(id) => self.suspect(id, now),
+            Event::Suspect(id, why) => self.suspect(id, why, now),
+            Event::Lost(id) => self.lost(id, now),
+            Event::Report { id, quiet } => self.reported(id, quiet, now),
             Event::Shutdown { until } => {
                 self.shared.close();
                 self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));
@@ -54,6 +93,7 @@ impl Owner {
     }
 
     fn gone(&mut self, id: VmId, end: &End, now: Instant) {
+        self.hold_inquest(id, end, now);
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
         // Where there is no snapshot to go back to, that is how it is.
@@ -75,14 +115,36 @@ impl Owner {
         }
     }
 
-    fn suspect(&mut self, id: VmId, now: Instant) {
+    /// Has the requests that are with `id` judged, if its end may be their doing: now if there are none any more, else by
+    /// the last to leave, for which they have to learn of the end after this.
+    fn hold_inquest(&self, id: VmId, end: &End, now: Instant) {
+        let Some(vm) = self.roster.unstopped(id) else { return };
+        if matches!(end, End::Exited(reason) if may_be_killed_by_request(reason)) {
+            vm.inquest.died(now);
+            if vm.gate.close().in_flight == 0 {
+                self.shared.quarantine.judge(&vm.inquest.close(), now);
+            }
+        }
+    }
+
+    fn suspect(&mut self, id: VmId, why: Suspicion, now: Instant) {
         let pool = &self.shared.config.name;
         if let Some((started_at, Life::Draining(vm))) =
             self.roster.drain(id).map(|entry| (entry.started_at, &entry.life))
         {
-            tracing::warn!(pool, vm = %id, "vm refused a request, draining");
             let ready_at = vm.ready_at;
-            self.failed_if_young(started_at, ready_at, "refused a request".to_owned(), now);
+            tracing::warn!(pool, vm = %id, why = why.describe(), "vm out of service, draining");
+            self.shared.metrics.ejected(why.label());
+            self.failed_if_young(started_at, ready_at, why.describe().to_owned(), now);
+        }
+    }
+
+    fn lost(&mut self, id: VmId, now: Instant) {
+        let pool = &self.shared.config.name;
+        if let Some((started_at, vm)) = self.roster.abandon(id) {
+            tracing::warn!(pool, vm = %id, in_flight = vm.gate.in_flight(), "vm does not answer, killed");
+            self.shared.metrics.ejected("lost");
+            self.failed_if_young(started_at, vm.ready_at, "does not answer".to_owned(), now);
         }
     }
 

@@ -24,11 +24,11 @@ use crate::roster::Roster;
 use crate::scale::{Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
-pub(crate) use events::Event;
+pub(crate) use events::{Event, Suspicion};
 
 /// For so long after a READY, requests in the queue are spread over the VMs that are still starting instead of
 /// filling the first one. VMs that are started together come up within this, or not soon.
-const SPREAD: Duration = Duration::from_millis(50);
+pub(crate) const SPREAD: Duration = Duration::from_millis(50);
 
 /// See the module's documentation.
 pub(crate) struct Owner {

@@ -1,15 +1,17 @@
 //! From what scaling decides to what the owner does.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use weir_config::model::Idle;
 use weir_vmm::VmId;
 
 use super::Owner;
 use crate::budget::{Ask, Reservation, Turn};
 use crate::drive::drive;
+use crate::idle::Rule;
 use crate::launcher::StartOrder;
 use crate::scale::{
     Decision, Limits, Phase, View, VmView, WeekTime, decide, demand, live, look_after_miss, revocations,
@@ -29,17 +31,23 @@ impl Owner {
             averages,
             panic: self.panic,
             week_time: WeekTime::of(SystemTime::now()),
+            signal: self.signal(now),
             ..View::new(limits, queued, &vms)
         };
         let (view, decision) = self.within_budget(view, now);
         self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
         self.shared.metrics.panic.set(decision.panic.is_some().into());
-        let missed = self.retire(&decision);
+        let missed = self.retire(&decision, view.reclaim > 0, now);
         let started = self.start(decision.start, decision.short, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
         let retry = missed.then(|| now + look_after_miss(&view));
         decision.look_again.into_iter().chain(retry).min()
+    }
+
+    /// VMs that the guests ask for. Without a VM nobody asks: it wakes no pool.
+    fn signal(&self, now: Instant) -> Option<u32> {
+        self.shared.signalled.wanted(now).filter(|_| self.roster.ready_vms().next().is_some())
     }
 
     /// What to do, given what the host has room for and what other pools are short of.
@@ -53,10 +61,16 @@ impl Owner {
         (view, decide(&view, now))
     }
 
-    /// Whether one of them is not idle any more.
-    fn retire(&mut self, decision: &Decision) -> bool {
+    /// Whether one of them is not idle any more. `reclaim`: the host wants them back.
+    fn retire(&mut self, decision: &Decision, reclaim: bool, now: Instant) -> bool {
+        let scale = &self.shared.config.scale;
+        let rule = Rule { idle_timeout: scale.idle_timeout, reclaim };
         let mut missed = false;
         for id in &decision.retire {
+            if scale.idle == Idle::Parked && !self.roster.is_idle(*id, rule, now) {
+                // It works, or the answer is an event.
+                continue;
+            }
             if self.roster.retire(*id) {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
@@ -69,6 +83,14 @@ impl Owner {
             }
         }
         missed
+    }
+
+    /// Whether a VM that is due is idle is known now.
+    pub(super) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) {
+        if let Some(found) = self.roster.reported(id, quiet, now) {
+            self.shared.metrics.idle_checked(found);
+            tracing::debug!(pool = self.shared.config.name, vm = %id, ?found, ?quiet, "vm due for being idle");
+        }
     }
 
     fn revoke(&mut self, ids: &[VmId]) {

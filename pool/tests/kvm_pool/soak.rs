@@ -144,7 +144,7 @@ pub(crate) async fn stop_when_ready(mut vm: Box<dyn VmProcess>) {
         match vm.next_event().await {
             VmEvent::Ready => vm.stop(),
             VmEvent::Exit(reason) => break assert_eq!(reason, ExitReason::Stopped),
-            VmEvent::Log(_) | VmEvent::Frozen(_) => {}
+            VmEvent::Log(_) | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
         }
     }
 }

@@ -4,8 +4,12 @@
 mod budget;
 mod drain;
 mod failure;
+mod health;
+mod idle;
 mod isolation;
+mod quarantine;
 mod queue;
 mod scale;
+mod signal;
 mod simulation;
 mod support;

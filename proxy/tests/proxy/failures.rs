@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use weir_config::model::{Retry, Thousandths};
+use weir_pool::fake::Ailment;
 use weir_proxy::Timeouts;
 use weir_vmm::{ExitReason, VmEvent};
 
 use crate::backend::Backend;
 use crate::client::{Client, ask, get};
-use crate::site::{Site, config, ready, until, within};
+use crate::site::{Site, config, config_with, ready, until, within};
 
 fn killed() -> ExitReason {
     ExitReason::Died("signal 9 (SIGKILL)".into())
@@ -116,6 +118,79 @@ async fn a_silent_death_is_noticed_and_the_request_succeeds_elsewhere() {
     within(taken.notified()).await;
     site.launcher.crash(site.first_vm().await, killed());
     assert_eq!(within(asking).await.unwrap().text(), "good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_leaves_a_vm_that_is_stopped_and_stays_with_one_that_is_slow() {
+    for (ailment, moves) in [(Ailment::Stopped, true), (Ailment::Silent, false)] {
+        let (hole, taken) = black_hole().await;
+        let good = Backend::echo("good").await;
+        let config = config_with(|pool| pool.health.timeout = Duration::from_millis(40));
+        let read = if moves { Timeouts::default().read } else { Duration::from_millis(800) };
+        let timeouts = Timeouts { read, ..Timeouts::default() };
+        let site = Site::start_with(config, ready(good.address), timeouts).await;
+        site.launcher.script_next(ready(hole.address));
+        let asking = tokio::spawn(get(site.address, "/name"));
+        within(taken.notified()).await;
+        site.launcher.set_ailment(site.first_vm().await, Some(ailment));
+        let response = within(asking).await.unwrap();
+        let (killed, expected) = if moves { (1.0, 200) } else { (0.0, 504) };
+        assert_eq!(response.status(), expected, "{}", response.head);
+        let exits = site.metric("weir_vm_ejections_total{pool=\"p\",reason=\"lost\"}").unwrap_or(0.0);
+        assert_eq!(exits, killed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_are_made_as_far_as_the_pool_s_budget_goes() {
+    let (bad, good) = (hangs_up().await, Backend::echo("good").await);
+    let site = Site::start(
+        config_with(|pool| pool.retry = Retry { budget: Thousandths(0), floor: 0 }),
+        ready(good.address),
+    )
+    .await;
+    site.launcher.script_next(ready(bad.address));
+    let response = get(site.address, "/name").await;
+    assert_eq!((response.status(), response.header("weir-error")), (502, Some("vm_failed")));
+    assert_eq!(site.metric("weir_http_retries_total{pool=\"p\"}"), Some(0.0));
+    assert_eq!(site.metric("weir_http_retries_refused_total{pool=\"p\"}"), Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_leaves_requests_in_a_row_unanswered_is_replaced() {
+    let (hole, _taken) = black_hole().await;
+    let good = Backend::echo("good").await;
+    let timeouts = Timeouts { read: Duration::from_millis(50), ..Timeouts::default() };
+    let site = Site::start_with(config(), ready(good.address), timeouts).await;
+    site.launcher.script_next(ready(hole.address));
+    for _ in 0..3 {
+        assert_eq!(get(site.address, "/name").await.status(), 504);
+    }
+    assert_eq!(get(site.address, "/name").await.text(), "good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_kills_vms_is_refused_in_its_second_retry_and_others_are_served() {
+    let (hole, taken) = black_hole().await;
+    let site = Site::start(config(), ready(hole.address)).await;
+    let killer = tokio::spawn(get(site.address, "/kill"));
+    for nth in 0..2 {
+        within(taken.notified()).await;
+        let vm = site.launcher.started()[nth].id;
+        site.launcher.crash(vm, ExitReason::Panicked("of it".into()));
+    }
+    let refused = within(killer).await.unwrap();
+    assert_eq!((refused.status(), refused.header("weir-error")), (503, Some("quarantined")));
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    let good = Backend::echo("good").await;
+    site.launcher.script_usual(ready(good.address));
+    assert_eq!(get(site.address, "/name").await.text(), "good");
+    assert_eq!(get(site.address, "/kill").await.header("weir-error"), Some("quarantined"));
+    assert_eq!(site.metric("weir_quarantine_entries"), Some(1.0));
+    assert_eq!(site.metric("weir_requests_shed_total{reason=\"quarantined\"}"), Some(2.0));
+    assert_eq!(site.launcher.started().len(), 3);
+    let (_, log) = site.end().await;
+    assert_eq!(log.iter().filter(|line| line["error"] == "quarantined").count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,13 +65,13 @@ impl Blank {
         let memory = match &command {
             VmCommand::Boot(order) => order.spec.memory,
             VmCommand::Clone(order) => order.memory,
-            VmCommand::Stop | VmCommand::Reset => return ExitReason::Stopped,
+            VmCommand::Stop | VmCommand::Reset | VmCommand::Report => return ExitReason::Stopped,
         };
         let limited = memory::check_size(memory).map_err(BuildError::from).and_then(|()| Ok(limit(memory)?));
         let machine = limited.and_then(|()| match command {
             VmCommand::Boot(order) => boot::from_order(self, &order, files, control),
             VmCommand::Clone(order) => thaw::from_order(self, *order, files, control),
-            VmCommand::Stop | VmCommand::Reset => unreachable!("returned above"),
+            VmCommand::Stop | VmCommand::Reset | VmCommand::Report => unreachable!("returned above"),
         });
         match machine {
             Ok(machine) => machine.run(),

@@ -27,6 +27,7 @@ pub(crate) fn arm(vcpu: &mut VcpuFd, control: &OwnedFd) -> io::Result<KickTarget
 pub(crate) enum Heard {
     Nothing,
     Reset,
+    Report,
 }
 
 /// Takes what weir said, without waiting.
@@ -37,6 +38,7 @@ pub(crate) fn commands(control: &OwnedFd) -> Result<Heard, ExitReason> {
     match channel::recv::<VmCommand>(control.as_fd()) {
         Ok(Some((VmCommand::Stop, _)) | None) => Err(ExitReason::Stopped),
         Ok(Some((VmCommand::Reset, _))) => Ok(Heard::Reset),
+        Ok(Some((VmCommand::Report, _))) => Ok(Heard::Report),
         Ok(Some((VmCommand::Boot(_) | VmCommand::Clone(_), _))) => {
             Err(ExitReason::Host("a second order for one vm".to_owned()))
         }

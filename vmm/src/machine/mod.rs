@@ -5,6 +5,7 @@
 //! pages. Everything before the first instruction is pure where it can be ([`plan`], [`tables`], [`system`],
 //! [`boot_info`]), put together in [`boot`] or, for a clone, in [`thaw`], and then [`run`] is the only loop.
 
+mod activity;
 mod blank;
 mod boot;
 mod boot_info;
@@ -45,8 +46,7 @@ pub type Limit = fn(u64) -> Result<(), JailError>;
 /// socket, for what it is to become ([`crate::VmCommand::Boot`] or [`crate::VmCommand::Clone`]), and runs that to its
 /// end on the calling thread.
 ///
-/// Sends [`crate::VmEvent::Ready`], [`crate::VmEvent::Log`] and [`crate::VmEvent::Frozen`], but not the final
-/// [`crate::VmEvent::Exit`]: that is the caller's, on a duplicate of `control`, with [`crate::event::send_within`].
+/// Sends every [`crate::VmEvent`] but the final [`crate::VmEvent::Exit`]: that is the caller's, on a duplicate of `control`, with [`crate::event::send_within`].
 ///
 /// Takes over SIGUSR1 of the process, and ends soon after a [`crate::VmCommand::Stop`] or end of file on `control`,
 /// whatever the guest does.

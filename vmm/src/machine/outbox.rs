@@ -2,7 +2,7 @@
 //! (log lines).
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::console::{LineLimiter, printable};
 use crate::channel::ChannelError;
@@ -66,6 +66,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Answers a question. Whoever asked and hears nothing, because there is no room, asks again.
+    pub(crate) fn report(&self, socket: BorrowedFd<'_>, quiet: Duration) -> Result<(), WeirGone> {
+        deliver(socket, &VmEvent::Report { quiet }).map(drop)
+    }
+
     /// True while [`Self::flush`] waits for room.
     pub(crate) fn is_waiting(&self) -> bool {
         self.ready == Ready::Pending
@@ -106,7 +111,6 @@ mod tests {
     use crate::channel;
     use rustix::fs::{OFlags, fcntl_setfl};
     use std::os::fd::{AsFd, OwnedFd};
-    use std::time::Duration;
 
     fn sockets() -> (OwnedFd, OwnedFd) {
         let (vm, weir) = channel::pair().unwrap();

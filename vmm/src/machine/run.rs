@@ -19,6 +19,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use weir_abi::control::{EXIT_MAX, LOG_MAX, PageRange, Slice};
 use weir_abi::layout;
 
+use super::activity::Activity;
 use super::control::{self, Request};
 use super::error::BuildError;
 use super::interrupt::Heard;
@@ -43,6 +44,7 @@ pub(crate) struct Machine {
     pub(super) network: Option<Network>,
     pub(super) control: OwnedFd,
     pub(super) outbox: Outbox,
+    pub(super) activity: Activity,
     refusals: Refusals,
     /// A clone has one.
     pub(super) origin: Option<Origin>,
@@ -114,6 +116,7 @@ impl Machine {
             network,
             control,
             outbox: Outbox::new(Instant::now(), log_lines),
+            activity: Activity::new(Instant::now()),
             refusals: Refusals::default(),
             origin: None,
             template,
@@ -259,10 +262,19 @@ impl Machine {
 
     /// Serves the queues until there is something for the guest or `wait` is over.
     fn park(&mut self, wait: Option<Duration>) -> Result<(), ExitReason> {
-        let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let begin = Instant::now();
+        let deadline = wait.and_then(|wait| begin.checked_add(wait));
+        let yields = wait == Some(Duration::ZERO);
+        if !yields {
+            self.activity.parks(begin);
+        }
         loop {
-            let progress = self.service(Instant::now())?;
-            if progress.wake || wait == Some(Duration::ZERO) {
+            let now = Instant::now();
+            let progress = self.service(now)?;
+            if progress.wake && !yields {
+                self.activity.served(&progress, now);
+            }
+            if progress.wake || yields {
                 return Ok(());
             }
             if self.template && self.outbox.is_ready() && !progress.more {
@@ -270,6 +282,7 @@ impl Machine {
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
+                self.activity.wakes(now);
                 return Ok(());
             }
             // What a limit of the link keeps waiting is served when its time has come.
@@ -284,7 +297,11 @@ impl Machine {
 
     fn service(&mut self, now: Instant) -> Result<Progress, ExitReason> {
         match &mut self.network {
-            Some(network) => Ok(network.service(&self.memory, now)?),
+            Some(network) => {
+                let progress = network.service(&self.memory, now)?;
+                self.activity.moved(&progress, now);
+                Ok(progress)
+            }
             None => Ok(Progress::default()),
         }
     }
@@ -314,16 +331,24 @@ impl Machine {
         Ok(Slept::Woken)
     }
 
-    /// Does what weir said, if anything.
+    /// Does what weir said, to the last: one signal may stand for several messages, and a reset takes the vCPU out of
+    /// KVM_RUN by its own means, with which goes the kick of a command that came meanwhile.
     fn hear(&mut self) -> Result<Slept, ExitReason> {
         let mut slept = Slept::Woken;
-        // To the last: a reset takes the vCPU out of KVM_RUN by its own means, and with that goes the kick of a command
-        // that came meanwhile.
-        while interrupt::commands(&self.control)? == Heard::Reset {
-            self.reset()?;
-            slept = Slept::Reset;
+        loop {
+            match interrupt::commands(&self.control)? {
+                Heard::Nothing => return Ok(slept),
+                Heard::Report => {
+                    let quiet = self.activity.quiet(Instant::now());
+                    self.outbox.report(self.control.as_fd(), quiet)?;
+                }
+                Heard::Reset => {
+                    self.reset()?;
+                    self.activity.is_asked(Instant::now());
+                    slept = Slept::Reset;
+                }
+            }
         }
-        Ok(slept)
     }
 
     fn unexpected(&self, text: &str) -> ExitReason {

@@ -204,7 +204,7 @@ impl Launcher {
             match event {
                 VmEvent::Log(text) => outcome.report.push_str(&text),
                 VmEvent::Exit(reason) => outcome.last_word = Some(reason),
-                VmEvent::Ready | VmEvent::Frozen(_) => {}
+                VmEvent::Ready | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             }
         }
         outcome.status = self.exited(&vm);

@@ -8,6 +8,7 @@ mod exceptions;
 mod guests;
 mod harness;
 mod hostile;
+mod idle;
 mod lifecycle;
 mod network;
 mod snapshot;

@@ -19,25 +19,25 @@ const SCRIPT: u64 = 0x24_0000;
 /// A writable segment: descriptor table, available and used ring of both queues, and buffers.
 const RINGS: [[u64; 3]; 2] = [[0x30_0000, 0x30_0100, 0x30_0200], [0x30_1000, 0x30_1100, 0x30_1200]];
 /// Where the guest receives.
-const RECEIVED: u64 = 0x30_2000;
+pub(crate) const RECEIVED: u64 = 0x30_2000;
 /// A frame with its header, to be sent.
-const TO_SEND: u64 = 0x30_3000;
+pub(crate) const TO_SEND: u64 = 0x30_3000;
 /// The code of a good end and its text.
 const GOODBYE: u64 = 0x30_4000;
 const QUEUE_SIZE: u32 = 8;
-const RX: usize = 0;
-const TX: usize = 1;
+pub(crate) const RX: usize = 0;
+pub(crate) const TX: usize = 1;
 const NEXT: u16 = 1;
-const WRITE: u16 = 2;
+pub(crate) const WRITE: u16 = 2;
 /// What a guest without offloads may write into a header.
 const NOISE: [u8; 12] = [0xfe, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 /// The header of every frame sent, and of every frame received.
-const HEADER: [u8; 12] = [0; 12];
+pub(crate) const HEADER: [u8; 12] = [0; 12];
 const RECEIVED_HEADER: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 /// Far beyond what any test needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const LINK: NetSpec = NetSpec {
+pub(crate) const LINK: NetSpec = NetSpec {
     mac: [0x02, 0x57, 10, 88, 0, 1],
     address: Ipv4Addr::new(10, 88, 0, 1),
     prefix: 31,
@@ -49,7 +49,7 @@ const LINK: NetSpec = NetSpec {
 
 /// One step of a guest's script; the numbers are the guest's operation codes.
 #[derive(Clone, Copy)]
-enum Step {
+pub(crate) enum Step {
     /// 0: stores 32 bits.
     Store32(u64, u32),
     /// 1: stores 64 bits.
@@ -75,7 +75,7 @@ fn assemble(steps: &[Step]) -> Vec<u8> {
 }
 
 /// Everything up to DRIVER_OK.
-fn bring_up() -> Vec<Step> {
+pub(crate) fn bring_up() -> Vec<Step> {
     let mut steps = vec![
         Step::Expect(layout::VIRTIO_NET, u32::from_le_bytes(*b"virt")),
         register(register::VIRTIO_MMIO_STATUS, 3),
@@ -106,35 +106,40 @@ fn low(address: u64) -> u32 {
 
 /// Writes descriptor 0 and makes it the first available chain.
 fn offer(queue: usize, address: u64, length: u32, flags: u16) -> Vec<Step> {
+    offer_nth(1, queue, address, length, flags)
+}
+
+/// The same as the `nth` chain, when it has come back.
+pub(crate) fn offer_nth(nth: u32, queue: usize, address: u64, length: u32, flags: u16) -> Vec<Step> {
     let [descriptors, available, _] = RINGS[queue];
     vec![
         Step::Store64(descriptors, address),
         Step::Store64(descriptors + 8, u64::from(length) | u64::from(flags) << 32),
-        Step::Store32(available + 4, 0),
-        Step::Store32(available, 1 << 16),
+        // Its entry in the ring is 0, as all are.
+        Step::Store32(available, nth << 16),
     ]
 }
 
-fn used(queue: usize) -> u64 {
+pub(crate) fn used(queue: usize) -> u64 {
     RINGS[queue][2] + 2
 }
 
-fn control_page(register: u64, value: u64) -> Step {
+pub(crate) fn control_page(register: u64, value: u64) -> Step {
     Step::Store64(layout::CONTROL + register, value)
 }
 
-fn frame(to: [u8; 6], from: [u8; 6], source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn frame(to: [u8; 6], from: [u8; 6], source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let ip = [&[0x45, 0, 0, 24, 0, 0, 0, 0, 64, 253, 0, 0][..], &source.octets(), &target.octets(), b"weir"]
         .concat();
     [&to[..], &from, &[0x08, 0x00], &ip].concat()
 }
 
-fn to_host() -> Vec<u8> {
+pub(crate) fn to_host() -> Vec<u8> {
     frame(LINK.gateway_mac, LINK.mac, LINK.address, LINK.gateway)
 }
 
 /// Starts a guest with this script; the other end of its network.
-fn start(steps: &[Step]) -> (Vm, UnixDatagram) {
+pub(crate) fn start(steps: &[Step]) -> (Vm, UnixDatagram) {
     let (tap, host) = UnixDatagram::pair().expect("a socket pair is to be had");
     tap.set_nonblocking(true).expect("the socket is open");
     host.set_read_timeout(Some(PATIENCE)).expect("the socket is open");

@@ -10,6 +10,9 @@
 //! | `/bytes?n=N` | N bytes |
 //! | `/eat?n=N` | "ok"; allocates N bytes, touches and frees them |
 //! | `/leave?n=N` | "ok"; allocates N bytes, touches and keeps them |
+//! | `/work?ms=N` | "ok"; goes on computing in the background, half of the time, for N ms |
+//! | `/gauge?n=N` | "ok"; `jobs_waiting` is N from then on |
+//! | `/metrics` | `jobs_waiting`, in Prometheus' text format |
 //! | any other | "ok" |
 //!
 //! 400: the number is missing. 507: no memory.
@@ -25,6 +28,9 @@ use weir_libos::net::ConnectionLost;
 
 use crate::http::{Connection, parameter};
 use crate::memory;
+
+/// See `/gauge`.
+static JOBS: AtomicU64 = AtomicU64::new(0);
 
 /// What no request in `request` isolation ever sees above zero.
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -54,6 +60,7 @@ impl State {
             "/random" => random(&mut body),
             "/identity" => identity(&mut body),
             "/count" => writeln!(body, "{}", COUNT.fetch_add(1, Ordering::Relaxed)),
+            "/metrics" => metrics(&mut body),
             "/connection" => writeln!(body, "{}", connection.requests),
             "/bytes" => {
                 let Some(count) = number("n") else { return connection.respond(NO_NUMBER.0, "").await };
@@ -62,6 +69,8 @@ impl State {
             _ => {
                 let (status, body) = match path {
                     "/hold" => hold(number("ms")).await,
+                    "/work" => work(number("ms")),
+                    "/gauge" => gauge(number("n")),
                     "/eat" => self.take(number("n"), false),
                     "/leave" => self.take(number("n"), true),
                     _ => OK,
@@ -86,6 +95,32 @@ async fn hold(ms: Option<u64>) -> (&'static str, &'static str) {
     let Some(ms) = ms else { return NO_NUMBER };
     weir_libos::sleep(Duration::from_millis(ms)).await;
     OK
+}
+
+/// Pieces are short, so that other requests are answered in between.
+fn work(ms: Option<u64>) -> (&'static str, &'static str) {
+    const PIECE: Duration = Duration::from_millis(2);
+    let Some(ms) = ms else { return NO_NUMBER };
+    let end = weir_libos::now() + Duration::from_millis(ms);
+    weir_libos::spawn(async move {
+        while weir_libos::now() < end {
+            weir_libos::busy_wait(PIECE);
+            weir_libos::sleep(PIECE).await;
+        }
+    })
+    .detach();
+    OK
+}
+
+fn gauge(jobs: Option<u64>) -> (&'static str, &'static str) {
+    let Some(jobs) = jobs else { return NO_NUMBER };
+    JOBS.store(jobs, Ordering::Relaxed);
+    OK
+}
+
+fn metrics(body: &mut String) -> core::fmt::Result {
+    let jobs = JOBS.load(Ordering::Relaxed);
+    writeln!(body, "# TYPE jobs_waiting gauge\njobs_waiting{{kind=\"test\"}} {jobs}")
 }
 
 fn random(body: &mut String) -> core::fmt::Result {

@@ -13,9 +13,9 @@ use weir_vmm::{BootOrder, ExitReason, PageRun, Sharing, VmCommand, VmEvent, VmId
 use super::super::parts::{Parts, address};
 use super::super::process::Process;
 use super::super::start::{CloneError, clone};
-use super::canary::{self, Unhealthy};
 use super::{STATE_MAX, Template, pages};
 use crate::guest_log::GuestLog;
+use crate::health::{Unhealthy, check_canary};
 use crate::launcher::{StartError, StartKind, VmProcess};
 
 /// How long a process may take to end.
@@ -110,7 +110,7 @@ async fn state_of(process: &mut Process, mut log: GuestLog) -> Result<Vec<u8>, M
     let mut state = None;
     loop {
         match process.next_event().await {
-            VmEvent::Ready => {}
+            VmEvent::Ready | VmEvent::Report { .. } => {}
             VmEvent::Log(line) => log.line(&line, Instant::now()),
             VmEvent::Frozen(bytes) if bytes.len() > STATE_MAX => return Err(MakeError::State(bytes.len())),
             VmEvent::Frozen(bytes) => state = Some(bytes),
@@ -134,7 +134,7 @@ async fn canary(
     let mut process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
     let address = process.address();
     let checked = tokio::select! {
-        checked = canary::check(address, pool) => checked,
+        checked = check_canary(address, &pool.health) => checked,
         // Nobody resets a connection for it: the check would wait in vain.
         reason = ended(&mut process) => return Err(MakeError::CanaryEnded(reason)),
     };

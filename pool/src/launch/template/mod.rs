@@ -9,7 +9,6 @@
 //! Where there is a directory for them, what is in use is kept there, and is the first that is tried when weir starts
 //! again: see [`store`]. They are made one at a time, in the background, from the moment weir starts: no request waits for one.
 
-mod canary;
 mod make;
 mod pages;
 mod store;

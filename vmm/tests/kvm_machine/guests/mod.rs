@@ -199,6 +199,17 @@ guest!(
 );
 
 guest!(
+    // Wakes up every 10 ms.
+    poll,
+    "mov ecx, {ready}",
+    "mov [rcx], rcx",
+    "mov ecx, {park}",
+    "mov rax, 10000000",
+    "2: mov [rcx], rax",
+    "jmp 2b"
+);
+
+guest!(
     // Reports how long a PARK of 20 ms took, in microseconds.
     park_20_ms,
     "rdtsc",
