@@ -16,6 +16,8 @@
 //!
 //! An entry lives exactly as long as the VM's process, and so does its room in the host's budget.
 
+mod ease;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,8 @@ pub(crate) struct Entry {
     _room: Reservation,
     /// While its start counts as one under way.
     turn: Option<Turn>,
+    /// Drains, but is not to be stopped before its guest is quiet.
+    eased: bool,
 }
 
 /// Where in its life, see the module's documentation.
@@ -75,7 +79,7 @@ impl Roster {
     ) {
         let (stop, turn) = (Some(stop), Some(turn));
         let (life, background) = (Life::Starting, Background::default());
-        let entry = Entry { life, started_at: now, background, stop, _room: room, turn };
+        let entry = Entry { life, started_at: now, background, stop, _room: room, turn, eased: false };
         self.entries.insert(id, entry);
     }
 
@@ -136,7 +140,9 @@ impl Roster {
     /// The answer of `id`'s process; what it means, if it was asked.
     pub(crate) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) -> Option<Found> {
         match self.entries.get_mut(&id)? {
-            Entry { life: Life::Ready(vm), background, .. } => background.heard(quiet, vm.idle_since(), now),
+            Entry { life: Life::Ready(vm) | Life::Draining(vm), background, .. } => {
+                background.heard(quiet, vm.idle_since(), now)
+            }
             _ => None,
         }
     }
@@ -161,9 +167,10 @@ impl Roster {
         Some((entry.started_at, vm))
     }
 
-    /// Stops those that drain and have no request left.
+    /// Stops those that drain and have no request left, but for those that are eased out.
     pub(crate) fn stop_drained(&mut self) {
-        self.stop_if(|life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0));
+        let is_empty = |life: &Life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0);
+        self.stop_if(|entry| is_empty(&entry.life) && !entry.eased);
     }
 
     /// Takes all out of choice, and stops those that never were in it.
@@ -171,7 +178,8 @@ impl Roster {
         for id in self.entries.keys().copied().collect::<Vec<_>>() {
             self.drain(id);
         }
-        self.stop_if(|life| matches!(life, Life::Starting));
+        self.entries.values_mut().for_each(|entry| entry.eased = false);
+        self.stop_if(|entry| matches!(entry.life, Life::Starting));
         self.stop_drained();
     }
 
@@ -181,8 +189,8 @@ impl Roster {
         self.stop_if(|_| true);
     }
 
-    fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
-        for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
+    fn stop_if(&mut self, condition: impl Fn(&Entry) -> bool) {
+        for entry in self.entries.values_mut().filter(|entry| condition(entry)) {
             if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut entry.life, Life::Stopping) {
                 vm.set_gone();
             }

@@ -98,11 +98,12 @@ impl Owner {
             Some(until) => self.shut_down(until, now),
             None => self.scale(&self.limits.clone(), now),
         };
+        let eased_at = self.roster.look_at_eased(now);
         self.roster.stop_drained();
         let lapse_at = self.roster.lapse_turns(now);
         let spread_until = self.publish(now);
         self.shared.dispatch(now);
-        [scale_at, lapse_at, spread_until].into_iter().flatten().min()
+        [scale_at, eased_at, lapse_at, spread_until].into_iter().flatten().min()
     }
 
     /// Requests do not wait for what has failed again and again, and is not tried again yet.

@@ -51,13 +51,14 @@ impl Owner {
     }
 
     /// What to do, given what the host has room for and what other pools are short of.
-    fn within_budget<'a>(&self, view: View<'a>, now: Instant) -> (View<'a>, Decision) {
+    fn within_budget<'a>(&mut self, view: View<'a>, now: Instant) -> (View<'a>, Decision) {
         let decision = decide(&view, now);
-        let answer = self.share.ask(ask(&view, &decision));
+        let answer = self.share.ask(ask(&view, &decision, self.roster.eased()));
         if answer.reclaim == 0 && answer.room >= decision.start {
             return (view, decision);
         }
-        let view = View { room: answer.room, reclaim: answer.reclaim, ..view };
+        let reclaim = answer.reclaim - self.roster.hurry(answer.reclaim);
+        let view = View { room: answer.room, reclaim, ..view };
         (view, decide(&view, now))
     }
 
@@ -68,7 +69,8 @@ impl Owner {
         let mut missed = false;
         for id in &decision.retire {
             if scale.idle == Idle::Parked && !self.roster.is_idle(*id, rule, now) {
-                // It works, or the answer is an event.
+                // It works, or the answer is an event; or it would never be known.
+                self.roster.ease_out_if_in_use(*id, rule, now);
                 continue;
             }
             if self.roster.retire(*id) {
@@ -78,7 +80,11 @@ impl Owner {
             }
         }
         for id in &decision.drain {
-            if self.roster.drain(*id).is_some() {
+            let drains = match scale.idle {
+                Idle::Parked => self.roster.ease_out(*id),
+                Idle::Unused => self.roster.drain(*id).is_some(),
+            };
+            if drains {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
             }
         }
@@ -137,15 +143,16 @@ impl Owner {
     }
 }
 
-/// What the budget is to know of the pool. What it wants but may not start yet it has no use for: others have.
-fn ask(view: &View<'_>, decision: &Decision) -> Ask {
+/// What the budget is to know of the pool. What it wants but may not start yet it has no use for: others have. `eased`
+/// VMs drain without a request, but may take their time unless somebody waits for them.
+fn ask(view: &View<'_>, decision: &Decision, eased: u32) -> Ask {
     let count = |condition: &dyn Fn(&VmView) -> bool| {
         u32::try_from(view.vms.iter().filter(|vm| condition(vm)).count()).unwrap_or(u32::MAX)
     };
     Ask {
         min: decision.min,
         want: decision.desired.min(live(view.vms).saturating_add(decision.start)),
-        leaving: count(&|vm| matches!(vm.phase, Phase::Draining | Phase::Stopping)),
-        idle: count(&|vm| vm.phase == Phase::Ready && vm.in_flight == 0 && !vm.held),
+        leaving: count(&|vm| matches!(vm.phase, Phase::Draining | Phase::Stopping)).saturating_sub(eased),
+        idle: count(&|vm| vm.phase == Phase::Ready && vm.in_flight == 0 && !vm.held).saturating_add(eased),
     }
 }
