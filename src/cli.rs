@@ -1,6 +1,7 @@
 //! The command line, and how its commands end.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +32,12 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Try scaling on a trace of requests, in virtual time, and compare it with Knative's
     Simulate(SimulateOptions),
+    /// Show the pools and VMs of a running weir
+    Ps(AdminOptions),
+    /// Take all VMs of a pool out of use: they end after their requests, and further requests start new ones
+    Drain(OrderOptions),
+    /// Replace all VMs of a pool, failing no request: its image is read again and proven first
+    Restart(OrderOptions),
     /// Examine this host: what weir needs, what is missing, how to fix it
     Doctor,
     /// The process that forks VMs; weir starts it by itself
@@ -47,6 +54,29 @@ pub(crate) struct ServeOptions {
     /// Format of weir's own log on stderr (the access log on stdout is always JSON)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Where a running weir is to be found.
+#[derive(Args, Debug)]
+pub(crate) struct AdminOptions {
+    /// The configuration file that it serves
+    #[arg(short, long, default_value = "weir.toml")]
+    pub(crate) config: PathBuf,
+    /// The address of its administration endpoint, instead of that in the configuration file
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+/// Options of what changes a pool.
+#[derive(Args, Debug)]
+pub(crate) struct OrderOptions {
+    /// The pool
+    pub(crate) pool: String,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminOptions,
 }
 
 /// Format of the log on stderr.

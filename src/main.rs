@@ -1,6 +1,7 @@
 //! weir: a reverse proxy that runs its own microVMs. Command line and wiring; everything else is in the crates.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod check;
 mod cli;
 mod doctor;
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         Command::Check { file } => check::check(&file),
         Command::Run(options) => run::run(&options),
         Command::Simulate(options) => simulate::simulate(&options),
+        Command::Ps(options) => admin::ps(&options),
+        Command::Drain(options) => admin::drain(&options),
+        Command::Restart(options) => admin::restart(&options),
         Command::Doctor => doctor::doctor(),
         Command::Launcher => weir_vmm::launcher::main(),
     };

@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use weir_config::{Health, Isolation, Kind, Pool, Quarantine, Queue, Retry, Scale, VmLimits};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
-use weir_pool::launch::seal;
-use weir_pool::{LaunchMetrics, Launcher, Materials, StartOrder, VmLauncher, VmProcess, printable};
+use weir_pool::launch::{ReadImage, seal};
+use weir_pool::{LaunchMetrics, Launcher, Materials, Revision, StartOrder, VmLauncher, VmProcess, printable};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::cli::{Failure, LogFormat, RunOptions};
@@ -60,9 +60,13 @@ async fn foreground(
     let images = BTreeMap::from([(pool.name.clone(), image)]);
     let metrics = LaunchMetrics::register(&Registry::new()).context("make the launcher's metrics")?;
     let (templates, groups, snapshots) = (BTreeMap::new(), None, None);
-    let materials = Materials { taps, mtu: MTU, images, templates, groups, snapshots };
+    let read = ReadImage::new(images::load);
+    let materials = Materials { taps, mtu: MTU, images, read, templates, groups, snapshots };
     let launcher = VmLauncher::new(spawn_launcher, materials, metrics).context("start the launcher")?;
-    let mut vm = launcher.start(StartOrder { id: VmId(1), pool }).await.context("start the VM")?;
+    let mut vm = launcher
+        .start(StartOrder { id: VmId(1), pool, revision: Revision::FIRST })
+        .await
+        .context("start the VM")?;
     let mut asked = false;
     loop {
         tokio::select! {

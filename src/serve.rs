@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use weir_config::Config;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
-use weir_pool::launch::seal;
+use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
@@ -26,7 +26,7 @@ use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
-use crate::{check, logging};
+use crate::{check, images, logging};
 
 /// Largest IP packet on a TAP link, bytes.
 pub(crate) const MTU: u16 = 1500;
@@ -145,7 +145,8 @@ async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) ->
 
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
-    let admin = listeners.take_admin().map(|socket| start_admin(socket, registry, ready)).transpose()?;
+    let admin =
+        listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
     let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
@@ -232,7 +233,8 @@ fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
     let templates = config.pools.clone();
-    let materials = Materials { taps, mtu: MTU, images: sealed, templates, groups, snapshots };
+    let read = ReadImage::new(images::load);
+    let materials = Materials { taps, mtu: MTU, images: sealed, read, templates, groups, snapshots };
     let launcher = VmLauncher::new(move || launchers.spawn(), materials, launch_metrics)
         .context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
@@ -248,10 +250,12 @@ fn start_admin(
     socket: TcpListener,
     registry: Registry,
     readiness: watch::Receiver<Readiness>,
+    pools: &Pools,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     log_address("admin.address", socket.local_addr()?);
+    let pools = Arc::new(pools.clone());
     Ok(tokio::spawn(async move {
-        if let Err(error) = admin::serve(socket, registry, readiness, std::future::pending()).await {
+        if let Err(error) = admin::serve(socket, registry, readiness, pools, std::future::pending()).await {
             tracing::error!(%error, "admin endpoint ended");
         }
     }))

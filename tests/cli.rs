@@ -110,3 +110,33 @@ fn simulate_names_what_is_wrong_with_a_trace() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/trace.csv"));
     assert_eq!(weir(&["simulate", trace, "-c", config, "--start", "soon"]).status.code(), Some(2));
 }
+
+#[test]
+fn a_weir_that_is_not_there_cannot_be_asked() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("an address");
+    let output = weir(&["ps", "--admin", &nobody.to_string()]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&nobody.to_string()), "{text}");
+}
+
+#[test]
+fn orders_need_an_address_and_the_name_of_a_pool() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let path = directory.path().join("weir.toml");
+    let config = "[[listener]]\naddress = \"127.0.0.1:0\"\n[pool.hello]\nimage = \"hello\"\n[[route]]\npool = \"hello\"\n";
+    std::fs::write(&path, config).expect("write the configuration");
+    let path = path.to_str().expect("UTF-8");
+    for (arguments, why) in [
+        (&["ps", "-c", path][..], "admin.address"),
+        (&["ps", "-c", "/nonexistent/weir.toml"], "/nonexistent/weir.toml"),
+        (&["restart", "a/../b", "--admin", "127.0.0.1:1"], "name of a pool"),
+        (&["drain"], "POOL"),
+        (&["ps", "--admin", "somewhere"], "somewhere"),
+    ] {
+        let output = weir(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(why), "{arguments:?}: {text}");
+    }
+}

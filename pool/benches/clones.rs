@@ -19,8 +19,10 @@ use tokio::net::TcpStream;
 use weir_config::model::Pool;
 use weir_net::namespace;
 use weir_net::tap::TapPool;
-use weir_pool::launch::seal;
-use weir_pool::{LaunchMetrics, Launcher, Materials, StartKind, StartOrder, VmLauncher, VmProcess, fake};
+use weir_pool::launch::{ReadImage, seal};
+use weir_pool::{
+    LaunchMetrics, Launcher, Materials, Revision, StartKind, StartOrder, VmLauncher, VmProcess, fake,
+};
 use weir_vmm::{VmEvent, VmId, launcher};
 
 use processes::{Usage, available, children, mebibytes};
@@ -66,7 +68,8 @@ impl Bench {
         let templates = fake::config([pool]).pools;
         let pool = templates["p"].clone();
         let images = BTreeMap::from([("p".to_owned(), seal("hello", weir_guest::HELLO).unwrap())]);
-        let materials = Materials { taps, mtu: MTU, images, templates, groups: None, snapshots: None };
+        let read = ReadImage::new(|_| Ok(weir_guest::HELLO.into()));
+        let materials = Materials { taps, mtu: MTU, images, read, templates, groups: None, snapshots: None };
         let spawn = || launcher::spawn(&std::env::current_exe().unwrap());
         let metrics = LaunchMetrics::register(&Registry::new()).unwrap();
         let launcher = VmLauncher::new(spawn, materials, metrics).unwrap();
@@ -115,7 +118,11 @@ impl Bench {
     async fn start(&mut self, count: u64) -> Processes {
         let first = self.next;
         self.next += count;
-        let orders = (first..self.next).map(|id| StartOrder { id: VmId(id), pool: self.pool.clone() });
+        let orders = (first..self.next).map(|id| StartOrder {
+            id: VmId(id),
+            pool: self.pool.clone(),
+            revision: Revision::FIRST,
+        });
         let starts = orders.map(|order| self.launcher.start(order));
         stream::iter(starts).buffer_unordered(AT_ONCE).map(Result::unwrap).collect().await
     }

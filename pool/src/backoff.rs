@@ -72,6 +72,11 @@ impl Backoff {
         self.last.take_if(|last| ready_at >= last.at && now.duration_since(ready_at) >= LASTING);
     }
 
+    /// Whether it was not only one.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.count > 1)
+    }
+
     /// What this leaves of the right to start VMs.
     pub(crate) fn retry(&self, now: Instant) -> Retry {
         match &self.last {

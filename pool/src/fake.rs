@@ -17,7 +17,9 @@ use weir_config::model::{
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::health::Unhealthy;
-use crate::launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
+use crate::launcher::{
+    Launcher, PrepareError, Prepared, Revision, StartError, StartKind, StartOrder, VmProcess,
+};
 
 /// What a VM does.
 #[derive(Clone, Debug)]
@@ -98,6 +100,11 @@ struct Vms {
     usual: Script,
     next: VecDeque<Script>,
     started: Vec<Started>,
+    /// What VMs of a later revision than the first do, where that is not usual.
+    revisions: BTreeMap<Revision, Script>,
+    /// How new revisions come about, in order; where there is none left: at once.
+    preparations: VecDeque<(Duration, Result<Prepared, String>)>,
+    settled: Vec<Revision>,
     resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
     stuck: BTreeSet<VmId>,
@@ -113,6 +120,8 @@ pub struct Started {
     pub id: VmId,
     /// For which pool.
     pub pool: String,
+    /// From which revision.
+    pub revision: Revision,
     /// When.
     pub at: Instant,
 }
@@ -165,6 +174,9 @@ impl FakeLauncher {
             usual,
             next: VecDeque::new(),
             started: Vec::new(),
+            revisions: BTreeMap::new(),
+            preparations: VecDeque::new(),
+            settled: Vec::new(),
             resets: BTreeMap::new(),
             stuck: BTreeSet::new(),
             ailments: BTreeMap::new(),
@@ -187,6 +199,21 @@ impl FakeLauncher {
     /// What all VMs without a script of their own do from now on.
     pub fn script_usual(&self, script: Script) {
         self.vms.lock().usual = script;
+    }
+
+    /// What VMs of `revision` do, unless [`Self::script_next`] says otherwise.
+    pub fn script_revision(&self, revision: Revision, script: Script) {
+        self.vms.lock().revisions.insert(revision, script);
+    }
+
+    /// How the next new revision (after those already scripted) comes about, and how long that takes.
+    pub fn prepare_next(&self, after: Duration, made: Result<Prepared, String>) {
+        self.vms.lock().preparations.push_back((after, made));
+    }
+
+    /// The revisions that were settled on, in order.
+    pub fn settled(&self) -> Vec<Revision> {
+        self.vms.lock().settled.clone()
     }
 
     /// All starts so far, in order.
@@ -243,8 +270,10 @@ impl Launcher for FakeLauncher {
         let (own_commands, commands) = mpsc::unbounded_channel();
         let now = Instant::now();
         let mut vms = self.vms.lock();
-        vms.started.push(Started { id: order.id, pool: order.pool.name.clone(), at: now });
-        let script = vms.next.pop_front().unwrap_or_else(|| vms.usual.clone());
+        let StartOrder { id, ref pool, revision } = order;
+        vms.started.push(Started { id, pool: pool.name.clone(), revision, at: now });
+        let usual = vms.revisions.get(&revision).unwrap_or(&vms.usual).clone();
+        let script = vms.next.pop_front().unwrap_or(usual);
         let plan = match &script.boot {
             Boot::Ready(after) => Some((now + *after, VmEvent::Ready)),
             Boot::Exits(after, reason) => Some((now + *after, VmEvent::Exit(reason.clone()))),
@@ -260,6 +289,26 @@ impl Launcher for FakeLauncher {
         let process =
             FakeProcess { id: order.id, script, vms, commands, own_commands, plan, resetting: false };
         async { Ok(Box::new(process) as Box<dyn VmProcess>) }.boxed()
+    }
+
+    fn prepare(&self, _: Arc<Pool>, _: Revision) -> BoxFuture<'static, Result<Prepared, PrepareError>> {
+        let usual = (Duration::ZERO, Ok(Prepared { image_changed: false }));
+        let (after, made) = self.vms.lock().preparations.pop_front().unwrap_or(usual);
+        async move {
+            if !after.is_zero() {
+                sleep(after).await;
+            }
+            made.map_err(PrepareError::Image)
+        }
+        .boxed()
+    }
+
+    fn settle(&self, _: &str, revision: Revision) {
+        self.vms.lock().settled.push(revision);
+    }
+
+    fn has_template(&self, _: &str) -> bool {
+        false
     }
 
     fn check(

@@ -10,6 +10,16 @@ use weir_vmm::{VmEvent, VmId};
 
 use crate::health::{Unhealthy, check};
 
+/// Which of the things that a pool's VMs have been made from one after the other: an image and, where there is one, its
+/// template. Counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// What weir was started with.
+    pub const FIRST: Self = Self(1);
+}
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct StartOrder {
@@ -17,6 +27,8 @@ pub struct StartOrder {
     pub id: VmId,
     /// The pool it is for: image, memory, environment, port.
     pub pool: Arc<weir_config::model::Pool>,
+    /// What it is to be made from; one that the launcher has.
+    pub revision: Revision,
 }
 
 /// Why no VM came into being.
@@ -38,11 +50,51 @@ pub enum StartError {
     LauncherDied,
 }
 
+/// A revision that VMs can be started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its image is another one than that of the revision in use.
+    pub image_changed: bool,
+}
+
+/// Why there is no new revision.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The image cannot be read, or is none. Names it.
+    #[error("image {0}")]
+    Image(String),
+    /// Something of this host could not be had.
+    #[error("{what}")]
+    Host {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A VM of it did not come up, or is not healthy.
+    #[error("prove the new revision")]
+    Unproven(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
 /// Starts VMs, and asks them how they are.
 pub trait Launcher: Send + Sync {
     /// Starts the VM's process; it need not be READY when this resolves. Dropping the future gives the VM up:
     /// what has come into being of it is killed.
     fn start(&self, order: StartOrder) -> BoxFuture<'static, Result<Box<dyn VmProcess>, StartError>>;
+
+    /// Makes `revision` of `pool` beside the one in use: its image is read anew, and a VM of it has to show that it
+    /// works. Not while there are two already.
+    fn prepare(
+        &self,
+        pool: Arc<weir_config::model::Pool>,
+        revision: Revision,
+    ) -> BoxFuture<'static, Result<Prepared, PrepareError>>;
+
+    /// From now on no VM of the pool is started from another revision than this.
+    fn settle(&self, pool: &str, revision: Revision);
+
+    /// Whether VMs of the pool start as clones of a template now.
+    fn has_template(&self, pool: &str) -> bool;
 
     /// Asks the application of `vm`, a VM of `pool` at `address`, whether it works: within `health.timeout`.
     fn check(

@@ -38,22 +38,28 @@ mod owner;
 mod pool;
 mod pools;
 mod queue;
+mod rollout;
 mod roster;
 pub mod scale;
 mod shared;
 mod signal;
 pub mod simulate;
+mod status;
 mod tenancy;
 mod vm;
 
 pub use guest_log::printable;
 pub use health::{Fingerprint, Pass, Unhealthy};
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
-pub use launcher::{Launcher, StartError, StartKind, StartOrder, VmProcess};
+pub use launcher::{
+    Launcher, PrepareError, Prepared, Revision, StartError, StartKind, StartOrder, VmProcess,
+};
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
 pub use pools::{Pools, StartPoolsError};
 pub use queue::{Caller, Client};
+pub use rollout::{Draining, Replaced, RestartError, Restarting};
 pub use scale::decide;
+pub use status::{PoolStatus, VmState, VmStatus};
 pub use tenancy::Tenancy;

@@ -31,6 +31,7 @@ pub struct PoolMetrics {
     resets: IntCounterVec,
     reset_duration: HistogramVec,
     exits: IntCounterVec,
+    rollouts: IntCounterVec,
     checks: Checks,
     signal_scrapes: IntCounterVec,
     signal_value: GaugeVec,
@@ -65,6 +66,7 @@ pub(crate) struct PoolSeries {
     draining: IntGauge,
     stopping: IntGauge,
     exits: IntCounterVec,
+    rollouts: IntCounterVec,
     checks: Checks,
     pub(crate) quarantine_entries: IntGauge,
     shed: IntCounterVec,
@@ -156,6 +158,11 @@ impl PoolMetrics {
                 "From the order to go back to the snapshot to READY.",
                 &["pool"],
             )?,
+            rollouts: counter(
+                "weir_rollouts_total",
+                "Restarts of pools, by how they ended.",
+                &["pool", "result"],
+            )?,
             signal_scrapes: counter(
                 "weir_signal_scrapes_total",
                 "Times that a VM was asked for its pool's signal.",
@@ -182,6 +189,7 @@ impl PoolMetrics {
         registry.register(Box::new(self.start_duration.clone()))?;
         registry.register(Box::new(self.resets.clone()))?;
         registry.register(Box::new(self.reset_duration.clone()))?;
+        registry.register(Box::new(self.rollouts.clone()))?;
         registry.register(Box::new(self.signal_scrapes.clone()))?;
         registry.register(Box::new(self.signal_value.clone()))?;
         registry.register(Box::new(self.exits.clone()))
@@ -210,6 +218,7 @@ impl PoolMetrics {
             draining: instances("draining"),
             stopping: instances("stopping"),
             exits: self.exits.clone(),
+            rollouts: self.rollouts.clone(),
             quarantine_entries: self.checks.quarantine.with_label_values(&[pool]),
             checks: self.checks.clone(),
             shed: self.shed.clone(),
@@ -231,6 +240,11 @@ impl PoolSeries {
 
     pub(crate) fn exited(&self, reason: &str) {
         self.exits.with_label_values(&[self.pool.as_str(), reason]).inc();
+    }
+
+    /// A restart has ended so.
+    pub(crate) fn rolled_out(&self, result: &str) {
+        self.rollouts.with_label_values(&[self.pool.as_str(), result]).inc();
     }
 
     pub(crate) fn health_checked(&self, result: &str) {

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::health::{Fingerprint, Pass};
 use crate::lease::{Lease, LeaseError};
+use crate::owner::Event;
 use crate::queue::Caller;
+use crate::rollout::{Draining, RestartError, Restarting};
 use crate::shared::{Shared, whole_seconds};
+use crate::status::PoolStatus;
 use crate::tenancy::Tenancy;
 
 /// A pool of interchangeable VMs.
@@ -74,6 +77,32 @@ impl Pool {
     /// A stay of a client's connection in this pool. It takes a VM with its first lease.
     pub fn tenancy(&self) -> Tenancy {
         Tenancy::new(Arc::clone(&self.shared))
+    }
+
+    /// Begins to replace all VMs by new ones, without failing a request: the image is read again, a template made of it
+    /// and proven by a canary; then new VMs start, and the earlier ones go as soon as there are READY ones in their place.
+    ///
+    /// # Errors
+    /// If a restart is under way, or weir is going down.
+    pub async fn restart(&self) -> Result<Restarting, RestartError> {
+        let (reply, begun) = oneshot::channel();
+        drop(self.shared.events.send(Event::Restart { reply }));
+        begun.await.unwrap_or(Err(RestartError::ShuttingDown))
+    }
+
+    /// Takes all VMs that there are now out of use: they get no new requests, and end when they have none left. Requests
+    /// that come meanwhile wait for new VMs. `None`: the pool is gone.
+    pub async fn drain(&self) -> Option<Draining> {
+        let (reply, begun) = oneshot::channel();
+        drop(self.shared.events.send(Event::Drain { reply }));
+        begun.await.ok()
+    }
+
+    /// The pool and its VMs as they are now. `None`: the pool is gone.
+    pub async fn status(&self) -> Option<PoolStatus> {
+        let (reply, status) = oneshot::channel();
+        drop(self.shared.events.send(Event::Status { reply }));
+        status.await.ok()
     }
 
     /// The pool's configuration.

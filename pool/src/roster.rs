@@ -29,8 +29,11 @@ use weir_vmm::VmId;
 use crate::budget::{Reservation, Turn};
 use crate::gate::State;
 use crate::idle::{Background, Found, Rule, Verdict};
+use crate::launcher::Revision;
 use crate::pool::Instances;
+use crate::rollout;
 use crate::scale::{Phase, VmView};
+use crate::status::{VmState, VmStatus};
 use crate::vm::Vm;
 
 /// How long a start counts as one under way, of which the host bears only so many. Starts that take longer do not do so
@@ -51,6 +54,7 @@ pub(crate) struct Entry {
     pub(crate) life: Life,
     pub(crate) started_at: Instant,
     background: Background,
+    pub(crate) revision: Revision,
     stop: Option<oneshot::Sender<()>>,
     _room: Reservation,
     /// While its start counts as one under way.
@@ -73,13 +77,15 @@ impl Roster {
     pub(crate) fn starting(
         &mut self,
         id: VmId,
+        revision: Revision,
         stop: oneshot::Sender<()>,
         (room, turn): (Reservation, Turn),
         now: Instant,
     ) {
         let (stop, turn) = (Some(stop), Some(turn));
         let (life, background) = (Life::Starting, Background::default());
-        let entry = Entry { life, started_at: now, background, stop, _room: room, turn, eased: false };
+        let entry =
+            Entry { life, started_at: now, background, revision, stop, _room: room, turn, eased: false };
         self.entries.insert(id, entry);
     }
 
@@ -155,8 +161,9 @@ impl Roster {
         }
     }
 
-    /// Ends `id` by force, whatever requests it has, if it was ready once; since when it was starting, and the VM.
-    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Instant, Arc<Vm>)> {
+    /// Ends `id` by force, whatever requests it has, if it was ready once; what it was made from, since
+    /// when it was starting, and the VM.
+    pub(crate) fn abandon(&mut self, id: VmId) -> Option<(Revision, Instant, Arc<Vm>)> {
         let entry = self.entries.get_mut(&id)?;
         let (Life::Ready(vm) | Life::Draining(vm)) = &entry.life else { return None };
         let vm = vm.clone();
@@ -164,13 +171,37 @@ impl Roster {
         entry.life = Life::Stopping;
         vm.set_gone();
         vm.kill();
-        Some((entry.started_at, vm))
+        Some((entry.revision, entry.started_at, vm))
     }
 
     /// Stops those that drain and have no request left, but for those that are eased out.
     pub(crate) fn stop_drained(&mut self) {
         let is_empty = |life: &Life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0);
         self.stop_if(|entry| is_empty(&entry.life) && !entry.eased);
+    }
+
+    /// Takes `id` out of choice, or stops it if it never was in it; it is then no failure that it ends.
+    pub(crate) fn take_out(&mut self, id: VmId) {
+        self.drain(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.eased = false;
+            if matches!(entry.life, Life::Starting) {
+                entry.end();
+            }
+        }
+    }
+
+    /// Takes all of a revision out, see [`Self::take_out`].
+    pub(crate) fn take_out_all(&mut self, revision: Revision) {
+        let of = self.entries.iter().filter(|(_, entry)| entry.revision == revision);
+        for id in of.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.take_out(id);
+        }
+    }
+
+    /// Whether none is left of those whose id is below this one.
+    pub(crate) fn is_past(&self, id: VmId) -> bool {
+        self.entries.first_key_value().is_none_or(|(first, _)| *first >= id)
     }
 
     /// Takes all out of choice, and stops those that never were in it.
@@ -191,13 +222,7 @@ impl Roster {
 
     fn stop_if(&mut self, condition: impl Fn(&Entry) -> bool) {
         for entry in self.entries.values_mut().filter(|entry| condition(entry)) {
-            if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut entry.life, Life::Stopping) {
-                vm.set_gone();
-            }
-            if let Some(stop) = entry.stop.take() {
-                // A task that has ended has said so, and its message is on its way.
-                let _ = stop.send(());
-            }
+            entry.end();
         }
     }
 
@@ -235,6 +260,22 @@ impl Roster {
         self.entries.iter().map(|(id, entry)| entry.view(*id)).collect()
     }
 
+    /// As a rollout to `revision` sees them.
+    pub(crate) fn rollout_views(&self, revision: Revision) -> Vec<rollout::VmView> {
+        self.entries.iter().map(|(id, entry)| entry.rollout_view(*id, revision)).collect()
+    }
+
+    /// For people to look at.
+    pub(crate) fn statuses(&self, now: Instant) -> Vec<VmStatus> {
+        self.entries.iter().map(|(id, entry)| entry.status(*id, now)).collect()
+    }
+
+    /// How many take requests, or are about to.
+    pub(crate) fn live(&self) -> u32 {
+        let instances = self.instances();
+        instances.starting + instances.ready
+    }
+
     pub(crate) fn instances(&self) -> Instances {
         let mut instances = Instances::default();
         for entry in self.entries.values() {
@@ -250,6 +291,43 @@ impl Roster {
 }
 
 impl Entry {
+    /// Stops it, whatever requests it has.
+    fn end(&mut self) {
+        if let Life::Ready(vm) | Life::Draining(vm) = std::mem::replace(&mut self.life, Life::Stopping) {
+            vm.set_gone();
+        }
+        if let Some(stop) = self.stop.take() {
+            // A task that has ended has said so, and its message is on its way.
+            let _ = stop.send(());
+        }
+    }
+
+    fn rollout_view(&self, id: VmId, revision: Revision) -> rollout::VmView {
+        let VmView { phase, in_flight, .. } = self.view(id);
+        let ready_at = match &self.life {
+            Life::Ready(vm) | Life::Draining(vm) => vm.ready_at,
+            Life::Starting | Life::Stopping => self.started_at,
+        };
+        rollout::VmView { id, phase, in_flight, new: self.revision == revision, ready_at }
+    }
+
+    fn status(&self, id: VmId, now: Instant) -> VmStatus {
+        let view = self.view(id);
+        let vm = match &self.life {
+            Life::Ready(vm) | Life::Draining(vm) => Some(vm),
+            Life::Starting | Life::Stopping => None,
+        };
+        VmStatus {
+            id,
+            state: VmState::from(view.phase),
+            address: vm.map(|vm| vm.address),
+            in_flight: view.in_flight,
+            age: now.saturating_duration_since(self.started_at),
+            start: vm.map(|vm| vm.start),
+            revision: self.revision,
+        }
+    }
+
     fn view(&self, id: VmId) -> VmView {
         let (phase, vm) = match &self.life {
             Life::Starting => (Phase::Starting, None),
@@ -281,7 +359,8 @@ mod tests {
         let share = HostBudget::new(&config).expect("the host has room").share(0);
         let (mut roster, id) = (Roster::default(), VmId(1));
         let turn = share.turns(1).pop().expect("nobody else starts any");
-        roster.starting(id, oneshot::channel().0, (share.reserve().expect("room"), turn), now);
+        let place = (share.reserve().expect("room"), turn);
+        roster.starting(id, Revision::FIRST, oneshot::channel().0, place, now);
         roster.ready(Vm::undriven(id, now));
         (roster, id)
     }

@@ -60,6 +60,24 @@ fn the_script_writes_what_is_checked_in() {
 }
 
 #[test]
+fn weir_takes_less_than_knative_and_nobody_waits_longer() {
+    for (trace, config) in TRACES {
+        let comparison = compare(trace, config);
+        let totals = totals(&comparison);
+        let (_, weir) = &totals[0];
+        assert_eq!((totals[0].0, weir.arrivals), ("weir", weir.served), "{trace}: all are served");
+        for (policy, other) in totals[1..].iter().filter(|(policy, _)| policy.starts_with("kpa")) {
+            assert!(weir.vm_time < other.vm_time, "{trace}, {policy}:\n{comparison}");
+            let p99 = |total: &Measures| total.wait(99, 100);
+            // Where under both one in a hundred waits for a start, the percentile is one of start times.
+            let start = comparison.options.starts.p99;
+            let no_longer = if p99(other).is_zero() { Duration::ZERO } else { p99(other).max(start) };
+            assert!(p99(weir) <= no_longer, "{trace}, {policy}:\n{comparison}");
+        }
+    }
+}
+
+#[test]
 fn nobody_takes_less_than_the_bound_and_weirs_waits_are_those_of_starts() {
     for (trace, config) in TRACES {
         let comparison = compare(trace, config);

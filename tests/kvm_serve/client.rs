@@ -33,6 +33,11 @@ impl Client {
     /// Status and body of the answer to `GET path`, which must leave the connection open.
     pub(crate) fn get(&mut self, path: &str) -> (u16, String) {
         self.send(path);
+        self.answer()
+    }
+
+    /// Status and body of the next answer, which must leave the connection open.
+    pub(crate) fn answer(&mut self) -> (u16, String) {
         let status = self.line().split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
         let mut length = None;
         loop {

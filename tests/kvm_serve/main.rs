@@ -16,6 +16,7 @@ mod isolation;
 mod neighbours;
 mod probe;
 mod requests;
+mod rollout;
 mod signal;
 mod spares;
 mod unprivileged;

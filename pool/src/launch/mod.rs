@@ -14,14 +14,18 @@ mod group;
 mod image;
 mod metrics;
 mod parts;
+mod prepare;
 mod process;
+mod revision;
 mod socket;
 mod spares;
 mod start;
 mod supervisor;
 mod template;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -37,8 +41,10 @@ pub use image::{SealError, seal};
 pub use metrics::LaunchMetrics;
 pub use template::{Snapshots, SnapshotsError};
 
-use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
+use crate::launcher::{Launcher, PrepareError, Prepared, Revision, StartError, StartOrder, VmProcess};
 use parts::Parts;
+use prepare::Preparation;
+use revision::Revisions;
 use supervisor::Supervisor;
 use template::Templates;
 
@@ -48,7 +54,28 @@ pub struct VmLauncher {
     _supervisor: Supervisor,
     parts: Arc<Parts>,
     templates: Arc<Templates>,
+    read: ReadImage,
     keeper: JoinHandle<()>,
+}
+
+/// Reads an image by the name that a pool's configuration gives it, and checks that it is one; the error names it. It is
+/// called on a thread that may block.
+#[derive(Clone)]
+pub struct ReadImage(Arc<ReadFn>);
+
+type ReadFn = dyn Fn(&str) -> Result<Cow<'static, [u8]>, String> + Send + Sync;
+
+impl ReadImage {
+    /// By `read`.
+    pub fn new(read: impl Fn(&str) -> Result<Cow<'static, [u8]>, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl fmt::Debug for ReadImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadImage")
+    }
 }
 
 /// What VMs are made from.
@@ -60,6 +87,8 @@ pub struct Materials {
     pub mtu: u16,
     /// Images by the pool's name: memfds from [`seal`].
     pub images: BTreeMap<String, OwnedFd>,
+    /// How an image is read again when its pool is restarted.
+    pub read: ReadImage,
     /// Pools whose VMs are to be clones of a template; those of others boot.
     pub templates: BTreeMap<String, Arc<Pool>>,
     /// Control groups for VMs, where there are any.
@@ -79,12 +108,13 @@ impl VmLauncher {
         materials: Materials,
         metrics: LaunchMetrics,
     ) -> Result<Self, SpawnError> {
-        let Materials { taps, mtu, images, templates, groups, snapshots } = materials;
+        let Materials { taps, mtu, images, read, templates, groups, snapshots } = materials;
         let supervisor = Supervisor::start(Arc::new(spawn), groups)?;
-        let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu, images });
-        let (templates, keeper) = Templates::new(templates, parts.clone(), snapshots, metrics);
+        let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu });
+        let revisions = Revisions::new(images, |name| templates.contains_key(name));
+        let (templates, keeper) = Templates::new(templates, revisions, parts.clone(), snapshots, metrics);
         let keeper = tokio::spawn(keeper.run());
-        Ok(Self { _supervisor: supervisor, parts, templates, keeper })
+        Ok(Self { _supervisor: supervisor, parts, templates, read, keeper })
     }
 
     /// How many pools have a template in use, now and whenever that changes.
@@ -107,6 +137,25 @@ impl Launcher for VmLauncher {
             Ok(Box::new(process) as Box<dyn VmProcess>)
         }
         .boxed()
+    }
+
+    fn prepare(
+        &self,
+        pool: Arc<Pool>,
+        revision: Revision,
+    ) -> BoxFuture<'static, Result<Prepared, PrepareError>> {
+        Preparation::of(self).prepare(pool, revision).boxed()
+    }
+
+    fn settle(&self, pool: &str, revision: Revision) {
+        if let Some(slot) = self.templates.revisions.get(pool) {
+            slot.settle(revision);
+        }
+    }
+
+    fn has_template(&self, pool: &str) -> bool {
+        let slot = self.templates.revisions.get(pool);
+        slot.is_some_and(|slot| slot.current().template.load().is_some())
     }
 }
 

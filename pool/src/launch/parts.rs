@@ -1,6 +1,5 @@
 //! What every VM is made from: a link, an image, and the words that describe it to its process.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -20,8 +19,6 @@ pub(super) struct Parts {
     pub(super) launcher: Current,
     pub(super) taps: Arc<TapPool>,
     pub(super) mtu: u16,
-    /// By pool.
-    pub(super) images: BTreeMap<String, OwnedFd>,
 }
 
 /// A network link, and a descriptor of its TAP for the VM.
@@ -32,14 +29,6 @@ pub(super) struct Link {
 }
 
 impl Parts {
-    /// The image of `pool`.
-    pub(super) fn image(&self, pool: &Pool) -> Result<&OwnedFd, StartError> {
-        self.images.get(&pool.name).ok_or_else(|| StartError::Prepare {
-            what: format!("find the image of pool {}", pool.name),
-            source: "not loaded".into(),
-        })
-    }
-
     /// A child and a link for a VM.
     pub(super) async fn gather(&self) -> Result<(Taken, Link), StartError> {
         let spares = self.launcher.clone().spares().await?;

@@ -17,6 +17,7 @@ use weir_vmm::{BootOrder, CloneOrder, Sharing, VmCommand, VmId};
 
 use super::parts::{Parts, address, prepare};
 use super::process::Process;
+use super::revision::Image;
 use super::template::{Template, Templates};
 use crate::launcher::{StartError, StartKind, StartOrder};
 
@@ -44,7 +45,12 @@ pub(super) async fn start(
     order: &StartOrder,
 ) -> Result<Process, StartError> {
     let (id, pool) = (order.id, &*order.pool);
-    let Some(template) = templates.get(&pool.name) else { return boot(parts, id, pool).await };
+    let made = templates.revisions.get(&pool.name).map(|slot| slot.get(order.revision));
+    let made = made.ok_or_else(|| StartError::Prepare {
+        what: format!("find the image of pool {}", pool.name),
+        source: "not loaded".into(),
+    })?;
+    let Some(template) = made.template.load_full() else { return boot(parts, id, pool, &made.image).await };
     match clone(parts, &template, id, pool, Sharing::Private).await {
         Ok(process) => Ok(process),
         Err(CloneError::Start(error)) => Err(error),
@@ -52,15 +58,14 @@ pub(super) async fn start(
             tracing::warn!(pool = pool.name, vm = %id, %error, "clone failed, booting instead");
             // A busy host makes clones late; that is not the template's fault, nor would more boots help the host.
             let spoilt = matches!(error, CloneError::Ended(_));
-            templates.failed(&pool.name, spoilt.then_some(&template));
-            boot(parts, id, pool).await
+            templates.failed(&pool.name, &made, spoilt.then_some(&template));
+            boot(parts, id, pool, &made.image).await
         }
     }
 }
 
-/// Boots the image of `pool`.
-async fn boot(parts: &Parts, id: VmId, pool: &Pool) -> Result<Process, StartError> {
-    let image = parts.image(pool)?;
+/// Boots `image` as a VM of `pool`.
+pub(super) async fn boot(parts: &Parts, id: VmId, pool: &Pool, image: &Image) -> Result<Process, StartError> {
     let (taken, link) = parts.gather().await?;
     let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: false };
     let address = address(pool, &link.link);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_vmm::{ExitReason, VmId};
 
@@ -10,8 +11,10 @@ use crate::backoff::{Came, LASTING};
 use crate::drive::End;
 use crate::gate::State;
 use crate::health::may_be_killed_by_request;
-use crate::launcher::StartKind;
+use crate::launcher::{Prepared, Revision, StartKind};
+use crate::rollout::{Draining, RestartError, Restarting};
 use crate::roster::Life;
+use crate::status::PoolStatus;
 use crate::vm::Vm;
 
 /// What the owner is told.
@@ -27,6 +30,14 @@ pub(crate) enum Event {
     Lost(VmId),
     /// What a VM's guest does without requests: for how long nothing; `None`: its process does not answer.
     Report { id: VmId, quiet: Option<Duration> },
+    /// Replace all VMs by new ones.
+    Restart { reply: oneshot::Sender<Result<Restarting, RestartError>> },
+    /// What VMs are to be replaced by is there, or why it will not be.
+    Prepared { revision: Revision, made: Result<Prepared, String> },
+    /// Take out all VMs.
+    Drain { reply: oneshot::Sender<Draining> },
+    /// Somebody wants to know.
+    Status { reply: oneshot::Sender<PoolStatus> },
     /// End everything; by force from `until` on.
     Shutdown { until: Instant },
 }
@@ -73,7 +84,13 @@ impl Owner {
             Event::Suspect(id, why) => self.suspect(id, why, now),
             Event::Lost(id) => self.lost(id, now),
             Event::Report { id, quiet } => self.reported(id, quiet, now),
+            // Whoever asked may have gone away meanwhile.
+            Event::Restart { reply } => drop(reply.send(self.restart())),
+            Event::Prepared { revision, made } => self.prepared(revision, made),
+            Event::Drain { reply } => drop(reply.send(self.drain())),
+            Event::Status { reply } => self.status(now, reply),
             Event::Shutdown { until } => {
+                self.end_restart(RestartError::ShuttingDown);
                 self.shared.close();
                 self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));
             }
@@ -97,6 +114,7 @@ impl Owner {
         let Some(entry) = self.roster.gone(id) else { return };
         self.shared.metrics.exited(end.label());
         // Where there is no snapshot to go back to, that is how it is.
+        let of_the_host = matches!(end, End::NotStarted(_) | End::Exited(ExitReason::Host(_)));
         let instead_of_reset = matches!(end, End::Exited(ExitReason::Stopped));
         let (pool, end, reason) = (&self.shared.config.name, end.label(), end.describe());
         match entry.life {
@@ -106,11 +124,12 @@ impl Owner {
             Life::Stopping => tracing::info!(pool, vm = %id, end, reason, "vm stopped"),
             Life::Starting => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm start failed");
-                self.failed(entry.started_at, Came::Nowhere, reason, now);
+                let cause = (!of_the_host).then_some(entry.revision);
+                self.failed(cause, entry.started_at, Came::Nowhere, reason, now);
             }
             Life::Ready(vm) | Life::Draining(vm) => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm ended unasked");
-                self.failed_if_young(entry.started_at, vm.ready_at, reason, now);
+                self.failed_if_young(entry.revision, entry.started_at, vm.ready_at, reason, now);
             }
         }
     }
@@ -129,33 +148,49 @@ impl Owner {
 
     fn suspect(&mut self, id: VmId, why: Suspicion, now: Instant) {
         let pool = &self.shared.config.name;
-        if let Some((started_at, Life::Draining(vm))) =
-            self.roster.drain(id).map(|entry| (entry.started_at, &entry.life))
+        if let Some((revision, started_at, Life::Draining(vm))) =
+            self.roster.drain(id).map(|entry| (entry.revision, entry.started_at, &entry.life))
         {
             let ready_at = vm.ready_at;
             tracing::warn!(pool, vm = %id, why = why.describe(), "vm out of service, draining");
             self.shared.metrics.ejected(why.label());
-            self.failed_if_young(started_at, ready_at, why.describe().to_owned(), now);
+            self.failed_if_young(revision, started_at, ready_at, why.describe().to_owned(), now);
         }
     }
 
     fn lost(&mut self, id: VmId, now: Instant) {
         let pool = &self.shared.config.name;
-        if let Some((started_at, vm)) = self.roster.abandon(id) {
+        if let Some((revision, started_at, vm)) = self.roster.abandon(id) {
             tracing::warn!(pool, vm = %id, in_flight = vm.gate.in_flight(), "vm does not answer, killed");
             self.shared.metrics.ejected("lost");
-            self.failed_if_young(started_at, vm.ready_at, "does not answer".to_owned(), now);
+            self.failed_if_young(revision, started_at, vm.ready_at, "does not answer".to_owned(), now);
         }
     }
 
-    fn failed_if_young(&mut self, started_at: Instant, ready_at: Instant, reason: String, now: Instant) {
+    fn failed_if_young(
+        &mut self,
+        revision: Revision,
+        started_at: Instant,
+        ready_at: Instant,
+        reason: String,
+        now: Instant,
+    ) {
         if now.duration_since(ready_at) < LASTING {
-            self.failed(started_at, Came::ToReady, reason, now);
+            self.failed(Some(revision), started_at, Came::ToReady, reason, now);
         }
     }
 
-    fn failed(&mut self, started_at: Instant, came: Came, reason: String, now: Instant) {
-        let delay = self.backoff.failed(started_at, came, reason, now);
+    /// `cause`: what it was made from, if that may be why.
+    fn failed(
+        &mut self,
+        cause: Option<Revision>,
+        started_at: Instant,
+        came: Came,
+        reason: String,
+        now: Instant,
+    ) {
+        let delay = self.backoff.failed(started_at, came, reason.clone(), now);
         tracing::warn!(pool = self.shared.config.name, ?delay, "backing off");
+        self.doubt(cause, &reason);
     }
 }

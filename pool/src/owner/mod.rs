@@ -6,6 +6,7 @@
 //! [`crate::roster`].
 
 mod events;
+mod rolling;
 mod scaling;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::budget::Share;
 use crate::launcher::Launcher;
 use crate::lease::LeaseError;
+use crate::rollout::{Drains, Rollout};
 use crate::roster::Roster;
 use crate::scale::{Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
@@ -39,6 +41,8 @@ pub(crate) struct Owner {
     inbox: mpsc::UnboundedReceiver<Event>,
     roster: Roster,
     backoff: Backoff,
+    rollout: Rollout,
+    drains: Drains,
     limits: Arc<Limits>,
     windows: Windows,
     panic: Option<Panic>,
@@ -64,6 +68,8 @@ impl Owner {
             inbox,
             roster: Roster::default(),
             backoff: Backoff::default(),
+            rollout: Rollout::default(),
+            drains: Drains::default(),
             windows: Windows::new(&limits),
             limits,
             panic: None,
@@ -98,12 +104,14 @@ impl Owner {
             Some(until) => self.shut_down(until, now),
             None => self.scale(&self.limits.clone(), now),
         };
+        let roll_at = self.roll(now);
         let eased_at = self.roster.look_at_eased(now);
         self.roster.stop_drained();
+        self.drains.tell(|before| self.roster.is_past(before));
         let lapse_at = self.roster.lapse_turns(now);
         let spread_until = self.publish(now);
         self.shared.dispatch(now);
-        [scale_at, eased_at, lapse_at, spread_until].into_iter().flatten().min()
+        [scale_at, roll_at, eased_at, lapse_at, spread_until].into_iter().flatten().min()
     }
 
     /// Requests do not wait for what has failed again and again, and is not tried again yet.

@@ -1,26 +1,25 @@
 //! What a pool should do next: a pure function of what it sees and the time.
 //!
 //! ```text
-//!  in flight, queued ──> demand ──────────────> desired ──> starts
+//!  in flight, queued ──> demand ──────────────> desired ──> starts (at once)
 //!                           └─> windows ─┬─ panic average ─┘ (raises it)
 //!                                        └─ stable average ──> retirements (what it fills stays, what it does not
 //!                                                               need any more goes)
 //! ```
 //!
-//! Demand is what is in flight on ready VMs plus what waits. While somebody waits the pool wants
-//! `ceil(demand / soft_limit)` VMs, at least what its guests' signal says and its minimum, at most `max`, and starts what is
-//! missing at once: a start takes about two milliseconds, so there is nothing to be gained by waiting whether the demand
-//! lasts. While nobody waits there is no hurry: above the soft limit, which is an aim, VMs are wanted when the demand has
-//! been there for `panic_window`; and at once before it comes to the hard limit, where requests would wait.
-//!
-//! Otherwise the averages over the two windows, as of Knative's pod autoscaler (Knative Serving, "Additional autoscaling
-//! configuration for KPA"), hold back and clear away:
+//! Demand is what is in flight on ready VMs plus what waits. The pool wants as many VMs as leave nobody waiting, each with
+//! up to `hard_limit` requests, and as the greater of its two averages fills to `soft_limit`; at least what its guests' signal
+//! says and its minimum, at most `max`. It starts what is missing at once: a start takes about two milliseconds, so there
+//! is nothing to be gained by waiting whether the demand lasts, nor by having VMs ready for the next peak. Otherwise
+//! the averages, as of Knative's pod autoscaler (Knative Serving, "Additional autoscaling configuration for KPA"), only
+//! hold back and clear away:
 //!
 //! - **Panic**: demand that was for `panic_window` a multiple of what the ready VMs are for. Nothing is retired until a
 //!   whole `stable_window` has passed without.
 //! - **Idle**: a VM without a request for `idle_timeout` goes, unless the stable average fills it.
+//! - **Spare**: while there are requests, a VM that neither average fills goes when it has been idle for a moment.
 //! - **Surplus**: requests are spread over all VMs, so after a peak none would ever be idle. While there are requests,
-//!   what neither average nor the last moment needs goes although it is used now and then.
+//!   what neither the stable average nor the last `panic_window` needs goes although it is used now and then.
 //!
 //! Every process counts against `max` until it is gone, those being stopped too.
 //!

@@ -7,13 +7,18 @@ use tokio::time::Instant;
 use weir_config::model::{Isolation, Thousandths};
 use weir_vmm::VmId;
 
-use super::desired::vms_for_average;
-use super::windows::sample_interval;
+use super::desired::{sustained, vms_for_average};
 use super::{Averages, Phase, SHORTEST_TICK, TICK, View, VmView, busy_again, live, saturating};
 
 /// How much of the VMs that stay after a peak the stable average may fill: with none to spare, the next ripple would
 /// start again what has just been stopped.
 const FULL: Thousandths = Thousandths(800);
+/// Parts of `panic_window`: a VM that the averages do not need goes when it has been idle for one. Longer than the pauses
+/// between requests to a VM that is in use; not much longer, since to start it again takes two milliseconds.
+const SETTLED: u32 = 15;
+/// Parts of `panic_window` between two looks at what changes without an event. An event is more likely when there is much
+/// to do; were it not for these looks, the demand that it shows would count for too long.
+const SAMPLE: u32 = 30;
 /// One in so many VMs may be draining, and one in any case. A request that lasts for hours would keep a VM which serves
 /// nobody else, and there might soon be many.
 const DRAINING: u32 = 8;
@@ -41,11 +46,13 @@ pub(super) fn retirements(
     let idle = idle(view, live > min);
     let due = idle.partition_point(|(at, ..)| *at <= now);
     let above = |floor: u32| live.saturating_sub(floor.max(slowest(view)));
+    let spare = if in_panic { 0 } else { above(desired.max(min).max(needed(view))) };
+    let spare_idle = spare.min(saturating(settled(view, &idle, now)));
     let may_go = if in_panic { 0 } else { saturating(due).min(above(desired.max(filled(view)))) };
-    let surplus = if in_panic { 0 } else { above(desired.max(min).max(needed(view, now))) };
+    let surplus = if in_panic { 0 } else { above(desired.max(min).max(roomy(view))) };
     let reclaim = view.reclaim.min(live.saturating_sub(min));
     // Of those that are not due the ones that a connection holds stay: it may come back to them.
-    let count = may_go.max(surplus).max(reclaim) as usize;
+    let count = may_go.max(spare_idle).max(surplus).max(reclaim) as usize;
     let goes = |index: usize, held: bool| index < may_go as usize || !held;
     let retire: Vec<_> = idle
         .iter()
@@ -86,16 +93,26 @@ fn filled(view: &View<'_>) -> u32 {
     saturating(view.averages.stable.0 / per_vm)
 }
 
-/// VMs that a load as of late needs; all, if there is none now: then every VM is idle, and its timeout counts.
-fn needed(view: &View<'_>, now: Instant) -> u32 {
+/// How many have been idle for a moment.
+fn settled(view: &View<'_>, idle: &Idle, now: Instant) -> usize {
+    let limits = view.limits;
+    let rest = limits.idle_timeout.saturating_sub(limits.panic_window / SETTLED);
+    idle.partition_point(|(at, ..)| *at <= now + rest)
+}
+
+/// VMs that the averages fill; all, if there is no load: then every VM is idle, and its timeout counts.
+fn needed(view: &View<'_>) -> u32 {
+    if view.averages.panic.0 == 0 { u32::MAX } else { sustained(view) }
+}
+
+/// VMs that a load as of late needs with room to spare, for it is not idle ones that go.
+fn roomy(view: &View<'_>) -> u32 {
     let Averages { stable, panic, .. } = view.averages;
-    if view.demand(now) == 0 {
+    if panic.0 == 0 {
         return u32::MAX;
     }
     let roomy = Thousandths(stable.0.saturating_mul(1000) / FULL.0);
-    vms_for_average(view, roomy)
-        .max(vms_for_average(view, panic))
-        .max(view.limits.vms_for_moment(view.averages.peak_demand))
+    vms_for_average(view, roomy).max(view.limits.vms_for(view.averages.peak_demand))
 }
 
 /// What `max_down_rate` leaves, rounded down as Knative does it, so that one may always go.
@@ -142,6 +159,6 @@ fn look_again(
     // What changes without an event has to be looked at to be averaged.
     let rises = view.demand(now) > 0 && limits.max > limits.min;
     let falls = surplus && view.averages.stable.0 > 0;
-    let sample = (rises || falls).then(|| now + sample_interval(limits));
+    let sample = (rises || falls).then(|| now + (limits.panic_window / SAMPLE).clamp(SHORTEST_TICK, TICK));
     [busy, wanted, next, sample].into_iter().flatten().min()
 }

@@ -13,7 +13,7 @@ const IDLE: Duration = Duration::from_secs(30);
 fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
     let scale =
         Scale { min, max, idle_timeout: IDLE, max_down_rate: Thousandths(1_000_000), ..Scale::default() };
-    Limits::of(&Pool { soft_limit, scale, ..fake::pool("p") })
+    Limits::of(&Pool { soft_limit, hard_limit: soft_limit, scale, ..fake::pool("p") })
 }
 
 fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
@@ -61,9 +61,9 @@ fn wanted_vms_stay_and_busy_ones_are_looked_at_again() {
     let later = now + IDLE + MS(5);
     let decision = decide(&View::new(&limits(0, 4, 1), 1, &busy), later);
     assert_eq!((decision.start, decision.retire), (0, vec![]), "idle, but demand wants two");
-    assert_eq!(decision.look_again, Some(later + MS(500)));
+    assert_eq!(decision.look_again, Some(later + MS(100)));
     let decision = decide(&View::new(&limits(0, 4, 1), 0, &busy), later);
-    assert_eq!((decision.retire, decision.look_again), (vec![VmId(2)], Some(later + MS(500))));
+    assert_eq!((decision.retire, decision.look_again), (vec![VmId(2)], Some(later + MS(100))));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn failures_hold_starts_back() {
         (decision.start, decision.look_again)
     };
     assert_eq!(start(Retry::At(now + MS(1)), &[]), (0, Some(now + MS(1))));
-    let sample = Some(now + MS(500));
+    let sample = Some(now + MS(100));
     assert_eq!(start(Retry::At(now), &[]), (1, sample));
     assert_eq!(start(Retry::Probe, &[]), (1, sample));
     assert_eq!(start(Retry::Probe, &[vm(1, Phase::Starting, 0, now)]), (0, sample));

@@ -19,7 +19,7 @@ pub struct Limits {
     pub max: u32,
     /// Requests in flight per VM that are aimed at; none counts as one.
     pub soft_limit: u32,
-    /// Requests in flight per VM that are never exceeded; not less than `soft_limit`.
+    /// Requests in flight per VM that are never exceeded; at least one.
     pub hard_limit: u32,
     /// How long a VM that is not wanted may be without a request.
     pub idle_timeout: Duration,
@@ -65,14 +65,6 @@ impl Limits {
     /// VMs that it takes for so many requests.
     pub(super) fn vms_for(&self, requests: u64) -> u32 {
         saturating(requests.div_ceil(u64::from(self.soft_limit.max(1))))
-    }
-
-    /// VMs that it takes for so many requests for a moment: three quarters of the way from the soft limit to the hard
-    /// one are for ripples.
-    pub(super) fn vms_for_moment(&self, requests: u64) -> u32 {
-        let soft = self.soft_limit.max(1);
-        let hard = self.hard_limit.max(soft);
-        saturating(requests.div_ceil(u64::from(hard - (hard - soft) / 4)))
     }
 }
 

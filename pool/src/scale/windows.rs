@@ -3,30 +3,17 @@
 //! A window is a ring of buckets. An average weighs each demand by how long it lasted, whenever it was observed; only
 //! the bucket that the window's beginning cuts is taken as level. Memory does not depend on the window's length nor on
 //! the number of observations. Before the first observation there was no demand.
-//!
-//! A pool looks at its demand above all when there is much of it, and does not see it fall. What such looks show would
-//! make averages that are too high; so these take a sample now and then, whenever the looks are.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_config::model::Thousandths;
 
-use super::{Limits, SHORTEST_TICK, TICK};
+use super::Limits;
 
 /// Buckets per window, besides the one that is being filled.
 const BUCKETS: usize = 30;
 const RING: usize = BUCKETS + 1;
-/// The peak of the demand counts for this part of the panic window: a VM for a ripple is soon started again.
-const PEAK: u32 = 3;
-
-/// Samples per panic window.
-const SAMPLES: u32 = 6;
-
-/// Time from one sample of the demand to the next.
-pub(super) fn sample_interval(limits: &Limits) -> Duration {
-    (limits.panic_window / SAMPLES).clamp(SHORTEST_TICK, TICK)
-}
 
 /// What a decision needs of the past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +22,7 @@ pub struct Averages {
     pub stable: Thousandths,
     /// Demand over the panic window, requests.
     pub panic: Thousandths,
-    /// Highest demand within the last third of the panic window, requests.
+    /// Highest demand within the panic window, requests.
     pub peak_demand: u64,
     /// Most VMs alive within the panic window.
     pub peak_live: u32,
@@ -50,8 +37,6 @@ impl Default for Averages {
 /// One pool's history.
 #[derive(Clone, Debug)]
 pub struct Windows {
-    /// Nanoseconds.
-    interval: u64,
     observed: Option<Observed>,
     stable: Ring<u128>,
     panic: Ring<u128>,
@@ -66,9 +51,6 @@ struct Observed {
     last: u64,
     demand: u64,
     live: u32,
-    /// The demand that is averaged, and when it was sampled.
-    sample: u64,
-    sampled: u64,
 }
 
 /// Buckets by the number of widths since the first observation, modulo their number.
@@ -83,11 +65,10 @@ impl Windows {
     /// Without history, for windows as long as `limits` says.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            interval: nanos(sample_interval(limits)),
             observed: None,
             stable: Ring::new(limits.stable_window),
             panic: Ring::new(limits.panic_window),
-            demand: Ring::new(limits.panic_window / PEAK),
+            demand: Ring::new(limits.panic_window),
             live: Ring::new(limits.panic_window),
         }
     }
@@ -98,18 +79,13 @@ impl Windows {
         let mut at = 0;
         if let Some(before) = self.observed {
             at = nanos(now.saturating_duration_since(before.first)).max(before.last);
-            self.stable.hold_sum(before.last, at, before.sample);
-            self.panic.hold_sum(before.last, at, before.sample);
+            self.stable.hold_sum(before.last, at, before.demand);
+            self.panic.hold_sum(before.last, at, before.demand);
             self.demand.hold_peak(before.last, at, before.demand);
             self.live.hold_peak(before.last, at, before.live);
         }
         let first = self.observed.map_or(now, |before| before.first);
-        let is_recent = |before: &Observed| at - before.sampled < self.interval;
-        let (sample, sampled) = match self.observed.filter(is_recent) {
-            Some(before) => (before.sample, before.sampled),
-            None => (demand, at),
-        };
-        self.observed = Some(Observed { first, last: at, demand, live, sample, sampled });
+        self.observed = Some(Observed { first, last: at, demand, live });
         Averages {
             stable: self.stable.average(at),
             panic: self.panic.average(at),

@@ -27,7 +27,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_net::namespace;
 use weir_net::tap::TapPool;
-use weir_pool::launch::seal;
+use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{
     Instances, LaunchMetrics, Lease, Materials, Pool, PoolMetrics, Pools, Snapshots, Start, VmLauncher, fake,
 };
@@ -160,8 +160,9 @@ impl World {
         let config = fake::config([pool]);
         let templates = if images == Images::Cold { BTreeMap::new() } else { config.pools.clone() };
         let expected = templates.len();
+        let read = ReadImage::new(move |_| Ok(image.into()));
         let images = BTreeMap::from([("p".to_owned(), seal("image", image).unwrap())]);
-        let materials = Materials { taps, mtu: MTU, images, templates, groups: None, snapshots };
+        let materials = Materials { taps, mtu: MTU, images, read, templates, groups: None, snapshots };
         let registry = Registry::new();
         let metrics = LaunchMetrics::register(&registry).unwrap();
         let vms = VmLauncher::new(spawn, materials, metrics).unwrap();

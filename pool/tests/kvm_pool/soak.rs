@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use futures::future::join_all;
-use weir_pool::{Launcher, StartKind, StartOrder, VmProcess};
+use weir_pool::{Launcher, Revision, StartKind, StartOrder, VmProcess};
 use weir_vmm::cgroup::Cgroups;
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
@@ -81,6 +81,7 @@ pub(crate) fn run(mode: &'static str, templates: bool, case: impl AsyncFnOnce(&S
             taps: TapPool::new(&private, "10.88.0.0/16".parse().unwrap(), MTU).unwrap(),
             mtu: MTU,
             images: BTreeMap::from([("p".to_owned(), seal("image", weir_guest::HELLO).unwrap())]),
+            read: ReadImage::new(|_| Ok(weir_guest::HELLO.into())),
             templates: if templates { config.pools.clone() } else { BTreeMap::new() },
             // Where there are none, that is how it is.
             groups: Cgroups::detect().and_then(Cgroups::open_root).ok(),
@@ -100,7 +101,11 @@ pub(crate) fn run(mode: &'static str, templates: bool, case: impl AsyncFnOnce(&S
 
 impl Soak {
     pub(crate) fn order(&self) -> StartOrder {
-        StartOrder { id: VmId(self.next.fetch_add(1, Relaxed)), pool: self.pool.clone() }
+        StartOrder {
+            id: VmId(self.next.fetch_add(1, Relaxed)),
+            pool: self.pool.clone(),
+            revision: Revision::FIRST,
+        }
     }
 
     /// From now on launchers are as they should be.

@@ -57,7 +57,7 @@ async fn min_is_set_aside() {
 async fn an_idle_vm_makes_way_for_another_pool_at_once() {
     let world = World::new(&pair(3, |_| ()), ready());
     drop(leases(&world, "p", 3).await);
-    sleep(ms(1000)).await;
+    sleep(ms(100)).await;
     assert_eq!(alive(&world), [3, 0]);
     let begin = Instant::now();
     let held = leases(&world, "q", 2).await;

@@ -139,7 +139,11 @@ async fn what_works_yields_to_other_pools_that_have_a_right_to_it() {
     let other = world.pools.get("q").unwrap().clone();
     // More than its one VM takes: it needs both.
     let leases = join_all((0..8).map(|_| other.lease())).await;
-    assert!(leases.iter().all(Result::is_ok));
+    assert!(
+        leases.iter().all(Result::is_ok),
+        "{:?}",
+        leases.iter().map(|l| l.as_ref().err()).collect::<Vec<_>>()
+    );
     assert_eq!((world.alive(), world.launcher.alive("q").len()), (0, 2));
 }
 
@@ -185,6 +189,5 @@ async fn of_those_that_work_one_at_a_time_may_end_its_work_unless_others_wait_fo
     let begin = Instant::now();
     let other = world.pools.get("q").unwrap().lease().await.unwrap();
     assert_eq!((other.start(), Instant::now() - begin), (Start::Cold, BOOT));
-    let instances = *world.pool().instances().borrow();
-    assert_eq!((instances.ready, instances.draining), (7, 0));
+    assert_eq!(world.alive(), 7);
 }

@@ -9,6 +9,7 @@ mod idle;
 mod isolation;
 mod quarantine;
 mod queue;
+mod rollout;
 mod scale;
 mod signal;
 mod simulation;

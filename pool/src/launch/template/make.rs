@@ -12,8 +12,9 @@ use weir_vmm::{BootOrder, ExitReason, PageRun, Sharing, VmCommand, VmEvent, VmId
 
 use super::super::parts::{Parts, address};
 use super::super::process::Process;
-use super::super::start::{CloneError, clone};
-use super::{STATE_MAX, Template, pages};
+use super::super::revision::Image;
+use super::super::start::{CloneError, boot, clone};
+use super::{STATE_MAX, Template, blocking, pages};
 use crate::guest_log::GuestLog;
 use crate::health::{Unhealthy, check_canary};
 use crate::launcher::{StartError, StartKind, VmProcess};
@@ -23,7 +24,7 @@ const END: Duration = Duration::from_secs(2);
 
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MakeError {
+pub(in crate::launch) enum MakeError {
     #[error("make memory for the template")]
     Memory(#[source] io::Error),
     #[error("start the template")]
@@ -32,6 +33,8 @@ pub(super) enum MakeError {
     Ended(ExitReason),
     #[error("template not ready and idle within {0:?}")]
     Late(Duration),
+    #[error("canary not ready within {0:?}")]
+    NotReady(Duration),
     #[error("template's state has {0} bytes")]
     State(usize),
     #[error("seal the template's memory")]
@@ -48,8 +51,8 @@ pub(super) enum MakeError {
 
 /// A template, and what to say of it.
 #[derive(Debug)]
-pub(super) struct Made {
-    pub(super) template: Template,
+pub(in crate::launch) struct Made {
+    pub(in crate::launch) template: Template,
     /// Bytes of memory that it has.
     pub(super) resident: u64,
 }
@@ -61,10 +64,15 @@ impl Made {
     }
 }
 
-/// Makes a template of `pool`; its VM has `number`, the canary the one behind it.
-pub(super) async fn make(parts: &Parts, pool: &Arc<Pool>, number: u64) -> Result<Made, MakeError> {
+/// Makes a template of `pool` from `image`; its VM has `number`, the canary the one behind it.
+pub(in crate::launch) async fn make(
+    parts: &Parts,
+    pool: &Arc<Pool>,
+    image: &Image,
+    number: u64,
+) -> Result<Made, MakeError> {
     let memory = pages::create(&pool.name, pool.memory).map_err(MakeError::Memory)?;
-    let state = frozen(parts, pool, VmId(number), &memory).await?;
+    let state = frozen(parts, pool, image, VmId(number), &memory).await?;
     pages::freeze(&memory).map_err(MakeError::Seal)?;
     let template = Template { memory, state, working_set: Vec::new() };
     prove(parts, pool, number + 1, template).await
@@ -82,12 +90,33 @@ pub(super) async fn prove(
     Ok(Made { template: Template { working_set, ..template }, resident })
 }
 
+/// Has a VM that boots `image`, whose number is `number`, show that it works.
+pub(in crate::launch) async fn prove_by_boot(
+    parts: &Parts,
+    pool: &Arc<Pool>,
+    image: &Image,
+    number: u64,
+) -> Result<(), MakeError> {
+    let limit = pool.start_timeout;
+    let ready = async {
+        let mut process = boot(parts, VmId(number), pool, image).await?;
+        process.until_ready().await.map(|()| process).map_err(MakeError::CanaryEnded)
+    };
+    let ready = timeout(limit, ready).await.map_err(|_| MakeError::NotReady(limit))?;
+    healthy(ready?, pool).await
+}
+
 /// Boots a VM in `memory`, and has it frozen; its process is gone then.
-async fn frozen(parts: &Parts, pool: &Arc<Pool>, id: VmId, memory: &File) -> Result<Vec<u8>, MakeError> {
+async fn frozen(
+    parts: &Parts,
+    pool: &Arc<Pool>,
+    image: &Image,
+    id: VmId,
+    memory: &File,
+) -> Result<Vec<u8>, MakeError> {
     let limit = pool.start_timeout;
     let until = Instant::now() + limit;
     let late = |_| MakeError::Late(limit);
-    let image = parts.image(pool)?;
     let (taken, link) = timeout_at(until, parts.gather()).await.map_err(late)??;
     let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: true };
     let address = address(pool, &link.link);
@@ -131,7 +160,17 @@ async fn canary(
         .await
         .map_err(MakeError::Memory)?;
     let copied = Template { memory: copy, state, working_set };
-    let mut process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
+    let process = clone(parts, &copied, id, pool, Sharing::Shared).await.map_err(MakeError::Canary)?;
+    healthy(process, pool).await?;
+    let Template { memory: copy, state, working_set } = copied;
+    let (memory, touched) = blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
+        .await
+        .map_err(MakeError::WorkingSet)?;
+    Ok((Template { memory, state, working_set }, touched))
+}
+
+/// Has a VM that is READY pass the health check; its process is gone then.
+async fn healthy(mut process: Process, pool: &Pool) -> Result<(), MakeError> {
     let address = process.address();
     let checked = tokio::select! {
         checked = check_canary(address, &pool.health) => checked,
@@ -143,12 +182,7 @@ async fn canary(
         process.kill();
         ended(&mut process).await;
     }
-    checked?;
-    let Template { memory: copy, state, working_set } = copied;
-    let (memory, touched) = blocking(move || pages::changed(&memory, &copy).map(|touched| (memory, touched)))
-        .await
-        .map_err(MakeError::WorkingSet)?;
-    Ok((Template { memory, state, working_set }, touched))
+    Ok(checked?)
 }
 
 async fn ended(process: &mut Process) -> ExitReason {
@@ -157,8 +191,4 @@ async fn ended(process: &mut Process) -> ExitReason {
             return reason;
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -1,6 +1,5 @@
 //! When a template is told of.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use prometheus::Registry;
@@ -29,7 +28,7 @@ impl Subscriber for Reader {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, _: &Event<'_>) {
-        self.found.store(self.templates.get("p").is_some(), SeqCst);
+        self.found.store(self.templates.revisions.with_template() == 1, SeqCst);
     }
 
     fn enter(&self, _: &Id) {}
@@ -41,13 +40,16 @@ impl Subscriber for Reader {
 #[test]
 fn a_template_is_in_use_when_the_log_says_so() {
     let metrics = LaunchMetrics::register(&Registry::new()).unwrap();
-    let by_pool = BTreeMap::from([("p".to_owned(), Place::default())]);
-    let templates = Arc::new(Templates { by_pool, in_use: watch::Sender::new(0), metrics });
+    let images = BTreeMap::from([("p".to_owned(), crate::launch::seal("p", b"image").unwrap())]);
+    let revisions = Revisions::new(images, |_| true);
+    let current = revisions.get("p").unwrap().current();
+    let templates =
+        Arc::new(Templates { revisions, in_use: watch::Sender::new(0), numbers: AtomicU64::new(0), metrics });
     let found = Arc::new(AtomicBool::new(false));
-    let memory = File::open("/dev/null").unwrap();
+    let memory = pages::create("template", weir_vmm::memory::PAGE).unwrap();
     let template = Template { memory, state: Vec::new(), working_set: Vec::new() };
     subscriber::with_default(Reader { templates: templates.clone(), found: found.clone() }, || {
-        templates.put("p", Made { template, resident: 0 }, Instant::now(), BOOT);
+        templates.put("p", &current, make::Made { template, resident: 0 }, Instant::now(), BOOT);
     });
     assert!(found.load(SeqCst), "told of before it was there");
 }

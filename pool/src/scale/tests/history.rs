@@ -43,6 +43,44 @@ fn sudden_demand_is_panic_and_keeps_everything_for_a_stable_window() {
 }
 
 #[test]
+fn a_moment_above_the_soft_limit_starts_nothing_but_its_average_and_who_waits_do() {
+    let now = Instant::now();
+    let limits = Limits { hard_limit: 4, ..limits(0, 9, 2) };
+    let desired = |in_flight, queued, stable, panic| {
+        let vms = ready(2, in_flight, now);
+        let view = View { averages: averages(stable, panic, 0, 0), ..View::new(&limits, queued, &vms) };
+        decide(&view, now).desired
+    };
+    assert_eq!([desired(2, 0, 4, 4), desired(4, 0, 4, 4), desired(3, 2, 4, 4)], [2, 2, 2]);
+    assert_eq!(
+        [desired(4, 1, 4, 4), desired(4, 3, 4, 4), desired(3, 3, 4, 4)],
+        [3, 4, 3],
+        "who finds no place"
+    );
+    assert_eq!(
+        [desired(3, 0, 5, 4), desired(3, 0, 4, 5), desired(0, 0, 5, 5)],
+        [3, 3, 0],
+        "on average, if at all"
+    );
+}
+
+#[test]
+fn what_the_averages_do_not_fill_goes_after_a_moment() {
+    let now = Instant::now();
+    let limits = limits(0, 9, 2);
+    let moment = limits.panic_window / 15;
+    let retired = |stable, panic, after| {
+        let mut vms = ready(4, 0, now);
+        vms[0].in_flight = 1;
+        // The surplus that all of the last panic window has, idle or not, is another matter.
+        let view = View { averages: averages(stable, panic, 8, 0), ..View::new(&limits, 0, &vms) };
+        decide(&view, now + after).retire.len()
+    };
+    assert_eq!([retired(4, 1, moment), retired(4, 1, moment - MS(1))], [2, 0]);
+    assert_eq!([retired(1, 5, moment), retired(7, 1, moment), retired(1, 0, moment)], [1, 0, 0]);
+}
+
+#[test]
 fn the_first_vm_comes_whatever_the_rates_and_averages_say() {
     let limits = Limits { max_up_rate: Thousandths(1001), ..limits(0, 9, 1) };
     assert_eq!(decide(&View::new(&limits, 1, &[]), Instant::now()).start, 1);
@@ -97,10 +135,10 @@ fn what_neither_window_needs_goes_though_it_is_used() {
         let decision = decide(&view, now);
         (decision.retire.len(), decision.drain)
     };
-    let used = [ready(7, 0, now), vec![vm(8, Phase::Ready, 1, now)]].concat();
+    let used = ready(8, 0, now);
     assert_eq!(retired(8, 8, &used), (5, vec![]), "8 requests fill four fifths of 3 VMs");
     assert_eq!(retired(8, 24, &used), (2, vec![]), "there were 24 a moment ago");
-    assert_eq!(retired(8, 8, &ready(8, 0, now)), (0, vec![]), "all are idle: their timeout counts");
+    assert_eq!(retired(0, 0, &used), (0, vec![]), "all are idle: their timeout counts");
     assert_eq!(
         retired(8, 8, &ready(8, 1, now)),
         (0, vec![VmId(8)]),
@@ -112,23 +150,8 @@ fn what_neither_window_needs_goes_though_it_is_used() {
     let isolated = Limits { isolation: Isolation::Request, ..limits.clone() };
     let view = View { averages: averages(8, 1, 8, 0), ..View::new(&isolated, 0, &draining) };
     assert_eq!(decide(&view, now).drain, []);
-}
-
-#[test]
-fn a_ripple_below_the_hard_limit_starts_nothing_until_it_lasts() {
-    let now = Instant::now();
-    let limits = Limits { hard_limit: 16, panic_threshold: Thousandths(9000), ..limits(0, 9, 4) };
-    let started = |in_flight, queued, panic| {
-        let vms = ready(1, in_flight, now);
-        decide(&View { averages: averages(0, panic, 0, 1), ..View::new(&limits, queued, &vms) }, now).start
-    };
-    assert_eq!(
-        [started(5, 0, 4), started(13, 0, 4), started(14, 0, 4)],
-        [0, 0, 1],
-        "room for three more at 13"
-    );
-    assert_eq!([started(5, 0, 5), started(3, 0, 5)], [1, 0], "above for as long as the panic window");
-    assert_eq!(started(5, 1, 0), 1, "somebody waits");
+    let silence = View { averages: averages(8, 0, 0, 0), ..View::new(&limits, 0, &used) };
+    assert_eq!(decide(&silence, now).retire, [], "after a burst, too, their timeout counts");
 }
 
 #[test]

@@ -47,7 +47,6 @@ proptest! {
     ) {
         let (mut windows, begin) = (windows(), Instant::now());
         let (mut record, mut at) = (Vec::new(), 0);
-        let (mut all, mut sample) = (Vec::new(), None);
         for (demand, lasts) in steps {
             let averages = windows.observe(demand, 0, begin + Duration::from_nanos(at));
             // The bucket that the window's beginning cuts is taken as level: that much is unknown, no more.
@@ -62,13 +61,10 @@ proptest! {
                 let (most, least) = (exact(cut), exact(cut + window / 30));
                 prop_assert!((least..=most + 1).contains(&u128::from(average.0)), "{} {least} {most}", average.0);
             }
-            let since = at.saturating_sub(SECOND);
-            let recent = all.iter().filter(|(end, _): &&(u64, u64)| *end > since);
-            prop_assert!(averages.peak_demand >= recent.map(|step| step.1).max().unwrap_or(0).max(demand));
-            all.push((at + lasts, demand));
-            let (sampled, value) = sample.filter(|(sampled, _)| at - sampled < SECOND / 2).unwrap_or((at, demand));
-            sample = Some((sampled, value));
-            record.push((at, at + lasts, value));
+            let since = at.saturating_sub(3 * SECOND);
+            let peak = record.iter().filter(|(_, end, _)| *end > since).map(|step| step.2).max().unwrap_or(0);
+            prop_assert!(averages.peak_demand >= peak.max(demand));
+            record.push((at, at + lasts, demand));
             at += lasts;
         }
     }

@@ -19,15 +19,15 @@ mod tests;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use weir_config::model::Pool;
 
-use super::Template;
+use super::{Template, Templates, blocking};
 use crate::launch::metrics::{LaunchMetrics, SnapshotResult};
-use crate::launch::parts::Parts;
+use crate::launch::revision::Image;
 pub use directory::SnapshotsError;
 use directory::{Directory, FileError};
 use format::Defect;
@@ -45,8 +45,9 @@ pub struct Snapshots {
 #[derive(Debug)]
 pub(super) struct Store {
     directory: Directory,
+    host: Host,
     /// By pool.
-    places: BTreeMap<String, Place>,
+    places: Mutex<BTreeMap<String, Arc<Place>>>,
     metrics: LaunchMetrics,
 }
 
@@ -66,6 +67,13 @@ enum LoadError {
     Defect(#[from] Defect),
 }
 
+impl Place {
+    fn new(pool: &Pool, image: &Image, host: &Host) -> io::Result<Self> {
+        let key = Key::new(pool, key::digest(image.file())?, host);
+        Ok(Self { name: key.file_name().map_err(io::Error::other)?, key })
+    }
+}
+
 impl Snapshots {
     /// Opens the directory `path`, or creates it. Best done before weir has namespaces and threads.
     ///
@@ -82,10 +90,13 @@ impl Store {
     pub(super) async fn open(
         snapshots: Snapshots,
         pools: BTreeMap<String, Arc<Pool>>,
-        parts: Arc<Parts>,
-        metrics: LaunchMetrics,
+        templates: Arc<Templates>,
     ) -> Option<Arc<Self>> {
-        let opened = blocking(move || Self::new(snapshots, &pools, &parts.images, metrics)).await;
+        let opened = blocking(move || {
+            let image = |pool: &str| Some(templates.revisions.get(pool)?.current().image.clone());
+            Self::new(snapshots, &pools, image, templates.metrics.clone())
+        });
+        let opened = opened.await;
         match opened {
             Ok(store) => Some(Arc::new(store)),
             Err(error) => {
@@ -98,18 +109,17 @@ impl Store {
     fn new(
         snapshots: Snapshots,
         pools: &BTreeMap<String, Arc<Pool>>,
-        images: &BTreeMap<String, OwnedFd>,
+        image: impl Fn(&str) -> Option<Arc<Image>>,
         metrics: LaunchMetrics,
     ) -> io::Result<Self> {
         let Snapshots { directory, host } = snapshots;
         let mut places = BTreeMap::new();
-        for (pool, image) in pools.iter().filter_map(|(name, pool)| Some((pool, images.get(name)?))) {
-            let key = Key::new(pool, key::digest(&image.try_clone()?.into())?, &host);
-            let name = key.file_name().map_err(io::Error::other)?;
-            places.insert(pool.name.clone(), Place { name, key });
+        for (pool, image) in pools.iter().filter_map(|(name, pool)| Some((pool, image(name)?))) {
+            places.insert(pool.name.clone(), Arc::new(Place::new(pool, &image, &host)?));
         }
-        let store = Self { directory, places, metrics };
-        match store.directory.sweep(|name| store.places.values().any(|place| place.name == name)) {
+        let swept = directory.sweep(|name| places.values().any(|place| place.name == name));
+        let store = Self { directory, host, places: Mutex::new(places), metrics };
+        match swept {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "removed snapshots that are of no pool"),
             Err(error) => tracing::warn!(%error, "cannot remove old snapshots"),
@@ -120,7 +130,7 @@ impl Store {
     /// The template that was kept of `pool`. It has yet to show that it works.
     pub(super) async fn load(self: &Arc<Self>, pool: &str) -> Option<Template> {
         let (store, name) = (self.clone(), pool.to_owned());
-        let read = blocking(move || Ok(store.places.get(&name).map(|place| store.read(place)))).await;
+        let read = blocking(move || Ok(store.place(&name).map(|place| store.read(&place)))).await;
         match read {
             Ok(None | Some(Ok(None))) => None,
             Ok(Some(Ok(template))) => template,
@@ -143,7 +153,7 @@ impl Store {
     /// The snapshot of `pool` is not to be used again, for `error`.
     pub(super) async fn reject(self: &Arc<Self>, pool: &str, error: &(dyn Error + Sync + 'static)) {
         self.metrics.snapshot(pool, SnapshotResult::Rejected);
-        let Some(place) = self.places.get(pool) else { return };
+        let Some(place) = self.place(pool) else { return };
         let file = self.directory.path(&place.name);
         tracing::warn!(pool, ?file, %error, cause = super::causes(error), "snapshot is not used");
         let (store, name) = (self.clone(), place.name.clone());
@@ -155,18 +165,39 @@ impl Store {
     /// Keeps `template` of `pool`, in place of what was kept before.
     pub(super) async fn save(self: &Arc<Self>, pool: &str, template: Arc<Template>) {
         let (store, name) = (self.clone(), pool.to_owned());
-        let written = blocking(move || match store.places.get(&name) {
-            Some(place) => store.write(place, &template),
+        let written = blocking(move || match store.place(&name) {
+            Some(place) => store.write(&place, &template),
             None => Err(io::Error::other("the pool has no image")),
         });
         match written.await {
             Ok(()) => self.metrics.snapshot(pool, SnapshotResult::Saved),
             Err(error) => {
                 self.metrics.snapshot(pool, SnapshotResult::Failed);
-                let file = self.places.get(pool).map(|place| self.directory.path(&place.name));
+                let file = self.place(pool).map(|place| self.directory.path(&place.name));
                 tracing::warn!(pool, ?file, %error, "snapshot is not kept");
             }
         }
+    }
+
+    /// From now on what is kept of `pool` is of this image. What was kept of another one is of no use any more.
+    pub(super) async fn set_image(self: &Arc<Self>, pool: &Arc<Pool>, image: &Arc<Image>) {
+        let (store, of, image) = (self.clone(), pool.clone(), image.clone());
+        let set = blocking(move || {
+            let place = Arc::new(Place::new(&of, &image, &store.host)?);
+            let name = place.name.clone();
+            let before = store.places.lock().insert(of.name.clone(), place);
+            match before {
+                Some(before) if before.name != name => store.directory.remove(&before.name),
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = set.await {
+            tracing::warn!(pool = pool.name, %error, "cannot remove the snapshot of another image");
+        }
+    }
+
+    fn place(&self, pool: &str) -> Option<Arc<Place>> {
+        self.places.lock().get(pool).cloned()
     }
 
     fn read(&self, place: &Place) -> Result<Option<Template>, LoadError> {
@@ -177,8 +208,4 @@ impl Store {
     fn write(&self, place: &Place, template: &Template) -> io::Result<()> {
         self.directory.replace(&place.name, |file| format::write(file, &place.key, template))
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -34,10 +34,10 @@ fn private() -> TempDir {
 /// A store for the pool of [`pool`], with an image of `image`.
 fn store(directory: &Path, image: &[u8]) -> Arc<Store> {
     let pools = BTreeMap::from([("p".to_owned(), Arc::new(pool()))]);
-    let images = BTreeMap::from([("p".to_owned(), crate::launch::seal("p", image).unwrap())]);
+    let image = Arc::new(Image::new(crate::launch::seal("p", image).unwrap()));
     let snapshots = Snapshots { directory: Directory::open(directory).unwrap(), host: host() };
     let metrics = LaunchMetrics::register(&prometheus::Registry::new()).unwrap();
-    Arc::new(Store::new(snapshots, &pools, &images, metrics).unwrap())
+    Arc::new(Store::new(snapshots, &pools, |_| Some(image.clone()), metrics).unwrap())
 }
 
 fn files(directory: &Path) -> Vec<String> {
@@ -49,7 +49,7 @@ fn files(directory: &Path) -> Vec<String> {
 
 impl Store {
     fn file(&self) -> std::path::PathBuf {
-        self.directory.path(&self.places["p"].name)
+        self.directory.path(&self.place("p").unwrap().name)
     }
 
     /// How often each of these was counted: loaded, saved, rejected, failed.
