@@ -210,9 +210,9 @@ async fn run(
     }
 }
 
-fn ready(id: VmId, process: &dyn VmProcess, orders: mpsc::UnboundedSender<Order>, shared: &Shared) {
+fn ready(id: VmId, process: &dyn VmProcess, orders: mpsc::UnboundedSender<Order>, shared: &Arc<Shared>) {
     let (address, kind) = (process.address(), process.kind());
-    let vm = Vm::new(id, address, kind.into(), Instant::now(), orders);
+    let vm = Vm::new(id, address, kind.into(), Instant::now(), orders, shared.clone());
     drop(shared.events.send(Event::Ready { vm, kind }));
 }
 

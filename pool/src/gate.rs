@@ -62,8 +62,8 @@ pub(crate) struct Closing {
 /// What a request left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// A gate that others are in or may enter.
-    Open,
+    /// A gate that others are in or may enter: how many are in.
+    Open(u32),
     /// A gate that is closed and empty: the VM can be stopped.
     ClosedEmpty,
     /// A gate that its tenancy holds, with nobody inside: it can be revoked.
@@ -112,16 +112,16 @@ impl Gate {
 
     /// Leaves. Only for who has entered.
     pub(crate) fn leave(&self) -> Left {
-        let mut left = Left::Open;
+        let mut left = Left::Open(0);
         let leave = |word| {
             debug_assert_ne!(count(word), 0, "left a gate that nobody entered");
             let after = word - 1;
             left = match after {
-                _ if count(after) > 0 => Left::Open,
+                _ if count(after) > 0 => Left::Open(count(after)),
                 _ if after & CLOSED != 0 => Left::ClosedEmpty,
                 _ if is(after, ENDING) => Left::Dirty,
                 _ if is(after, HELD) => Left::Idle,
-                _ => Left::Open,
+                _ => Left::Open(0),
             };
             Some(if left == Left::Dirty { after | DIRTY } else { after })
         };
@@ -164,6 +164,12 @@ impl Gate {
     pub(crate) fn close_if_idle(&self) -> bool {
         let close = |word| ((is(word, FREE) || is(word, HELD)) && count(word) == 0).then_some(word | CLOSED);
         self.0.fetch_update(SeqCst, SeqCst, close).is_ok()
+    }
+
+    /// Whether [`Self::enter`] would let somebody in.
+    pub(crate) fn has_room(&self, limit: u32) -> bool {
+        let word = self.0.load(SeqCst);
+        is(word, FREE) && count(word) < limit
     }
 
     /// Requests inside.

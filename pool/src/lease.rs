@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,7 +11,6 @@ use weir_vmm::VmId;
 use crate::health::{Fingerprint, Pass};
 use crate::launcher::StartKind;
 use crate::owner::Suspicion;
-use crate::shared::Shared;
 use crate::vm::Vm;
 
 /// Held while a request is with a VM, its response's last byte included; a tunnelled stream (WebSocket) holds it as
@@ -20,12 +19,13 @@ use crate::vm::Vm;
 /// connections and this was the last lease of its tenancy, after the VM has been reset.
 #[derive(Debug)]
 pub struct Lease {
-    shared: Arc<Shared>,
     vm: Arc<Vm>,
     start: Start,
     queued: Duration,
     /// Its request was sent, and its answer has not begun.
     awaits: AtomicBool,
+    /// When [`Self::timed`] was called, nanoseconds after the VM's READY; zero: it was not.
+    timed_from: AtomicU64,
 }
 
 /// How the VM of a lease came to be, seen from the request.
@@ -82,8 +82,8 @@ pub enum LeaseError {
 
 impl Lease {
     /// A lease of a place in `vm`'s gate that the caller has entered.
-    pub(crate) fn entered(shared: Arc<Shared>, vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
-        Self { shared, vm, start, queued, awaits: AtomicBool::new(false) }
+    pub(crate) fn entered(vm: Arc<Vm>, start: Start, queued: Duration) -> Self {
+        Self { vm, start, queued, awaits: AtomicBool::new(false), timed_from: AtomicU64::new(0) }
     }
 
     /// Where the VM's application listens.
@@ -137,8 +137,17 @@ impl Lease {
         }
     }
 
+    /// The request is being sent, and is so small that how long its answer takes to begin is the VM's doing and not the
+    /// client's: a VM that is clearly slower than others is given fewer requests.
+    pub fn timed(&self) {
+        self.timed_from.store(self.since_ready().max(1), Relaxed);
+    }
+
     /// The answer has begun.
     pub fn answered(&self) {
+        if let from @ 1.. = self.timed_from.swap(0, Relaxed) {
+            self.vm.latency.observe(Duration::from_nanos(self.since_ready().saturating_sub(from)));
+        }
         self.vm.signs.heard();
         self.waits_no_more();
     }
@@ -146,21 +155,27 @@ impl Lease {
     /// Reports that the answer did not begin, or did not go on, within its time. When that was so for
     /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`].
     pub fn unanswered(&self) {
-        if self.vm.signs.unanswered() >= self.shared.config.health.unhealthy_after {
-            self.shared.suspect(&self.vm, Suspicion::Unanswered);
+        if self.vm.signs.unanswered() >= self.vm.shared.config.health.unhealthy_after {
+            self.vm.shared.suspect(&self.vm, Suspicion::Unanswered);
         }
     }
 
     /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
     /// it has ended it is stopped, and demand brings another in its place.
     pub fn suspect(&self) {
-        self.shared.suspect(&self.vm, Suspicion::Refused);
+        self.vm.shared.suspect(&self.vm, Suspicion::Refused);
     }
 
     /// Reports that the connection broke while the request, which has this fingerprint and was given `pass`, was with the
     /// VM. If that ends unasked now, or has already, it is among the suspects.
     pub fn lost(&self, fingerprint: Fingerprint, pass: &Pass) {
         self.vm.inquest.lost(fingerprint, pass, Instant::now());
+    }
+
+    /// Nanoseconds.
+    fn since_ready(&self) -> u64 {
+        let since = Instant::now().saturating_duration_since(self.vm.ready_at);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn waits_no_more(&self) {
@@ -174,7 +189,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.waits_no_more();
-        self.shared.leave(&self.vm, Instant::now());
+        self.vm.shared.leave(&self.vm, Instant::now());
     }
 }
 

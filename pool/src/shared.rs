@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use weir_config::model::{self, Overflow};
 
-use crate::choice::{self, Entered};
+use crate::choice::{self, Entered, Ready};
 use crate::gate::Left;
 use crate::health::Quarantine;
 use crate::lease::{Lease, LeaseError, Start};
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: PoolSeries,
     pub(crate) quarantine: Quarantine,
     /// VMs that take requests, oldest first. Only the owner stores.
-    ready: ArcSwap<Vec<Arc<Vm>>>,
+    ready: ArcSwap<Ready>,
     queue: Mutex<WaitQueue>,
     /// `queue`'s length, for those who do not lock it.
     waiting: AtomicUsize,
@@ -86,6 +86,14 @@ impl Shared {
         })
     }
 
+    /// One of a pool that nobody owns.
+    #[cfg(test)]
+    pub(crate) fn unowned() -> Arc<Self> {
+        let metrics = crate::PoolMetrics::register(&prometheus::Registry::new()).expect("none is registered");
+        let config = Arc::new(crate::fake::pool("p"));
+        Self::new(config, metrics.series("p"), mpsc::unbounded_channel().0)
+    }
+
     /// A lease of a warm VM, or a place in the queue until there is one.
     pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, LeaseError> {
         let lease = match self.lease_warm() {
@@ -102,11 +110,11 @@ impl Shared {
             return None;
         }
         let ready = self.ready.load();
-        let Entered { vm, above_soft } = self.enter(&ready, self.config.hard_limit)?;
+        let Entered { vm, above_soft } = ready.enter(rand::random())?;
         if above_soft && self.may_grow.load(SeqCst) {
             self.wake.notify_one();
         }
-        Some(Lease::entered(self.clone(), vm.clone(), Start::Warm, Duration::ZERO))
+        Some(Lease::entered(vm.clone(), Start::Warm, Duration::ZERO))
     }
 
     async fn wait(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
@@ -170,7 +178,7 @@ impl Shared {
         loop {
             let ready = self.ready.load();
             let limit = self.queued_limit.load(SeqCst);
-            if !self.give(now, || self.enter(&ready, limit).map(|entered| entered.vm)) {
+            if !self.give(now, || ready.enter_any(limit, rand::random())) {
                 return;
             }
         }
@@ -198,15 +206,10 @@ impl Shared {
         };
         let queued = now.saturating_duration_since(waiter.since);
         let start = if vm.ready_at > waiter.since { vm.start } else { Start::Warm };
-        let lease = Lease::entered(self.clone(), vm, start, queued);
+        let lease = Lease::entered(vm, start, queued);
         // A waiter that has just gone away gives its lease back by dropping it, which hands the place on.
         drop(waiter.reply.send(Ok(lease)));
         true
-    }
-
-    fn enter<'a>(&self, ready: &'a [Arc<Vm>], limit: u32) -> Option<Entered<'a>> {
-        let model::Pool { isolation, soft_limit, .. } = *self.config;
-        choice::enter(ready, isolation, soft_limit, limit, rand::random())
     }
 
     /// A lease of `vm` has ended.
@@ -219,7 +222,8 @@ impl Shared {
             Left::Dirty => self.reset(vm),
             // Those who wait may have it if there is no other, which the owner decides.
             Left::Idle if self.waiting() > 0 => self.wake.notify_one(),
-            Left::Idle | Left::Open => {}
+            Left::Open(inside) => self.ready.load().made_room(vm, inside),
+            Left::Idle => {}
         }
         self.hand_over(vm, now);
     }
@@ -241,6 +245,7 @@ impl Shared {
     pub(crate) fn renewed(self: &Arc<Self>, vm: &Arc<Vm>, took: Duration, now: Instant) {
         if vm.gate.renew() {
             self.metrics.reset_duration.observe(took.as_secs_f64());
+            self.ready.load().made_room(vm, 0);
             self.hand_over(vm, now);
         }
     }
@@ -264,7 +269,7 @@ impl Shared {
     }
 
     /// VMs that take requests, oldest first.
-    pub(crate) fn ready_vms(&self) -> Arc<Vec<Arc<Vm>>> {
+    pub(crate) fn ready_vms(&self) -> Arc<Ready> {
         self.ready.load_full()
     }
 
@@ -275,7 +280,7 @@ impl Shared {
 
     /// The owner's: these VMs take requests.
     pub(crate) fn set_ready(&self, ready: Vec<Arc<Vm>>) {
-        self.ready.store(Arc::new(ready));
+        self.ready.store(Arc::new(Ready::new(ready, &self.config)));
     }
 
     /// The owner's: how far requests from the queue may fill a VM.

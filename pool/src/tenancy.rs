@@ -64,7 +64,7 @@ impl Tenancy {
         {
             let queued = Instant::now().saturating_duration_since(now);
             let start = if vm.ready_at > now { vm.start } else { Start::Warm };
-            return Ok(Lease::entered(self.shared.clone(), vm.clone(), start, queued));
+            return Ok(Lease::entered(vm.clone(), start, queued));
         }
         let lease = self.shared.lease(caller).await?;
         let vm = lease.tenant_of();

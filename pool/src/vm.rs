@@ -10,24 +10,34 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
+use crate::choice::Latency;
 use crate::gate::{Gate, Left};
 use crate::health::{Inquest, Signs};
 use crate::lease::Start;
+use crate::shared::Shared;
 use crate::signal;
 
-/// One VM that has been READY.
+/// One VM that has been READY. What every request touches comes first, behind an [`Arc`]'s count, so that it is in one or
+/// two cache lines: those of a large pool do not stay in a cache.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Vm {
-    pub(crate) id: VmId,
-    pub(crate) address: SocketAddr,
     pub(crate) gate: Gate,
-    /// What those find who waited for it.
-    pub(crate) start: Start,
+    /// When a request last left, nanoseconds after `ready_at`.
+    last_left: AtomicU64,
     pub(crate) ready_at: Instant,
     /// Its share of new requests, thousandths of the usual.
     pub(crate) weight: AtomicU32,
-    /// When a request last left, nanoseconds after `ready_at`.
-    last_left: AtomicU64,
+    pub(crate) latency: Latency,
+    /// Its index in the list of ready VMs; a hint, while that changes.
+    pub(crate) position: AtomicU32,
+    /// What those find who waited for it.
+    pub(crate) start: Start,
+    pub(crate) id: VmId,
+    /// Its pool's. Leases find it here, so that they do not all count themselves in one place; that the pool knows its VMs
+    /// too ends with the pool's owner.
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) address: SocketAddr,
     gone: watch::Sender<bool>,
     /// To its task.
     orders: mpsc::UnboundedSender<Order>,
@@ -66,14 +76,18 @@ impl Vm {
         start: Start,
         ready_at: Instant,
         orders: mpsc::UnboundedSender<Order>,
+        shared: Arc<Shared>,
     ) -> Self {
         Self {
+            shared,
             id,
             address,
             gate: Gate::default(),
             start,
             ready_at,
             weight: AtomicU32::new(signal::NORMAL),
+            latency: Latency::default(),
+            position: AtomicU32::new(0),
             last_left: AtomicU64::new(0),
             gone: watch::Sender::new(false),
             orders,
@@ -86,7 +100,8 @@ impl Vm {
     /// One that nobody drives.
     #[cfg(test)]
     pub(crate) fn undriven(id: VmId, ready_at: Instant) -> Self {
-        Self::new(id, ([127, 0, 0, 1], 1).into(), Start::Cold, ready_at, mpsc::unbounded_channel().0)
+        let (address, orders) = (([127, 0, 0, 1], 1).into(), mpsc::unbounded_channel().0);
+        Self::new(id, address, Start::Cold, ready_at, orders, Shared::unowned())
     }
 
     /// Its process is gone, or told to go whatever requests it has.

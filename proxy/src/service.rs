@@ -110,8 +110,12 @@ impl ProxyHttp for Proxy {
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
         lease.asked();
+        let traffic = traffic(session.req_header());
+        if traffic == Traffic::Exchange {
+            lease.timed();
+        }
         let isolation = ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool.config().isolation;
-        Ok(self.upstreams.peer(lease, isolation, traffic(session.req_header())))
+        Ok(self.upstreams.peer(lease, isolation, traffic))
     }
 
     async fn connected_to_upstream(

@@ -1,7 +1,7 @@
 //! A client that keeps its connection open.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::support::PATIENCE;
 
@@ -22,6 +22,11 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
         stream.set_nodelay(true).expect("send at once");
         Self { stream: BufReader::new(stream), host }
+    }
+
+    /// Goes away.
+    pub(crate) fn shut_down(&self, how: Shutdown) {
+        self.stream.get_ref().shutdown(how).expect("shut an open connection down");
     }
 
     /// Sends a GET, and does not wait for the answer.
@@ -45,7 +50,7 @@ impl Client {
             if line.is_empty() {
                 break;
             }
-            assert_ne!(line, "connection: close", "the client's connection stays open");
+            assert_ne!(line, "connection: close", "{status}, and the client's connection does not stay open");
             if let Some(text) = line.strip_prefix("content-length: ") {
                 length = Some(text.parse::<usize>().expect("a length"));
             }

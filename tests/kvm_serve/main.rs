@@ -4,6 +4,7 @@
 mod support;
 
 mod budget;
+mod chaos;
 mod cleanup;
 mod client;
 mod clones;
@@ -15,6 +16,7 @@ mod idle;
 mod isolation;
 mod neighbours;
 mod probe;
+mod queue;
 mod requests;
 mod rollout;
 mod signal;

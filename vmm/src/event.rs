@@ -39,7 +39,8 @@ pub enum VmCommand {
     Clone(Box<CloneOrder>),
     /// To a clone: back to where it began, as another incarnation of the same VM; answered by [`VmEvent::Ready`].
     Reset,
-    /// Say whether the guest does anything; answered by [`VmEvent::Report`], if there is room for that.
+    /// Say whether the guest does anything; answered by [`VmEvent::Report`], if there is room for that. A blank process
+    /// answers too.
     Report,
     /// End now.
     Stop,

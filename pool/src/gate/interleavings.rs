@@ -1,10 +1,10 @@
-//! Every order in which a few requests, an owner and a reset can do their steps, on the real gate.
+//! Every order in which a few requests, connections, an owner and resets can do their steps, on the real gates.
 //!
 //! Each operation of a [`Gate`] is one atomic step, all of them sequentially consistent, and the queue is behind a lock; so
 //! the threads of [`crate::shared`] can only interleave between the steps below, and all ways in which they do are tried.
 //! A state that was seen already is not followed again, which keeps them countable.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::{Gate, Left};
@@ -18,6 +18,8 @@ enum Entry {
     Shared(u32),
     /// As the only one, until the VM is reset.
     Isolated,
+    /// As the first request of a connection, which has another one, and then ends or stays.
+    Connection { ends: bool },
 }
 
 /// What a thread does next.
@@ -35,8 +37,14 @@ enum Step {
     Dispatch {
         vm: usize,
     },
+    /// Tells the owner that somebody waits.
+    Tell,
     /// Nothing, until it is given a lease.
     Wait,
+    /// Has a lease, and keeps the VM for its connection.
+    Keep {
+        vm: usize,
+    },
     /// Has a lease, and gives it back.
     Leave {
         vm: usize,
@@ -53,6 +61,28 @@ enum Step {
     HandOver {
         vm: usize,
     },
+    /// Has left the VM to its connection: whether anybody waits, whom the owner is to help.
+    LookAfterIdle {
+        vm: usize,
+    },
+    /// Another request of the connection.
+    EnterHeld {
+        vm: usize,
+    },
+    /// The connection ends.
+    End {
+        vm: usize,
+    },
+    /// An owner: takes the VM from a connection without a request, if anybody waits.
+    Revoke {
+        vm: usize,
+    },
+    /// An owner: has the VM that it took reset, and gives it to whose turn it is.
+    RenewRevoked {
+        vm: usize,
+    },
+    /// An owner: until it is told that somebody waits.
+    Watch,
     /// An owner: lets nobody in any more.
     Close,
     /// An owner: lets nobody in any more if nobody is inside.
@@ -75,11 +105,15 @@ struct State {
     /// Tells the owner to look again.
     wake: bool,
     stopped: bool,
-    /// Generations in which a request has had a VM.
-    used: BTreeSet<(usize, u32)>,
+    /// Who has had a VM in a generation.
+    used: BTreeMap<(usize, u32), usize>,
+    /// Of the connections: the generation of their VM, once they keep one.
+    generations: Vec<Option<u32>>,
 }
 
 struct Model {
+    /// At most [`VMS`].
+    vms: usize,
     entry: Entry,
     /// Requests that may go away while they wait or have a lease.
     may_give_up: bool,
@@ -93,25 +127,29 @@ impl Model {
         let next = match step {
             Step::LookAtQueue if queue_is_empty => Step::TryGate { vm: 0 },
             Step::LookAtQueue => Step::Enqueue,
-            Step::TryGate { vm } if self.enter(&mut state, vm) => Step::Leave { vm },
-            Step::TryGate { vm } if vm + 1 < VMS => Step::TryGate { vm: vm + 1 },
+            Step::TryGate { vm } if self.enter(&mut state, vm, thread) => self.entered(vm),
+            Step::TryGate { vm } if vm + 1 < self.vms => Step::TryGate { vm: vm + 1 },
             Step::TryGate { .. } => Step::Enqueue,
             Step::Enqueue => {
                 state.queue.push_back(thread);
-                if queue_is_empty { Step::Dispatch { vm: 0 } } else { Step::Wait }
+                if queue_is_empty { Step::Dispatch { vm: 0 } } else { Step::Tell }
             }
             Step::Dispatch { vm } if self.give(&mut state, vm) => Step::Dispatch { vm },
-            Step::Dispatch { vm } if vm + 1 < VMS => Step::Dispatch { vm: vm + 1 },
-            Step::Dispatch { .. } => Step::Wait,
-            Step::Wait => Step::Leave { vm: state.granted[thread].take()? },
+            Step::Dispatch { vm } if vm + 1 < self.vms => Step::Dispatch { vm: vm + 1 },
+            Step::Dispatch { .. } => Step::Tell,
+            Step::Tell => {
+                state.wake = true;
+                Step::Wait
+            }
+            Step::Wait => self.entered(state.granted[thread].take()?),
             Step::Leave { vm } => match on(&mut state, vm, Gate::leave) {
                 Left::ClosedEmpty => {
                     state.wake = true;
                     Step::LookAfterLeave { vm }
                 }
                 Left::Dirty => Step::Renew { vm },
-                Left::Idle => panic!("nobody keeps a tenancy here"),
-                Left::Open => Step::LookAfterLeave { vm },
+                Left::Idle => Step::LookAfterIdle { vm },
+                Left::Open(_) => Step::LookAfterLeave { vm },
             },
             Step::Renew { vm } => {
                 on(&mut state, vm, Gate::renew);
@@ -136,10 +174,64 @@ impl Model {
             Step::Look => Step::Sleep,
             Step::Sleep if std::mem::take(&mut state.wake) => Step::Look,
             Step::Sleep | Step::Done => return None,
+            of_connection => self.step_of_connection(&mut state, thread, of_connection)?,
         };
         state.threads[thread] = next;
         self.check(&state);
         Some(state)
+    }
+
+    fn step_of_connection(&self, state: &mut State, thread: usize, step: Step) -> Option<Step> {
+        let queue_is_empty = state.queue.is_empty();
+        let next = match step {
+            Step::Keep { vm } => {
+                state.generations[thread] = Some(on(state, vm, Gate::generation));
+                assert!(on(state, vm, Gate::keep), "nobody closes it here");
+                Step::Leave { vm }
+            }
+            Step::LookAfterIdle { vm } => {
+                state.wake |= !queue_is_empty;
+                // A second request is the last one.
+                match state.generations[thread] {
+                    Some(_) => Step::EnterHeld { vm },
+                    None if self.entry == (Entry::Connection { ends: true }) => Step::End { vm },
+                    None => Step::Done,
+                }
+            }
+            Step::EnterHeld { vm } => {
+                let generation = state.generations[thread].take()?;
+                let again = on(state, vm, |gate| gate.enter_held(generation));
+                let owner = state.used.get(&(vm, generation));
+                assert!(!again || owner == Some(&thread), "another connection's VM");
+                if again { Step::Leave { vm } } else { Step::Done }
+            }
+            Step::End { vm } => {
+                let own = state.used.iter().rfind(|((of, _), owner)| (*of, **owner) == (vm, thread));
+                let generation = own.map(|((_, generation), _)| *generation)?;
+                if on(state, vm, |gate| gate.end(generation)) { Step::Renew { vm } } else { Step::Done }
+            }
+            Step::Watch if std::mem::take(&mut state.wake) => Step::Revoke { vm: 0 },
+            Step::Revoke { vm } if vm == self.vms => Step::Watch,
+            Step::Revoke { vm } if !queue_is_empty && on(state, vm, Gate::revoke) => {
+                Step::RenewRevoked { vm }
+            }
+            Step::Revoke { vm } => Step::Revoke { vm: vm + 1 },
+            Step::RenewRevoked { vm } => {
+                on(state, vm, Gate::renew);
+                self.give(state, vm);
+                Step::Revoke { vm: vm + 1 }
+            }
+            _ => return None,
+        };
+        Some(next)
+    }
+
+    /// A request has a place in the VM.
+    fn entered(&self, vm: usize) -> Step {
+        match self.entry {
+            Entry::Connection { .. } => Step::Keep { vm },
+            Entry::Shared(_) | Entry::Isolated => Step::Leave { vm },
+        }
     }
 
     /// A request that waits goes away; a lease that it has been given meanwhile it gives back.
@@ -155,23 +247,25 @@ impl Model {
 
     /// Gives a place in the VM to whose turn it is; whether there are both.
     fn give(&self, state: &mut State, vm: usize) -> bool {
-        let given = !state.queue.is_empty() && self.enter(state, vm);
+        let Some(first) = state.queue.front().copied() else { return false };
+        let given = self.enter(state, vm, first);
         if given {
-            let first = state.queue.pop_front().expect("it is not empty");
+            state.queue.pop_front();
             state.granted[first] = Some(vm);
         }
         given
     }
 
-    fn enter(&self, state: &mut State, vm: usize) -> bool {
+    fn enter(&self, state: &mut State, vm: usize, who: usize) -> bool {
         let entered = match self.entry {
             Entry::Shared(limit) => on(state, vm, |gate| gate.enter(limit).is_some()),
-            Entry::Isolated => on(state, vm, Gate::occupy),
+            Entry::Isolated | Entry::Connection { .. } => on(state, vm, Gate::occupy),
         };
         assert!(!entered || vm > 0 || !state.stopped, "a request got a VM that was told to stop");
-        if entered && self.entry == Entry::Isolated {
+        if entered && !matches!(self.entry, Entry::Shared(_)) {
             let generation = on(state, vm, Gate::generation);
-            assert!(state.used.insert((vm, generation)), "two requests had a VM without a reset in between");
+            let before = state.used.insert((vm, generation), who);
+            assert_eq!(before, None, "two requests had a VM without a reset in between");
         }
         entered
     }
@@ -179,12 +273,12 @@ impl Model {
     fn check(&self, state: &State) {
         let limit = match self.entry {
             Entry::Shared(limit) => limit as usize,
-            Entry::Isolated => 1,
+            Entry::Isolated | Entry::Connection { .. } => 1,
         };
         for vm in 0..VMS {
             let granted = state.granted.iter().filter(|granted| **granted == Some(vm)).count();
-            let leaving = state.threads.iter().filter(|step| **step == Step::Leave { vm }).count();
-            let inside = granted + leaving;
+            let has = |step: &&Step| [Step::Leave { vm }, Step::Keep { vm }].contains(step);
+            let inside = granted + state.threads.iter().filter(has).count();
             assert!(inside <= limit, "{inside} inside, the limit is {limit}: {state:?}");
             assert!(vm > 0 || !state.stopped || inside == 0, "a VM with a lease was stopped: {state:?}");
         }
@@ -207,8 +301,9 @@ impl Model {
     fn explore(&self, requests: usize, owner: Option<Step>) -> usize {
         let threads: Vec<_> = std::iter::repeat_n(Step::LookAtQueue, requests).chain(owner).collect();
         let granted = vec![None; threads.len()];
-        let (queue, used) = (VecDeque::new(), BTreeSet::new());
-        let start = State { gates: [0; VMS], queue, threads, granted, wake: false, stopped: false, used };
+        let generations = vec![None; threads.len()];
+        let (queue, used, wake, stopped) = (VecDeque::new(), BTreeMap::new(), false, false);
+        let start = State { gates: [0; VMS], queue, threads, granted, wake, stopped, used, generations };
         let (mut seen, mut open) = (HashSet::from([start.clone()]), vec![start]);
         while let Some(state) = open.pop() {
             let threads = 0..state.threads.len();
@@ -237,9 +332,18 @@ fn no_request_is_with_a_vm_that_is_stopped_and_none_is_forgotten() {
     for entry in [Entry::Shared(1), Entry::Isolated] {
         for owner in [None, Some(Step::Close), Some(Step::CloseIfIdle)] {
             for may_give_up in [false, true] {
-                let states = Model { entry, may_give_up }.explore(3, owner);
+                let states = Model { vms: VMS, entry, may_give_up }.explore(3, owner);
                 assert!(states > 100, "only {states} states of {entry:?} with {owner:?}");
             }
         }
+    }
+}
+
+#[test]
+fn no_connection_finds_another_s_vm_and_who_waits_gets_that_of_an_idle_one() {
+    for (vms, ends, may_give_up) in [(1, false, true), (1, true, false), (1, true, true), (2, false, false)] {
+        let entry = Entry::Connection { ends };
+        let states = Model { vms, entry, may_give_up }.explore(3, Some(Step::Watch));
+        assert!(states > 1000, "only {states} states of {entry:?}");
     }
 }

@@ -65,14 +65,14 @@ impl Model {
     fn leave(&mut self) -> Left {
         self.inside -= 1;
         match self.state {
-            _ if self.inside > 0 => Left::Open,
+            _ if self.inside > 0 => Left::Open(self.inside),
             _ if self.closed => Left::ClosedEmpty,
             State::Ending => {
                 self.state = State::Dirty;
                 Left::Dirty
             }
             State::Held => Left::Idle,
-            State::Free | State::Dirty => Left::Open,
+            State::Free | State::Dirty => Left::Open(0),
         }
     }
 }

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
-use weir_vmm::VmEvent;
+use tokio::time::timeout;
+use weir_vmm::{VmCommand, VmEvent};
 
 use super::group::Group;
 use super::socket::{Socket, watch};
+
+/// How long a process may take to answer that has nothing else to do.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// See the module's documentation. Dropping it kills the process.
 #[derive(Debug)]
@@ -43,6 +48,28 @@ impl Child {
             Ok(Some(_)) => Err("it speaks before it is anything".to_owned()),
             Ok(None) => Err("it is gone".to_owned()),
             Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Child {
+    /// Whether it answers, and does not only exist: it may have been stopped.
+    ///
+    /// # Errors
+    /// As [`Self::is_waiting`].
+    pub(super) async fn is_awake(&self) -> Result<bool, String> {
+        let answer = async {
+            // What it said before it ended is still there to be received.
+            let _ = self.control.send(&VmCommand::Report, &[]).await;
+            self.control.receive::<VmEvent>().await
+        };
+        match timeout(ANSWER, answer).await {
+            Ok(Ok(Some((VmEvent::Report { .. }, _)))) => Ok(true),
+            Ok(Ok(Some((VmEvent::Exit(reason), _)))) => Err(reason.to_string()),
+            Ok(Ok(Some(_))) => Err("it speaks before it is anything".to_owned()),
+            Ok(Ok(None)) => Err("it is gone".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Ok(false),
         }
     }
 }

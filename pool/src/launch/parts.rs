@@ -13,6 +13,9 @@ use super::spares::Taken;
 use super::supervisor::Current;
 use crate::launcher::StartError;
 
+/// How many children are tried for one that answers; the last one is taken as it is.
+const CHILDREN: usize = 4;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -34,6 +37,19 @@ impl Parts {
         let spares = self.launcher.clone().spares().await?;
         let (taken, link) = tokio::join!(spares.take(), self.link());
         Ok((taken?, link?))
+    }
+
+    /// As [`Self::gather`], but a child that answers. That takes a moment, which only a VM that boots does not mind.
+    pub(super) async fn gather_awake(&self) -> Result<(Taken, Link), StartError> {
+        let (mut taken, link) = self.gather().await?;
+        for _ in 1..CHILDREN {
+            if taken.child.is_awake().await.map_err(StartError::Refused)? {
+                return Ok((taken, link));
+            }
+            tracing::warn!(pid = taken.child.pid, "a child does not answer, taking another one");
+            taken = self.launcher.clone().spares().await?.take().await?;
+        }
+        Ok((taken, link))
     }
 
     /// A TAP; a new one is made on a thread that may block, since it takes several system calls.

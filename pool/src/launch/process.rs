@@ -47,6 +47,7 @@ pub(super) struct Process {
     ready: bool,
     last_word: Option<ExitReason>,
     without_limits: bool,
+    without_launcher: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl Process {
             ready: false,
             last_word: None,
             without_limits: false,
+            without_launcher: false,
         }
     }
 
@@ -84,6 +86,11 @@ impl Process {
     /// Whether it had to end because it could not be held to its limits, which is nobody's fault but the host's.
     pub(super) fn is_without_limits(&self) -> bool {
         self.without_limits
+    }
+
+    /// Whether it ended with its launcher.
+    pub(super) fn is_without_launcher(&self) -> bool {
+        self.without_launcher
     }
 
     /// Sends its first command, which makes it what it is.
@@ -180,7 +187,10 @@ impl Process {
         }
         match timeout(STATUS, &mut self.status).await {
             Ok(Ok(status)) => ExitReason::Died(status),
-            Ok(Err(_)) => ExitReason::Died("with its launcher".to_owned()),
+            Ok(Err(_)) => {
+                self.without_launcher = true;
+                ExitReason::Died("with its launcher".to_owned())
+            }
             Err(_) => ExitReason::Died("in a way its launcher does not tell".to_owned()),
         }
     }

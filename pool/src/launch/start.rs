@@ -22,7 +22,7 @@ use super::template::{Template, Templates};
 use crate::launcher::{StartError, StartKind, StartOrder};
 
 /// How long a clone may take to be READY: it has nothing to boot.
-const CLONE_LIMIT: Duration = Duration::from_secs(2);
+const CLONE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why there is no clone.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,9 @@ pub(super) enum CloneError {
     /// The process ended.
     #[error("clone ended: {0}")]
     Ended(weir_vmm::ExitReason),
+    /// The launcher ended, and the process with it.
+    #[error("clone ended with its launcher")]
+    LauncherDied,
     /// The process said nothing.
     #[error("clone not ready within {CLONE_LIMIT:?}")]
     Late,
@@ -66,7 +69,7 @@ pub(super) async fn start(
 
 /// Boots `image` as a VM of `pool`.
 pub(super) async fn boot(parts: &Parts, id: VmId, pool: &Pool, image: &Image) -> Result<Process, StartError> {
-    let (taken, link) = parts.gather().await?;
+    let (taken, link) = parts.gather_awake().await?;
     let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: false };
     let address = address(pool, &link.link);
     let mut process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
@@ -103,6 +106,7 @@ pub(super) async fn clone(
         Ok(Err(reason)) if process.is_without_limits() => {
             Err(CloneError::Start(StartError::Refused(reason.to_string())))
         }
+        Ok(Err(_)) if process.is_without_launcher() => Err(CloneError::LauncherDied),
         Ok(Err(reason)) => Err(CloneError::Ended(reason)),
         Err(_) => Err(CloneError::Late),
     }

@@ -51,6 +51,13 @@ pub(crate) struct Owner {
     starved: bool,
 }
 
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // It and its VMs know each other.
+        self.shared.set_ready(Vec::new());
+    }
+}
+
 impl Owner {
     pub(crate) fn new(
         shared: Arc<Shared>,

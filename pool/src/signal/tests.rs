@@ -46,7 +46,10 @@ impl World {
         let (events, owner) = mpsc::unbounded_channel();
         let shared = Shared::new(Arc::new(pool), metrics.series("p"), events);
         let (orders, task) = mpsc::unbounded_channel();
-        let vm = |id| Arc::new(Vm::new(VmId(id), address(id), Start::Cold, Instant::now(), orders.clone()));
+        let vm = |id| {
+            let (orders, shared) = (orders.clone(), shared.clone());
+            Arc::new(Vm::new(VmId(id), address(id), Start::Cold, Instant::now(), orders, shared))
+        };
         let vms: Vec<_> = (0..count).map(vm).collect();
         let (answers, asked) = (Answers::default(), Arc::default());
         let world = Self { shared, answers, asked, metrics, vms, _inboxes: (task, owner), task: None };

@@ -1,14 +1,16 @@
 //! Requests that wait for a VM.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use weir_config::model::{Class, HostPattern, Overflow, Route};
 use weir_pool::fake::{Boot, Script};
 use weir_proxy::Timeouts;
 use weir_vmm::VmEvent;
 
 use crate::backend::Backend;
 use crate::client::{Client, ask, get};
-use crate::site::{Site, config, config_with, ready, silent, until};
+use crate::site::{Site, config, config_with, ready, route, silent, until};
 
 const GET: &str = "GET /name HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -97,6 +99,56 @@ async fn a_full_queue_answers_at_once_and_the_connection_stays() {
     }
     site.launcher.say(site.first_vm().await, VmEvent::Ready);
     assert_eq!(waiting.response().await.text(), "vm");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_may_wait_a_full_pool_answers_at_once_and_the_connection_stays() {
+    let backend = Backend::echo("vm").await;
+    let reject = |pool: &mut weir_config::model::Pool| pool.queue.overflow = Overflow::Reject;
+    let site = Site::start(config_with(reject), silent(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    for _ in 0..2 {
+        client.send(GET).await;
+        let response = client.response().await;
+        assert_eq!((response.status(), response.header("weir-error")), (503, Some("no_room")));
+        assert_eq!(response.header("retry-after"), Some("1"));
+    }
+    // It has woken the pool all the same.
+    site.launcher.say(site.first_vm().await, VmEvent::Ready);
+    site.pool().instances().wait_for(|now| now.ready == 1).await.unwrap();
+    client.send(GET).await;
+    assert_eq!(client.response().await.text(), "vm");
+    assert_eq!(site.metric(r#"weir_requests_shed_total{reason="no_room"}"#), Some(2.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_wait_by_their_class() {
+    let backend = Backend::echo("vm").await;
+    let one = |pool: &mut weir_config::model::Pool| {
+        (pool.soft_limit, pool.hard_limit, pool.scale.max) = (1, 1, 1);
+    };
+    let mut config = config_with(one);
+    let batch = Arc::new(Class { name: "batch".into(), weight: 1 });
+    let mut route = Route::clone(&route("batch", HostPattern::Any, "/batch", "p"));
+    route.class = batch;
+    config.routes.push(Arc::new(route));
+    let site = Site::start(config, silent(backend.address)).await;
+    let mut clients = Vec::new();
+    for (count, path) in [(1, "/batch/1"), (2, "/batch/2"), (3, "/1")] {
+        let mut client = Client::connect(site.address).await;
+        client.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
+        until(|| site.pool().queued() == count).await;
+        clients.push(client);
+    }
+    assert_eq!(site.metric(r#"weir_queue_depth{class="batch",pool="p"}"#), Some(2.0));
+    assert_eq!(site.metric(r#"weir_queue_depth{class="default",pool="p"}"#), Some(1.0));
+    site.launcher.say(site.first_vm().await, VmEvent::Ready);
+    for client in &mut clients {
+        assert_eq!(client.response().await.status(), 200);
+    }
+    let (_, log) = site.end().await;
+    let paths: Vec<_> = log.iter().map(|line| line["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["/batch/1", "/1", "/batch/2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@
 //! for it. A blank knows nothing of any tenant.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,7 +19,7 @@ use super::error::BuildError;
 use super::gates::Gates;
 use super::vcpu::{self, Vcpu, step};
 use super::{Limit, boot, thaw};
-use crate::event::{ExitReason, VmCommand};
+use crate::event::{ExitReason, VmCommand, VmEvent};
 use crate::{channel, memory, sys};
 
 /// Three pages that no kernel of ours uses; KVM on Intel wants them for real mode, and nobody else minds.
@@ -84,6 +85,10 @@ impl Blank {
 fn receive(control: &OwnedFd) -> Order {
     loop {
         match channel::recv(control.as_fd()) {
+            // Whether it answers is all that there is to know of it. If it cannot, weir will take it for stuck, and be right.
+            Ok(Some((VmCommand::Report, _))) => {
+                let _ = channel::send(control.as_fd(), &VmEvent::Report { quiet: Duration::MAX }, &[]);
+            }
             Ok(Some((command, files))) => return Order::Become(command, files),
             Err(error) if error.would_block() => {
                 match poll(&mut [PollFd::new(control, PollFlags::IN)], None) {

@@ -117,7 +117,7 @@ async fn frozen(
     let limit = pool.start_timeout;
     let until = Instant::now() + limit;
     let late = |_| MakeError::Late(limit);
-    let (taken, link) = timeout_at(until, parts.gather()).await.map_err(late)??;
+    let (taken, link) = timeout_at(until, parts.gather_awake()).await.map_err(late)??;
     let order = BootOrder { spec: parts.spec(id, pool, &link.link), template: true };
     let address = address(pool, &link.link);
     let mut process = Process::new(address, taken.child, StartKind::Cold, Box::new(link.link));
