@@ -24,7 +24,7 @@ fn main() {
     let mut config = header("memory = \"128GiB\"\nmax_vms = 6000\nnetwork = \"10.64.0.0/12\"");
     let names: Vec<String> = (0..POOLS).map(|number| format!("p{number}")).collect();
     let pool = "image = \"hello\"\nsoft_limit = 1\nhard_limit = 1\nhealth = { path = \"/\" }";
-    let scale = format!("min = 0\nmax = {PER_POOL}\nidle_timeout = \"1h\"");
+    let scale = format!("min = 0\nmax = {PER_POOL}\nidle_timeout = \"1h\"\npanic_window = \"10ms\"");
     names.iter().for_each(|name| add_pool(&mut config, name, pool, &scale));
     let one = "image = \"hello\"\nhealth = { path = \"/\" }";
     add_pool(&mut config, "one", one, "min = 0\nmax = 1\nidle_timeout = \"20ms\"");

@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// For so long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
 /// A VM that has been quiet for so long may go before it is due.
-const LULL: Duration = Duration::from_secs(1);
+pub(crate) const LULL: Duration = Duration::from_secs(1);
 /// So many answers may be missing in a row before a VM that has no requests counts as idle nevertheless.
 const SILENCES: u32 = 3;
 

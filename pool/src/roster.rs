@@ -16,6 +16,8 @@
 //!
 //! An entry lives exactly as long as the VM's process, and so does its room in the host's budget.
 
+mod ease;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,8 @@ pub(crate) struct Entry {
     _room: Reservation,
     /// While its start counts as one under way.
     turn: Option<Turn>,
+    /// Drains, but is not to be stopped before its guest is quiet.
+    eased: bool,
 }
 
 /// Where in its life, see the module's documentation.
@@ -80,7 +84,8 @@ impl Roster {
     ) {
         let (stop, turn) = (Some(stop), Some(turn));
         let (life, background) = (Life::Starting, Background::default());
-        let entry = Entry { life, started_at: now, background, revision, stop, _room: room, turn };
+        let entry =
+            Entry { life, started_at: now, background, revision, stop, _room: room, turn, eased: false };
         self.entries.insert(id, entry);
     }
 
@@ -141,7 +146,9 @@ impl Roster {
     /// The answer of `id`'s process; what it means, if it was asked.
     pub(crate) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) -> Option<Found> {
         match self.entries.get_mut(&id)? {
-            Entry { life: Life::Ready(vm), background, .. } => background.heard(quiet, vm.idle_since(), now),
+            Entry { life: Life::Ready(vm) | Life::Draining(vm), background, .. } => {
+                background.heard(quiet, vm.idle_since(), now)
+            }
             _ => None,
         }
     }
@@ -167,18 +174,20 @@ impl Roster {
         Some((entry.revision, entry.started_at, vm))
     }
 
-    /// Stops those that drain and have no request left.
+    /// Stops those that drain and have no request left, but for those that are eased out.
     pub(crate) fn stop_drained(&mut self) {
-        self.stop_if(|life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0));
+        let is_empty = |life: &Life| matches!(life, Life::Draining(vm) if vm.gate.in_flight() == 0);
+        self.stop_if(|entry| is_empty(&entry.life) && !entry.eased);
     }
 
     /// Takes `id` out of choice, or stops it if it never was in it; it is then no failure that it ends.
     pub(crate) fn take_out(&mut self, id: VmId) {
-        if self.drain(id).is_none()
-            && let Some(entry) = self.entries.get_mut(&id)
-            && matches!(entry.life, Life::Starting)
-        {
-            entry.end();
+        self.drain(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.eased = false;
+            if matches!(entry.life, Life::Starting) {
+                entry.end();
+            }
         }
     }
 
@@ -200,7 +209,8 @@ impl Roster {
         for id in self.entries.keys().copied().collect::<Vec<_>>() {
             self.drain(id);
         }
-        self.stop_if(|life| matches!(life, Life::Starting));
+        self.entries.values_mut().for_each(|entry| entry.eased = false);
+        self.stop_if(|entry| matches!(entry.life, Life::Starting));
         self.stop_drained();
     }
 
@@ -210,8 +220,8 @@ impl Roster {
         self.stop_if(|_| true);
     }
 
-    fn stop_if(&mut self, condition: impl Fn(&Life) -> bool) {
-        for entry in self.entries.values_mut().filter(|entry| condition(&entry.life)) {
+    fn stop_if(&mut self, condition: impl Fn(&Entry) -> bool) {
+        for entry in self.entries.values_mut().filter(|entry| condition(entry)) {
             entry.end();
         }
     }

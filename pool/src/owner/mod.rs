@@ -112,12 +112,13 @@ impl Owner {
             None => self.scale(&self.limits.clone(), now),
         };
         let roll_at = self.roll(now);
+        let eased_at = self.roster.look_at_eased(now);
         self.roster.stop_drained();
         self.drains.tell(|before| self.roster.is_past(before));
         let lapse_at = self.roster.lapse_turns(now);
         let spread_until = self.publish(now);
         self.shared.dispatch(now);
-        [scale_at, roll_at, lapse_at, spread_until].into_iter().flatten().min()
+        [scale_at, roll_at, eased_at, lapse_at, spread_until].into_iter().flatten().min()
     }
 
     /// Requests do not wait for what has failed again and again, and is not tried again yet.

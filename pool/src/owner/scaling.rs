@@ -42,7 +42,7 @@ impl Owner {
         self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
         self.shared.metrics.panic.set(decision.panic.is_some().into());
-        let missed = self.retire(&decision, view.reclaim > 0, now);
+        let missed = self.retire(&decision, view.reclaim, now);
         let count = decision.start.max(self.replacements(now));
         let started = self.start(count, decision.short, now);
         self.revoke(&revocations(&view, &decision.retire, started, now));
@@ -56,34 +56,45 @@ impl Owner {
     }
 
     /// What to do, given what the host has room for and what other pools are short of.
-    fn within_budget<'a>(&self, view: View<'a>, now: Instant) -> (View<'a>, Decision) {
+    fn within_budget<'a>(&mut self, view: View<'a>, now: Instant) -> (View<'a>, Decision) {
         let decision = decide(&view, now);
-        let answer = self.share.ask(ask(&view, &decision));
+        let eased = self.roster.eased();
+        let ask = ask(&view, &decision, eased);
+        let answer = self.share.ask(ask);
         if answer.reclaim == 0 && answer.room >= decision.start {
             return (view, decision);
         }
-        let view = View { room: answer.room, reclaim: answer.reclaim, ..view };
+        // What works goes last.
+        let idle = ask.idle - eased;
+        let reclaim = answer.reclaim - self.roster.hurry(answer.reclaim.saturating_sub(idle));
+        let view = View { room: answer.room, reclaim, ..view };
         (view, decide(&view, now))
     }
 
-    /// Whether one of them is not idle any more. `reclaim`: the host wants them back.
-    fn retire(&mut self, decision: &Decision, reclaim: bool, now: Instant) -> bool {
+    /// Whether one of them is not idle any more. So many the host wants back, working or not.
+    fn retire(&mut self, decision: &Decision, mut reclaim: u32, now: Instant) -> bool {
         let scale = &self.shared.config.scale;
-        let rule = Rule { idle_timeout: scale.idle_timeout, reclaim };
         let mut missed = false;
         for id in &decision.retire {
+            let rule = Rule { idle_timeout: scale.idle_timeout, reclaim: reclaim > 0 };
             if scale.idle == Idle::Parked && !self.roster.is_idle(*id, rule, now) {
-                // It works, or the answer is an event.
+                // It works, or the answer is an event; or it would never be known.
+                self.roster.ease_out_if_in_use(*id, rule, now);
                 continue;
             }
             if self.roster.retire(*id) {
+                reclaim = reclaim.saturating_sub(1);
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
             } else {
                 missed = true;
             }
         }
         for id in &decision.drain {
-            if self.roster.drain(*id).is_some() {
+            let drains = match scale.idle {
+                Idle::Parked => self.roster.ease_out(*id),
+                Idle::Unused => self.roster.drain(*id).is_some(),
+            };
+            if drains {
                 tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
             }
         }
@@ -111,16 +122,19 @@ impl Owner {
     /// Starts `count`, as far as it is this pool's turn and the host has room; `short` are missing for want of room
     /// already. How many will come.
     fn start(&mut self, count: u32, short: u32, now: Instant) -> u32 {
-        let mut turns = self.share.turns(count).into_iter();
-        let mut started = 0;
+        let turns = self.share.turns(count);
+        let granted = u32::try_from(turns.len()).unwrap_or(u32::MAX);
+        let (mut turns, mut started) = (turns.into_iter(), 0);
         for turn in turns.by_ref() {
             let Some(room) = self.share.reserve() else { break };
             self.start_one((room, turn), now);
             started += 1;
         }
-        let waiting = self.share.starts_waiting();
-        let starved = short > 0 || started + waiting < count;
-        if started + waiting < count {
+        let lacking = short.saturating_add(granted - started);
+        let starved = lacking > 0;
+        // Rather than a VM that others, and it itself, have no use for.
+        self.roster.hurry(lacking);
+        if started < granted {
             // There is no use in a turn without room.
             drop(self.share.turns(0));
         }
@@ -142,15 +156,16 @@ impl Owner {
     }
 }
 
-/// What the budget is to know of the pool. What it wants but may not start yet it has no use for: others have.
-fn ask(view: &View<'_>, decision: &Decision) -> Ask {
+/// What the budget is to know of the pool. What it wants but may not start yet it has no use for: others have. `eased`
+/// VMs drain without a request, but may take their time unless somebody waits for them.
+fn ask(view: &View<'_>, decision: &Decision, eased: u32) -> Ask {
     let count = |condition: &dyn Fn(&VmView) -> bool| {
         u32::try_from(view.vms.iter().filter(|vm| condition(vm)).count()).unwrap_or(u32::MAX)
     };
     Ask {
         min: decision.min,
         want: decision.desired.min(live(view.vms).saturating_add(decision.start)),
-        leaving: count(&|vm| matches!(vm.phase, Phase::Draining | Phase::Stopping)),
-        idle: count(&|vm| vm.phase == Phase::Ready && vm.in_flight == 0 && !vm.held),
+        leaving: count(&|vm| matches!(vm.phase, Phase::Draining | Phase::Stopping)).saturating_sub(eased),
+        idle: count(&|vm| vm.phase == Phase::Ready && vm.in_flight == 0 && !vm.held).saturating_add(eased),
     }
 }

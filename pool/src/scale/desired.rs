@@ -5,6 +5,9 @@ use weir_config::model::Thousandths;
 
 use super::{Phase, View, VmView, saturating};
 
+/// This part of an average is no reason for another VM.
+const RIPPLE: u64 = 20;
+
 /// Demand was sudden a moment ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panic {
@@ -21,11 +24,8 @@ pub(super) fn desired(view: &View<'_>, min: u32, now: Instant) -> (u32, Option<P
     let sustained = if view.demand(now) > 0 { sustained(view) } else { 0 };
     let at_once = at_once(view, now).max(sustained).max(view.signal.unwrap_or(0));
     let before = view.panic.filter(|panic| now < panic.until);
-    let until = if is_sudden(view, average) {
-        now.checked_add(limits.stable_window)
-    } else {
-        before.map(|panic| panic.until)
-    };
+    let until =
+        if is_sudden(view) { now.checked_add(limits.stable_window) } else { before.map(|panic| panic.until) };
     let wanted = match until {
         Some(_) => at_once.max(average).max(before.map_or(0, |panic| panic.peak)),
         None => at_once,
@@ -46,16 +46,19 @@ fn at_once(view: &View<'_>, now: Instant) -> u32 {
     more.max(saturating(view.demand(now).div_ceil(hard)))
 }
 
-/// VMs that the averages fill to the soft limit.
+/// VMs that the averages fill to the soft limit. A little more is not worth another one: at a demand that fills its VMs
+/// exactly, a pool would change its mind with each sample.
 pub(super) fn sustained(view: &View<'_>) -> u32 {
-    vms_for_average(view, view.averages.stable.max(view.averages.panic))
+    let average = view.averages.stable.max(view.averages.panic);
+    vms_for_average(view, Thousandths(average.0 - average.0 / RIPPLE))
 }
 
 /// Where there is no VM, there is one to compare with all the same, as of Knative: else every first request were a
 /// sudden demand.
-fn is_sudden(view: &View<'_>, average: u32) -> bool {
-    let ready = u128::from(view.usable().max(1));
-    average > 0 && u128::from(average) * 1000 >= ready * u128::from(view.limits.panic_threshold.0)
+fn is_sudden(view: &View<'_>) -> bool {
+    let meant_for = u128::from(view.usable().max(1)) * u128::from(view.limits.soft_limit.max(1));
+    let demand = u128::from(view.averages.panic.0);
+    demand > 0 && demand >= meant_for * u128::from(view.limits.panic_threshold.0)
 }
 
 /// What `max_up_rate` allows: a multiple of the VMs that are ready, and one more than them in any case.

@@ -157,8 +157,8 @@ fn look_again(
     let wanted = (retired < due).then(|| now + limits.idle_timeout.clamp(SHORTEST_TICK, TICK));
     let next = idle.get(due).map(|(at, ..)| *at);
     // What changes without an event has to be looked at to be averaged.
-    let changing = view.usable() > 0 && (view.demand(now) > 0 || view.averages.stable.0 > 0);
-    let sample =
-        (surplus && changing).then(|| now + (limits.panic_window / SAMPLE).clamp(SHORTEST_TICK, TICK));
+    let rises = view.demand(now) > 0 && limits.max > limits.min;
+    let falls = surplus && view.averages.stable.0 > 0;
+    let sample = (rises || falls).then(|| now + (limits.panic_window / SAMPLE).clamp(SHORTEST_TICK, TICK));
     [busy, wanted, next, sample].into_iter().flatten().min()
 }

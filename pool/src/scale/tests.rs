@@ -74,9 +74,10 @@ fn failures_hold_starts_back() {
         (decision.start, decision.look_again)
     };
     assert_eq!(start(Retry::At(now + MS(1)), &[]), (0, Some(now + MS(1))));
-    assert_eq!(start(Retry::At(now), &[]), (1, None));
-    assert_eq!(start(Retry::Probe, &[]), (1, None));
-    assert_eq!(start(Retry::Probe, &[vm(1, Phase::Starting, 0, now)]), (0, None));
+    let sample = Some(now + MS(100));
+    assert_eq!(start(Retry::At(now), &[]), (1, sample));
+    assert_eq!(start(Retry::Probe, &[]), (1, sample));
+    assert_eq!(start(Retry::Probe, &[vm(1, Phase::Starting, 0, now)]), (0, sample));
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn a_connection_s_vm_is_taken_until_it_has_been_idle_for_the_timeout() {
     let ended =
         |min, retired: &[VmId]| revocations(&View::new(&limits(min, 4, 1), 0, &vms), retired, 0, now + IDLE);
     assert_eq!((ended(2, &[]), ended(0, &[VmId(1)])), (vec![VmId(1)], vec![]));
-    assert_eq!(at(2, 0, now).look_again, Some(now + IDLE), "though the pool is as small as it may be");
+    assert_eq!(at(4, 0, now).look_again, Some(now + IDLE), "though the pool is as small as it may be");
     let limits = Limits { isolation: Isolation::Connection, ..limits(1, 4, 1) };
     let decision = decide(&View::new(&limits, 0, &[vm(1, Phase::Ready, 0, now)]), now);
     assert_eq!(decision.look_again, Some(now + IDLE), "a connection may take it without a word");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::{Instant, advance, sleep};
-use weir_config::model::{Idle, Isolation};
+use weir_config::model::{Idle, Isolation, Pool};
 use weir_pool::Start;
 use weir_pool::fake::{self, Report, Script};
 use weir_vmm::{VmEvent, VmId};
@@ -139,6 +139,55 @@ async fn what_works_yields_to_other_pools_that_have_a_right_to_it() {
     let other = world.pools.get("q").unwrap().clone();
     // More than its one VM takes: it needs both.
     let leases = join_all((0..8).map(|_| other.lease())).await;
-    assert!(leases.iter().all(Result::is_ok));
+    assert!(
+        leases.iter().all(Result::is_ok),
+        "{:?}",
+        leases.iter().map(|l| l.as_ref().err()).collect::<Vec<_>>()
+    );
     assert_eq!((world.alive(), world.launcher.alive("q").len()), (0, 2));
+}
+
+/// A peak that eight VMs were for, and then requests for one of them, but so many that none is quiet for long.
+async fn after_a_peak(world: &World, seconds: u64) {
+    let mut peak = join_all(world.requests(16)).await;
+    world.until(|now| now.ready == 8).await;
+    sleep(ms(2_000)).await;
+    peak.clear();
+    for _ in 0..seconds * 10 {
+        let leases = [world.lease().await, world.lease().await];
+        sleep(ms(50)).await;
+        drop(leases);
+        sleep(ms(50)).await;
+    }
+}
+
+fn eight(pool: &mut Pool) {
+    pool.scale.max = 8;
+    pool.queue.max_pending = 100;
+}
+
+#[tokio::test(start_paused = true)]
+async fn vms_that_are_too_many_go_though_they_are_never_quiet_for_long() {
+    let world = World::one(ready(), eight);
+    after_a_peak(&world, 90).await;
+    assert_eq!(world.pool().instances().borrow().ready, 1);
+    assert_eq!(world.launcher.started().len(), 8, "and none is started again");
+    assert_eq!(world.sum("weir_requests_shed_total"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_that_work_one_at_a_time_may_end_its_work_unless_others_wait_for_its_room() {
+    let works = Report::WorksUntil(Instant::now() + 100 * IDLE);
+    let mut pool = fake::pool("p");
+    eight(&mut pool);
+    let mut config = fake::config([pool, fake::pool("q")]);
+    config.host.max_vms = 8;
+    let world = World::new(&config, reporting(works));
+    after_a_peak(&world, 90).await;
+    let instances = *world.pool().instances().borrow();
+    assert_eq!((instances.ready, instances.draining, world.alive()), (7, 1, 8));
+    let begin = Instant::now();
+    let other = world.pools.get("q").unwrap().lease().await.unwrap();
+    assert_eq!((other.start(), Instant::now() - begin), (Start::Cold, BOOT));
+    assert_eq!(world.alive(), 7);
 }

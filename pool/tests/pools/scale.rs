@@ -128,7 +128,7 @@ async fn no_request_meets_a_vm_that_goes_for_being_idle() {
 async fn min_is_started_without_demand_kept_when_idle_and_replaced() {
     let world = World::one(ready(), |pool| pool.scale.min = 2);
     world.until(|now| now.ready == 2).await;
-    let leases = join_all(world.requests(9)).await;
+    let leases = join_all(world.requests(6)).await;
     world.until(|now| now.ready == 3).await;
     drop(leases);
     world.until(|now| now.total() == 2).await;
