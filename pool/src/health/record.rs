@@ -15,6 +15,10 @@ const LOST: u32 = 2;
 /// the next byte.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// A VM that is well and gets no requests is checked twice as rarely each time, down to once in so many intervals: to
+/// check thousands of idle VMs takes CPUs from those that work.
+const SLOWEST: u32 = 12;
+
 /// One VM's record.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -34,6 +38,8 @@ pub(super) struct Record {
     heard: u64,
     /// Since when requests have waited and none got an answer.
     stalled_since: Option<Instant>,
+    /// Checks in a row that were good ones, and before which there was no request.
+    unused: u32,
 }
 
 /// Why a VM is checked.
@@ -67,7 +73,16 @@ impl Record {
             silent_since: None,
             heard: 0,
             stalled_since: None,
+            unused: 0,
         }
+    }
+
+    /// How many intervals lie between the check that has just been made and the next.
+    fn intervals(&mut self) -> u32 {
+        let intervals = 1u32.checked_shl(self.unused).unwrap_or(SLOWEST).min(SLOWEST);
+        let is_well = self.well && self.failed == 0 && self.lost == 0 && self.stalled_since.is_none();
+        self.unused = if is_well { self.unused.saturating_add(1) } else { 0 };
+        if is_well { intervals } else { 1 }
     }
 
     /// Whether its last check was a good one; it has had none: no.
@@ -78,6 +93,10 @@ impl Record {
     /// Whether it is to be checked now. A check that is under way is not repeated.
     pub(super) fn look(&mut self, seen: Seen, health: &Health, now: Instant) -> bool {
         let stalled = seen.awaiting && seen.heard == self.heard;
+        if seen.busy || seen.heard != self.heard {
+            self.unused = 0;
+            self.due = self.due.min(now + health.interval);
+        }
         self.heard = seen.heard;
         self.stalled_since = stalled.then(|| self.stalled_since.unwrap_or(now));
         if self.asked.is_some() {
@@ -93,7 +112,7 @@ impl Record {
     }
 
     /// What the check that [`Self::look`] asked for has found. `in_service`: it is given requests; `next`: when it is due
-    /// again.
+    /// again if it is in use.
     pub(super) fn found(
         &mut self,
         finding: Finding,
@@ -103,11 +122,9 @@ impl Record {
         now: Instant,
     ) -> Verdict {
         let is_due = self.asked.take() == Some(Why::Due);
-        if is_due {
-            self.due = next;
-        }
         self.stalled_since = self.stalled_since.map(|_| now);
         if finding == Finding::Unknown {
+            self.due = if is_due { next } else { self.due };
             return Verdict::Keep;
         }
         self.well = finding == Finding::Well;
@@ -121,6 +138,9 @@ impl Record {
                 let since = self.silent_since.unwrap_or(now);
                 self.silent_since = (finding == Finding::Silent).then_some(since);
             }
+        }
+        if is_due {
+            self.due = now + next.saturating_duration_since(now) * self.intervals();
         }
         self.verdict(in_service, health, now)
     }
@@ -152,8 +172,8 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const QUIET: Seen = Seen { awaiting: false, heard: 0 };
-    const STALLED: Seen = Seen { awaiting: true, heard: 0 };
+    const QUIET: Seen = Seen { awaiting: false, heard: 0, busy: false };
+    const STALLED: Seen = Seen { awaiting: true, heard: 0, busy: true };
 
     fn due(record: &mut Record, finding: Finding, health: &Health, now: Instant) -> Verdict {
         assert!(record.look(QUIET, health, now));
@@ -173,6 +193,26 @@ mod tests {
         let verdicts = [Unwell, Silent, Well, Unwell, Unwell, Unknown, Silent, Unwell].map(&mut check);
         use Verdict::{Eject, Keep};
         assert_eq!(verdicts, [Keep, Keep, Keep, Keep, Keep, Keep, Eject, Eject], "until it is ejected");
+    }
+
+    #[test]
+    fn who_gets_no_requests_is_checked_rarely_until_there_is_one() {
+        let (health, mut now) = (Health::default(), Instant::now());
+        let mut record = Record::new(now);
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            assert_eq!(due(&mut record, Finding::Well, &health, now), Verdict::Keep);
+            pauses.push((record.due - now).as_secs() / health.interval.as_secs());
+            now = record.due;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 12, 12]);
+        record.due = now + health.interval * 12;
+        let used = Seen { heard: 1, ..QUIET };
+        assert!(!record.look(used, &health, now));
+        now += health.interval;
+        assert!(record.look(used, &health, now), "an interval after the request");
+        record.found(Finding::Unwell, true, &health, now + health.interval, now);
+        assert_eq!(record.due, now + health.interval, "nor where it is not well");
     }
 
     #[test]
@@ -198,11 +238,11 @@ mod tests {
 
     #[test]
     fn who_answers_others_is_not_stalled() {
-        let (health, now) = (Health::default(), Instant::now());
+        let (health, now) = (Health { interval: 60 * SECOND, ..Health::default() }, Instant::now());
         let mut record = Record::new(now + 60 * SECOND);
         for heard in 0..50 {
             let at = now + SECOND / 4 * u32::try_from(heard).unwrap();
-            assert!(!record.look(Seen { awaiting: true, heard }, &health, at));
+            assert!(!record.look(Seen { heard, ..STALLED }, &health, at));
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Signs {
 pub(crate) struct Seen {
     pub(crate) awaiting: bool,
     pub(crate) heard: u64,
+    /// It has requests, be they answered or not.
+    pub(crate) busy: bool,
 }
 
 impl Signs {
@@ -46,7 +48,8 @@ impl Signs {
         self.unanswered.fetch_add(1, Relaxed).saturating_add(1)
     }
 
-    pub(crate) fn see(&self) -> Seen {
-        Seen { awaiting: self.awaiting.load(Relaxed) > 0, heard: self.heard.load(Relaxed) }
+    /// `busy`: the VM has requests.
+    pub(crate) fn see(&self, busy: bool) -> Seen {
+        Seen { awaiting: self.awaiting.load(Relaxed) > 0, heard: self.heard.load(Relaxed), busy }
     }
 }

@@ -78,7 +78,7 @@ impl Watch {
         }
         let watched = self.watched.values_mut();
         let due = watched.filter_map(|Watched { vm, record, .. }| {
-            record.look(vm.signs.see(), health, now).then(|| vm.clone())
+            record.look(vm.signs.see(vm.gate.in_flight() > 0), health, now).then(|| vm.clone())
         });
         due.take(limit).collect()
     }
