@@ -165,7 +165,7 @@ pub(crate) fn less_busy(a: Candidate<'_>, b: Candidate<'_>) -> bool {
     let is_less = |(slow_a, slow_b): (u64, u64)| {
         requests[0] * weights[1] * u128::from(slow_a) < requests[1] * weights[0] * u128::from(slow_b)
     };
-    let ratio = a.latency.ratio(&b.latency);
+    let ratio = a.latency.ratio(b.latency);
     let a_is_less = is_less(ratio);
     if ratio != (1, 1) && a_is_less != is_less((1, 1)) {
         let slower = if a_is_less { b } else { a };
