@@ -216,3 +216,18 @@ impl ElapsedUntilNow for Instant {
         Instant::now() - *self
     }
 }
+
+/// What takes as long as there are VMs must not be done for each of them: these would take minutes.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_vms_come_up_and_go() {
+    const VMS: u32 = 4000;
+    let mut pool = fake::pool("p");
+    (pool.scale.min, pool.scale.max) = (VMS, VMS);
+    let mut config = fake::config([pool]);
+    (config.host.max_vms, config.host.memory) = (VMS, u64::MAX);
+    let world = World::new(&config, ready());
+    world.until(|now| now.ready == VMS).await;
+    assert_eq!(world.launcher.started().len(), VMS as usize);
+    world.pools.drain(IDLE).await;
+    assert_eq!(world.alive(), 0);
+}
