@@ -108,10 +108,10 @@ impl Watch {
     fn check(&self, vm: Arc<Vm>) -> impl Future<Output = (VmId, Finding)> + Send + use<> {
         let (launcher, config) = (self.launcher.clone(), self.shared.config.clone());
         async move {
-            let process = timeout(config.health.timeout.max(PATIENCE), vm.ping());
+            let process = timeout(config.health.timeout.max(PATIENCE), vm.ask());
             if config.isolation != Isolation::Vm {
                 let finding = match process.await {
-                    Ok(true) => Finding::Well,
+                    Ok(Some(_)) => Finding::Well,
                     silent => put_together(Finding::Silent, silent),
                 };
                 return (vm.id, finding);
@@ -157,10 +157,10 @@ impl Watch {
 }
 
 /// What the application's check and the process's answer (or its end) say together.
-fn put_together(application: Finding, process: Result<bool, Elapsed>) -> Finding {
+fn put_together(application: Finding, process: Result<Option<Duration>, Elapsed>) -> Finding {
     match (application, process) {
         // It has ended, which others see to.
-        (_, Ok(false)) => Finding::Unknown,
+        (_, Ok(None)) => Finding::Unknown,
         (Finding::Silent, Err(_)) => Finding::Lost,
         (application, _) => application,
     }
