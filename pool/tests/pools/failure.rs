@@ -8,7 +8,7 @@ use weir_pool::fake::{Boot, Script};
 use weir_pool::{LeaseError, Start};
 use weir_vmm::{CrashReason, ExitReason, VmEvent};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 fn crashes_at_boot() -> Script {
     Script::boot(Boot::Exits(ms(5), ExitReason::Panicked("no config".into())))
