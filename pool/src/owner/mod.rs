@@ -130,7 +130,7 @@ impl Owner {
         if self.shared.waiting() == 0 || instances.starting + instances.ready > 0 {
             return;
         }
-        if let Some((reason, delay)) = self.backoff.hopeless(now) {
+        if let Some((reason, delay)) = self.backoff.hopeless(self.shared.config.queue.timeout, now) {
             let (reason, retry_after) = (reason.to_owned(), whole_seconds(delay));
             self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after });
         }
