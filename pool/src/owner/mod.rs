@@ -23,7 +23,7 @@ use crate::launcher::Launcher;
 use crate::lease::LeaseError;
 use crate::rollout::{Drains, Rollout};
 use crate::roster::Roster;
-use crate::scale::{Limits, Panic, Windows};
+use crate::scale::{KeepAlive, Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
 pub(crate) use events::{Event, Suspicion};
@@ -49,6 +49,7 @@ pub(crate) struct Owner {
     drains: Drains,
     limits: Arc<Limits>,
     windows: Windows,
+    keep_alive: KeepAlive,
     panic: Option<Panic>,
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
@@ -82,6 +83,7 @@ impl Owner {
             rollout: Rollout::default(),
             drains: Drains::default(),
             windows: Windows::new(&limits),
+            keep_alive: KeepAlive::default(),
             limits,
             panic: None,
             shutdown: None,
