@@ -48,14 +48,6 @@ impl Pool {
         self.shared.lease(caller).await
     }
 
-    /// [`Self::lease_for`] somebody of whom nothing is known.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
-        self.lease_for(&Caller::anonymous()).await
-    }
-
     /// Leave for a request to be sent to one of the VMs, for which it needs a lease as well. `fingerprint` is only asked for
     /// while the pool has reason to tell requests apart.
     ///

@@ -138,7 +138,7 @@ impl Roster {
         };
         let verdict = background.verdict(rule, vm.idle_since(), now);
         if verdict == Verdict::Ask {
-            vm.ask_for_report();
+            vm.ask_for_owner();
         }
         verdict == Verdict::Idle
     }

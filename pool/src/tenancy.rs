@@ -74,16 +74,6 @@ impl Tenancy {
     }
 }
 
-impl Tenancy {
-    /// [`Self::lease_for`] somebody of whom nothing is known.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
-        self.lease_for(&Caller::anonymous()).await
-    }
-}
-
 impl Drop for Tenancy {
     fn drop(&mut self) {
         if let Some(Seat { vm, generation }) = self.seat.get_mut().take() {

@@ -73,11 +73,14 @@ impl Suspicion {
 }
 
 impl Owner {
-    pub(super) fn apply(&mut self, event: Event, now: Instant) {
+    /// What has happened by `now`, in its order.
+    pub(super) fn apply(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
         // First, so that a failure counts after the success that came before it.
-        for vm in self.roster.ready_vms() {
-            self.backoff.still_ready(vm.ready_at, now);
-        }
+        self.backoff.still_ready(self.roster.ready_vms().map(|vm| vm.ready_at), now);
+        events.for_each(|event| self.apply_one(event, now));
+    }
+
+    fn apply_one(&mut self, event: Event, now: Instant) {
         match event {
             Event::Ready { vm, kind } => self.ready(vm, kind, now),
             Event::Gone { id, end } => self.gone(id, &end, now),
@@ -125,7 +128,8 @@ impl Owner {
             Life::Starting => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm start failed");
                 let cause = (!of_the_host).then_some(entry.revision);
-                self.failed(cause, entry.started_at, Came::Nowhere, reason, now);
+                let came = if of_the_host { Came::NotIntoBeing } else { Came::Nowhere };
+                self.failed(cause, entry.started_at, came, reason, now);
             }
             Life::Ready(vm) | Life::Draining(vm) => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm ended unasked");

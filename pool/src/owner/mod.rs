@@ -32,6 +32,10 @@ pub(crate) use events::{Event, Suspicion};
 /// filling the first one. VMs that are started together come up within this, or not soon.
 pub(crate) const SPREAD: Duration = Duration::from_millis(50);
 
+/// As many events are taken in before a pass, if there are so many: a pass takes as long as there are VMs, and with one for
+/// each event thousands that come up together, or go, would take the square of that.
+const EVENTS: usize = 1024;
+
 /// See the module's documentation.
 pub(crate) struct Owner {
     shared: Arc<Shared>,
@@ -89,20 +93,19 @@ impl Owner {
 
     /// Until shut down and every VM is gone.
     pub(crate) async fn run(mut self) {
+        let mut events = Vec::new();
         loop {
             let look_again = self.pass(Instant::now());
             if self.shutdown.is_some() && self.roster.instances().total() == 0 && self.shared.waiting() == 0 {
                 return;
             }
             tokio::select! {
-                event = self.inbox.recv() => {
-                    let event = event.expect("the inbox is open: `shared` has a sender");
-                    self.apply(event, Instant::now());
-                }
+                _ = self.inbox.recv_many(&mut events, EVENTS) => {}
                 () = self.shared.wake.notified() => {}
                 () = self.share.changed() => {}
                 Some(()) = OptionFuture::from(look_again.map(sleep_until)) => {}
             }
+            self.apply(events.drain(..), Instant::now());
         }
     }
 
@@ -129,7 +132,7 @@ impl Owner {
         if self.shared.waiting() == 0 || instances.starting + instances.ready > 0 {
             return;
         }
-        if let Some((reason, delay)) = self.backoff.hopeless(now) {
+        if let Some((reason, delay)) = self.backoff.hopeless(self.shared.config.queue.timeout, now) {
             let (reason, retry_after) = (reason.to_owned(), whole_seconds(delay));
             self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after });
         }
@@ -166,13 +169,15 @@ impl Owner {
             hard_limit
         });
         self.shared.set_may_grow(instances.total() < self.shared.config.scale.max);
-        if let Some(ready) = self.roster.changed_ready() {
+        let ready = self.roster.changed_ready();
+        let others = ready.is_some();
+        if let Some(ready) = ready {
             self.shared.set_ready(ready);
         }
-        let changed = self
-            .shared
-            .instances
-            .send_if_modified(|published| std::mem::replace(published, instances) != instances);
+        let changed = self.shared.instances.send_if_modified(|published| {
+            // As many of them as before need not be the same ones.
+            std::mem::replace(published, instances) != instances || others
+        });
         if changed {
             self.shared.metrics.set_instances(instances);
         }

@@ -9,7 +9,7 @@ use weir_pool::Start;
 use weir_pool::fake::{self, Report, Script};
 use weir_vmm::{VmEvent, VmId};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 const IDLE: Duration = Duration::from_secs(30);
 

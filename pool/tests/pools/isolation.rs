@@ -12,7 +12,7 @@ use weir_pool::fake::{Reset, Script};
 use weir_pool::{Start, StartKind};
 use weir_vmm::{ExitReason, VmEvent};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 const RESET: Duration = Duration::from_millis(3);
 const IDLE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use weir_pool::fake::{Boot, Script};
 use weir_pool::{Prepared, Replaced, RestartError, Revision, VmState};
 use weir_vmm::{ExitReason, VmId};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 const SECOND: Revision = Revision(2);
 const LONG: Duration = Duration::from_secs(60);
