@@ -1,7 +1,8 @@
 //! One simulated pool: its VMs, its queue, and which request goes to which VM.
 //!
-//! The rules are production's, on plain numbers instead of atomic words: the power of two choices with the soft limit first,
-//! for which `choice` says which of the two VMs is less busy, and the spreading of queued requests over VMs that are still starting (`owner`).
+//! The rules are production's, on plain numbers instead of atomic words: the power of two choices with the soft limit first, for
+//! which `choice` says which of two VMs is less busy, and the spreading of queued requests over VMs that are still starting
+//! (`owner`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
