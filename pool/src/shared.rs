@@ -86,12 +86,13 @@ impl Shared {
         })
     }
 
-    /// One of a pool that nobody owns.
+    /// One of a pool that nobody owns, and what its owner would be told.
     #[cfg(test)]
-    pub(crate) fn unowned() -> Arc<Self> {
+    pub(crate) fn unowned() -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
         let metrics = crate::PoolMetrics::register(&prometheus::Registry::new()).expect("none is registered");
         let config = Arc::new(crate::fake::pool("p"));
-        Self::new(config, metrics.series("p"), mpsc::unbounded_channel().0)
+        let (events, inbox) = mpsc::unbounded_channel();
+        (Self::new(config, metrics.series("p"), events), inbox)
     }
 
     /// A lease of a warm VM, or a place in the queue until there is one.

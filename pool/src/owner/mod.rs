@@ -59,6 +59,9 @@ impl Drop for Owner {
     fn drop(&mut self) {
         // It and its VMs know each other.
         self.shared.set_ready(Vec::new());
+        // Nobody would ever be served. Nothing of this if it has been shut down.
+        self.shared.close();
+        self.shared.fail_waiting(&LeaseError::ShuttingDown);
     }
 }
 
@@ -180,5 +183,29 @@ impl Owner {
             self.shared.metrics.set_instances(instances);
         }
         spread_until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::HostBudget;
+    use crate::fake::{self, Boot, FakeLauncher, Script};
+    use crate::queue::Caller;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_when_the_owner_is_lost_and_who_comes_later_is_told() {
+        let host = HostBudget::new(&fake::config([fake::pool("p")])).expect("the host has room");
+        let (shared, inbox) = Shared::unowned();
+        let launcher = FakeLauncher::new(Script::boot(Boot::Silent));
+        let owner = Owner::new(shared.clone(), launcher, host.share(0), Arc::default(), inbox);
+        let caller = Caller::anonymous();
+        let mut waits = Box::pin(shared.lease(&caller));
+        assert!(futures::poll!(&mut waits).is_pending());
+        let begin = Instant::now();
+        drop(owner);
+        assert_eq!(waits.await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(shared.lease(&caller).await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(Instant::now(), begin);
     }
 }

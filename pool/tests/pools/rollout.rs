@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use weir_pool::fake::{Boot, Script};
 use weir_pool::{Prepared, Replaced, RestartError, Revision, VmState};
 use weir_vmm::{ExitReason, VmId};
@@ -282,4 +282,13 @@ async fn a_pool_that_is_drained_in_the_middle_of_a_restart_gets_through_it() {
     world.pool().drain().await.unwrap().done().await;
     restarting.done().await.unwrap();
     assert_eq!(world.ready_of(SECOND).await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_meets_a_bug_fails_and_the_next_one_does_not() {
+    let world = of(1, 4).await;
+    world.launcher.prepare_next_panics();
+    let reason = "its preparation panicked".to_owned();
+    assert_eq!(timeout(LONG, world.restart()).await.unwrap(), Err(RestartError::Failed { reason }));
+    world.restart().await.unwrap();
 }
