@@ -3,6 +3,10 @@
 //! A start fails if the VM never says READY, or if its READY does not last: a guest that crashes on its first request
 //! is as much a loop as one that crashes at boot. Failures of VMs that were started before the last failure was known
 //! count once, so that a batch is one failure. A READY that lasts wipes the slate.
+//!
+//! Where the host could not make the VM (no descriptors, no memory, no launcher) nothing speaks against the pool, and it
+//! may be over soon: the pool tries once in a while however long it lasts, and requests wait for that as long as a request
+//! may wait at all.
 
 use std::time::Duration;
 
@@ -12,17 +16,20 @@ use crate::scale::Retry;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
-/// The same for VMs that were READY: they can serve, and it may be one client's requests that kill them.
-const LONGEST_AFTER_READY: Duration = Duration::from_secs(1);
+/// The same where the VM's image is not known to be at fault: it was READY, so that it can serve, and it may be one
+/// client's requests that kill it; or the host could not make it.
+const LONGEST_OF_THE_INNOCENT: Duration = Duration::from_secs(1);
 /// How long a VM must be READY to count as a good start.
 pub(crate) const LASTING: Duration = Duration::from_secs(1);
-/// After this many failures in a row, the last without READY, requests no longer wait for the next attempt if there is no VM.
+/// After this many failures in a row, the last of a guest that was not READY, requests no longer wait for the next attempt if there is no VM.
 const HOPELESS: u32 = 2;
 
 /// How far a VM that failed had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
-    /// It was never READY.
+    /// The host could not make it.
+    NotIntoBeing,
+    /// Its guest ran, and was never READY.
     Nowhere,
     /// It was READY, but not for long.
     ToReady,
@@ -41,6 +48,8 @@ struct Failure {
     at: Instant,
     until: Instant,
     came: Came,
+    /// Since when the host could make none.
+    host_since: Option<Instant>,
     reason: String,
     /// A VM has become READY since.
     ready_since: bool,
@@ -54,9 +63,12 @@ impl Backoff {
             Some(last) => last.count.saturating_add(1),
             None => 1,
         };
-        let longest = if came == Came::Nowhere { LONGEST } else { LONGEST_AFTER_READY };
+        let longest = if came == Came::Nowhere { LONGEST } else { LONGEST_OF_THE_INNOCENT };
         let delay = FIRST.saturating_mul(1 << (count - 1).min(16)).min(longest);
-        self.last = Some(Failure { count, at: now, until: now + delay, came, reason, ready_since: false });
+        let before = self.last.as_ref().filter(|last| !last.ready_since).and_then(|last| last.host_since);
+        let host_since = (came == Came::NotIntoBeing).then(|| before.unwrap_or(now));
+        let until = now + delay;
+        self.last = Some(Failure { count, at: now, until, came, host_since, reason, ready_since: false });
         delay
     }
 
@@ -91,10 +103,17 @@ impl Backoff {
         }
     }
 
-    /// If requests should not wait for the next attempt: why the last one failed, and how long until the next.
-    pub(crate) fn hopeless(&self, now: Instant) -> Option<(&str, Duration)> {
-        let hopeless =
-            |last: &&Failure| last.count >= HOPELESS && last.came == Came::Nowhere && now < last.until;
+    /// If requests, which may wait for `patience`, should not wait for the next attempt: why the last one failed, and
+    /// how long until the next.
+    pub(crate) fn hopeless(&self, patience: Duration, now: Instant) -> Option<(&str, Duration)> {
+        let hopeless = |last: &&Failure| {
+            let given_up = match last.came {
+                Came::NotIntoBeing => last.host_since.is_some_and(|since| now - since >= patience),
+                Came::Nowhere => last.count >= HOPELESS,
+                Came::ToReady => false,
+            };
+            given_up && now < last.until
+        };
         let last = self.last.as_ref().filter(hopeless)?;
         Some((&last.reason, last.until - now))
     }
@@ -106,6 +125,7 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
     const NOWHERE: Came = Came::Nowhere;
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
     fn delay_doubles_up_to_its_limit_and_a_lasting_ready_resets_it() {
@@ -135,7 +155,7 @@ mod tests {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.failed(start, NOWHERE, String::new(), start + MS(5)), MS(100));
         assert_eq!(backoff.failed(start, NOWHERE, String::new(), start + MS(6)), MS(100));
-        assert!(backoff.hopeless(start + MS(6)).is_none());
+        assert!(backoff.hopeless(PATIENCE, start + MS(6)).is_none());
     }
 
     #[test]
@@ -145,8 +165,12 @@ mod tests {
         backoff.failed(start + MS(1), NOWHERE, "first".into(), start + MS(2000));
         backoff.still_ready([start], start + MS(5000));
         assert_eq!(backoff.failed(start + MS(5000), NOWHERE, "second".into(), start + MS(5000)), MS(200));
-        assert_eq!(backoff.hopeless(start + MS(5050)), Some(("second", MS(150))));
-        assert_eq!(backoff.hopeless(start + MS(5200)), None, "the next attempt is due: worth waiting for");
+        assert_eq!(backoff.hopeless(PATIENCE, start + MS(5050)), Some(("second", MS(150))));
+        assert_eq!(
+            backoff.hopeless(PATIENCE, start + MS(5200)),
+            None,
+            "the next attempt is due: worth waiting for"
+        );
     }
 
     #[test]
@@ -155,8 +179,38 @@ mod tests {
         let mut backoff = Backoff::default();
         let delays: Vec<_> = (0..6).map(|_| backoff.failed(now, Came::ToReady, String::new(), now)).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1000, 1000].map(MS));
-        assert_eq!(backoff.hopeless(now), None);
+        assert_eq!(backoff.hopeless(PATIENCE, now), None);
         assert_eq!(backoff.failed(now, NOWHERE, String::new(), now), MS(6400));
-        assert!(backoff.hopeless(now).is_some());
+        assert!(backoff.hopeless(PATIENCE, now).is_some());
+    }
+
+    #[test]
+    fn requests_wait_for_a_host_that_fails_as_long_as_they_may() {
+        let start = Instant::now();
+        let (mut now, mut backoff) = (start, Backoff::default());
+        let mut fail = |at: Duration| {
+            now = start + at;
+            let delay = backoff.failed(now, Came::NotIntoBeing, "no memory".to_owned(), now);
+            (delay, backoff.hopeless(PATIENCE, now).is_some())
+        };
+        let delays: Vec<_> = (0..6).map(|_| fail(Duration::ZERO)).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1000, 1000].map(|delay| (MS(delay), false)));
+        assert_eq!(fail(PATIENCE - MS(1)), (MS(1000), false));
+        assert_eq!(fail(PATIENCE), (MS(1000), true));
+        backoff.ready();
+        backoff.failed(start + PATIENCE * 2, Came::NotIntoBeing, String::new(), start + PATIENCE * 2);
+        assert_eq!(backoff.hopeless(PATIENCE, start + PATIENCE * 2), None, "it could, meanwhile");
+    }
+
+    #[test]
+    fn what_the_host_cannot_do_follows_upon_what_the_guest_did() {
+        let (start, mut backoff) = (Instant::now(), Backoff::default());
+        let later = start + PATIENCE * 2;
+        backoff.failed(start, NOWHERE, String::new(), start);
+        backoff.failed(later, Came::NotIntoBeing, String::new(), later);
+        assert_eq!(backoff.hopeless(PATIENCE, later), None, "the host has just begun to fail");
+        backoff.failed(later, NOWHERE, String::new(), later);
+        backoff.failed(later + MS(1), NOWHERE, "guest".into(), later + MS(1));
+        assert!(backoff.hopeless(PATIENCE, later + MS(1)).is_some());
     }
 }

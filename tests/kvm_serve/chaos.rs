@@ -4,39 +4,24 @@
 //! one when the clients have had some answers, so that failures overlap but the pool is not beaten to death. At the end
 //! every request is in one counter, and nothing is left over.
 
-use std::net::Shutdown;
-use std::process::Command;
+mod failure;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::SliceRandom;
 
+use self::failure::Failure::*;
+use self::failure::{Failure, Losses, links};
 use crate::client::Client;
-use crate::support::{PATIENCE, Weir, launcher_and_vms, one_pool};
+use crate::support::{PATIENCE, Weir, one_pool};
 
 const CLIENTS: usize = 4;
 const MAX: u32 = 6;
 /// Answers between two of them.
 const BREATH: u64 = 40;
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Failure {
-    /// A VM's process is killed.
-    Killed,
-    /// A VM's process is stopped, and says nothing any more.
-    Stopped,
-    /// A guest panics.
-    Panics,
-    /// A link is set down.
-    LinkDown,
-    /// A client goes away in the middle.
-    ClientGone,
-    /// The launcher is killed, and all VMs with it.
-    LauncherKilled,
-}
 
 struct Chaos {
     weir: Weir,
@@ -46,17 +31,20 @@ struct Chaos {
     over: AtomicBool,
 }
 
-/// `steps` failures out of `failures`.
-fn run(seed: u64, steps: usize, failures: &[Failure]) {
+/// Has each of `failures` happen as often as it says, in an order that the seed decides.
+fn run(seed: u64, failures: &[(Failure, usize)]) {
     let health = "soft_limit = 2\nhard_limit = 8\n[pool.p.health]\npath = \"/\"\ninterval = \"200ms\"\ntimeout = \"200ms\"\nunhealthy_after = 2";
     let scale = format!(
         "min = 2\nmax = {MAX}\nidle_timeout = \"500ms\"\nstable_window = \"1s\"\npanic_window = \"500ms\""
     );
     let weir = Weir::start(&one_pool("hello", health, &scale));
     weir.until_templates(1);
-    let rng = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut failures: Vec<_> =
+        failures.iter().flat_map(|(failure, times)| std::iter::repeat_n(*failure, *times)).collect();
+    failures.shuffle(&mut rng);
     let mut chaos = Chaos { weir, rng, answered: AtomicU64::new(0), over: AtomicBool::new(false) };
-    let (mut panics, mut gone) = (0, 0);
+    let mut losses = Losses::default();
     let (answered, over, address) = (&chaos.answered, &chaos.over, chaos.weir.http);
     let load = || {
         let mut client = Client::connect(address);
@@ -70,24 +58,8 @@ fn run(seed: u64, steps: usize, failures: &[Failure]) {
     };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(load)).collect();
-        for _ in 0..steps {
-            let failure = *failures.choose(&mut chaos.rng).expect("there are failures to choose from");
-            match failure {
-                Failure::Killed => signal_a_vm(&chaos.weir, &mut chaos.rng, "KILL"),
-                Failure::Stopped => signal_a_vm(&chaos.weir, &mut chaos.rng, "STOP"),
-                Failure::Panics => {
-                    let status = chaos.weir.curl(&["-X", "POST", "/crash?how=panic"]).status;
-                    // It is not retried, so its client is told; or the VM that it came to had failed before.
-                    assert!([502, 503].contains(&status), "{status}");
-                    panics += 1;
-                }
-                Failure::LinkDown => set_a_link_down(&chaos.weir, &mut chaos.rng),
-                Failure::ClientGone => {
-                    leave_in_the_middle(&chaos.weir);
-                    gone += 1;
-                }
-                Failure::LauncherKilled => send("KILL", launcher_and_vms(chaos.weir.pid()).0),
-            }
+        for failure in failures {
+            failure.strike(&chaos.weir, &mut chaos.rng, &mut losses);
             let enough = answered.load(SeqCst) + BREATH;
             chaos.weir.until(&format!("answers after {failure:?}"), || {
                 answered.load(SeqCst) >= enough || clients.iter().any(thread::ScopedJoinHandle::is_finished)
@@ -95,80 +67,50 @@ fn run(seed: u64, steps: usize, failures: &[Failure]) {
         }
         over.store(true, SeqCst);
     });
-    chaos.settle(panics, gone);
+    chaos.settle(&losses);
 }
 
 #[test]
 fn processes_and_guests_that_end() {
-    run(1, 24, &[Failure::Killed, Failure::Panics, Failure::ClientGone]);
+    run(1, &[(Killed, 8), (Panics, 8), (ClientGone, 8)]);
 }
 
 #[test]
 fn launchers_that_end() {
-    run(2, 8, &[Failure::LauncherKilled, Failure::Killed, Failure::Panics]);
+    run(2, &[(LauncherKilled, 3), (Killed, 3), (Panics, 2)]);
+}
+
+#[test]
+fn launchers_that_hang() {
+    run(6, &[(LauncherStopped, 1), (Killed, 2), (Panics, 1)]);
+}
+
+#[test]
+fn starts_that_fail() {
+    run(7, &[(StartsRefused, 2), (Killed, 1), (Panics, 1)]);
 }
 
 #[test]
 fn processes_that_hang() {
-    run(3, 12, &[Failure::Stopped, Failure::Killed]);
+    run(3, &[(Stopped, 6), (Killed, 6)]);
 }
 
 #[test]
 fn links_that_go_down() {
-    run(4, 12, &[Failure::LinkDown, Failure::Killed]);
+    run(4, &[(LinkDown, 6), (Killed, 6)]);
 }
 
 #[test]
 fn everything_at_once() {
-    use Failure::{ClientGone, Killed, LauncherKilled, LinkDown, Panics, Stopped};
-    run(5, 20, &[Killed, Stopped, Panics, LinkDown, ClientGone, LauncherKilled]);
-}
-
-/// Signals a process that may have ended meanwhile.
-fn send(signal: &str, pid: u32) {
-    let _ = Command::new("kill").args(["-s", signal, &pid.to_string()]).output().expect("run kill");
-}
-
-fn signal_a_vm(weir: &Weir, rng: &mut StdRng, signal: &str) {
-    // Between two launchers there is none.
-    let children = crate::support::children(weir.pid());
-    let [launcher] = children[..] else { return };
-    let vms = crate::support::children(launcher);
-    if let Some(vm) = vms.choose(rng) {
-        send(signal, *vm);
-    }
-}
-
-fn in_namespace(weir: &Weir, arguments: &[&str]) -> String {
-    let pid = weir.pid().to_string();
-    let output = Command::new("nsenter").args(["-t", &pid, "-n", "ip"]).args(arguments).output();
-    String::from_utf8(output.expect("run nsenter").stdout).expect("ip writes text")
-}
-
-/// Names of weir's TAPs.
-fn links(weir: &Weir) -> Vec<String> {
-    let text = in_namespace(weir, &["-o", "link", "show"]);
-    let names = text.lines().filter_map(|line| line.split(": ").nth(1));
-    names.filter(|name| name.starts_with("weir")).map(|name| name.trim().to_owned()).collect()
-}
-
-fn set_a_link_down(weir: &Weir, rng: &mut StdRng) {
-    if let Some(link) = links(weir).choose(rng) {
-        in_namespace(weir, &["link", "set", link, "down"]);
-    }
-}
-
-fn leave_in_the_middle(weir: &Weir) {
-    let mut client = Client::connect(weir.http);
-    client.send("/sleep?ms=300");
-    let before = weir.metric("weir_http_requests_total", "code=\"499\"");
-    client.shut_down(Shutdown::Both);
-    weir.until("weir notices", || weir.metric("weir_http_requests_total", "code=\"499\"") > before);
+    let each = [Killed, Stopped, Panics, LinkDown, ClientGone].map(|failure| (failure, 2));
+    let once = [LauncherKilled, LauncherStopped, StartsRefused].map(|failure| (failure, 1));
+    run(5, &[&each[..], &once[..]].concat());
 }
 
 impl Chaos {
     /// When all is over, everything adds up.
-    fn settle(mut self, panics: u64, gone: u64) {
+    fn settle(mut self, losses: &Losses) {
+        let Losses { panics, gone } = *losses;
         let weir = &mut self.weir;
         let total = |labels: &str| weir.metric("weir_http_requests_total", labels);
         weir.until("no request is in flight", || weir.metric("weir_http_requests_in_flight", "") == 0.0);

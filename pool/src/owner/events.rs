@@ -128,7 +128,8 @@ impl Owner {
             Life::Starting => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm start failed");
                 let cause = (!of_the_host).then_some(entry.revision);
-                self.failed(cause, entry.started_at, Came::Nowhere, reason, now);
+                let came = if of_the_host { Came::NotIntoBeing } else { Came::Nowhere };
+                self.failed(cause, entry.started_at, came, reason, now);
             }
             Life::Ready(vm) | Life::Draining(vm) => {
                 tracing::warn!(pool, vm = %id, end, reason, "vm ended unasked");

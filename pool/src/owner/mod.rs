@@ -23,7 +23,7 @@ use crate::launcher::Launcher;
 use crate::lease::LeaseError;
 use crate::rollout::{Drains, Rollout};
 use crate::roster::Roster;
-use crate::scale::{Limits, Panic, Windows};
+use crate::scale::{KeepAlive, Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
 pub(crate) use events::{Event, Suspicion};
@@ -49,6 +49,7 @@ pub(crate) struct Owner {
     drains: Drains,
     limits: Arc<Limits>,
     windows: Windows,
+    keep_alive: KeepAlive,
     panic: Option<Panic>,
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
@@ -85,6 +86,7 @@ impl Owner {
             rollout: Rollout::default(),
             drains: Drains::default(),
             windows: Windows::new(&limits),
+            keep_alive: KeepAlive::default(),
             limits,
             panic: None,
             shutdown: None,
@@ -133,7 +135,7 @@ impl Owner {
         if self.shared.waiting() == 0 || instances.starting + instances.ready > 0 {
             return;
         }
-        if let Some((reason, delay)) = self.backoff.hopeless(now) {
+        if let Some((reason, delay)) = self.backoff.hopeless(self.shared.config.queue.timeout, now) {
             let (reason, retry_after) = (reason.to_owned(), whole_seconds(delay));
             self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after });
         }

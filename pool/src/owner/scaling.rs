@@ -25,10 +25,12 @@ impl Owner {
         let vms = self.roster.views();
         // What was not let wait wants a VM all the same.
         let queued = self.shared.waiting() + self.shared.take_rejected();
-        let averages = self.windows.observe(demand(limits, queued, &vms, now), live(&vms), now);
+        let demand = demand(limits, queued, &vms, now);
+        let averages = self.windows.observe(demand, live(&vms), now);
         let view = View {
             retry: self.backoff.retry(now),
             averages,
+            keep: self.keep_alive.observe(limits, demand, &vms, now),
             panic: self.panic,
             week_time: WeekTime::of(SystemTime::now()),
             signal: self.signal(now),

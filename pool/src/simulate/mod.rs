@@ -1,7 +1,7 @@
 //! `weir simulate`: what scaling would have done with a trace, in virtual time, and what others would.
 //!
 //! ```text
-//!  trace.csv --Trace--> engine --Policy--> weir: production's decide
+//!  trace.csv --Trace--> engine --Policy--> weir: production's decide, as configured and weir-kept
 //!  weir.toml --Config-->   |         `---> kpa: Knative's rules, with its defaults and tuned
 //!                          v
 //!            Measures per pool and policy, the clairvoyant bound --> report, plot, CSV
@@ -24,11 +24,13 @@ mod weir;
 
 use std::time::Duration;
 
-use weir_config::model::Config;
+use weir_config::model::{Config, Pool};
 
 use engine::Conditions;
 use kpa::{Kpa, Rules};
 use weir::Weir;
+
+use crate::scale::Limits;
 
 pub use engine::Measures;
 pub use start_time::{StartTimes, StartTimesError};
@@ -38,6 +40,8 @@ pub use trace::{Arrival, LONGEST_LINE, MOST_ARRIVALS, Trace, TraceError};
 const MOST_POINTS: u128 = 2_000_000;
 /// Steps of a time series unless otherwise asked for.
 const STEPS: u32 = 640;
+/// Times `idle_timeout` that `weir-kept` may keep a pool's last VM.
+const KEPT: u32 = 10;
 /// The longest time after the last request's end.
 const LONGEST_SETTLING: Duration = Duration::from_secs(86_400);
 
@@ -99,7 +103,7 @@ pub struct Comparison {
 /// What one policy did.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// `weir`, `kpa`, `kpa-tuned` or `clairvoyant`.
+    /// `weir`, `weir-kept`, `kpa`, `kpa-tuned` or `clairvoyant`.
     pub policy: &'static str,
     /// Of each pool.
     pub pools: Vec<Measures>,
@@ -124,7 +128,10 @@ pub fn simulate(trace: &Trace, config: &Config, options: Options) -> Result<Comp
         return Err(SimulateError::Step { step, pools, end });
     }
     let conditions = Conditions { starts: options.starts, seed: options.seed, end, step };
-    let weir = engine::run(trace, config, &conditions, |pool, begin| Box::new(Weir::new(pool, begin)));
+    let weir = |limits: fn(&_) -> Limits| {
+        engine::run(trace, config, &conditions, |pool, begin| Box::new(Weir::new(limits(pool), begin)))
+    };
+    let (weir, kept) = (weir(Limits::of), weir(kept));
     let kpa = |rules: fn(&_) -> Rules| {
         engine::run(trace, config, &conditions, |pool, begin| Box::new(Kpa::new(rules(pool), begin)))
     };
@@ -132,9 +139,16 @@ pub fn simulate(trace: &Trace, config: &Config, options: Options) -> Result<Comp
     let bounds = config.pools.values().enumerate();
     let bounds = bounds.map(|(index, pool)| clairvoyant::bound(trace, index, pool, &conditions));
     let (bound, demand) = bounds.unzip();
-    let outcomes = [("weir", weir), ("kpa", default), ("kpa-tuned", tuned), ("clairvoyant", bound)];
+    let outcomes =
+        [("weir", weir), ("weir-kept", kept), ("kpa", default), ("kpa-tuned", tuned), ("clairvoyant", bound)];
     let outcomes = outcomes.map(|(policy, pools)| Outcome { policy, pools }).into();
     Ok(Comparison { pools: config.pools.keys().cloned().collect(), outcomes, demand, step, end, options })
+}
+
+/// Of `pool`, but that the last VM is kept where requests come back to it.
+fn kept(pool: &Pool) -> Limits {
+    let limits = Limits::of(pool);
+    Limits { keep_last: limits.keep_last.max(limits.idle_timeout.saturating_mul(KEPT)), ..limits }
 }
 
 /// When the last request has been answered at the latest, and all has settled.

@@ -85,7 +85,7 @@ proptest! {
         let options = Options { seed, step: Some(millis(1000)), settle: millis(10_000), ..Options::default() };
         let trace = trace(&arrivals);
         let conditions = Conditions { starts: options.starts, seed, end: millis(5000), step: millis(1000) };
-        engine::run(&trace, &config, &conditions, |pool, begin| Box::new(Watched(Weir::new(pool, begin), pool.scale.max)));
+        engine::run(&trace, &config, &conditions, |pool, begin| Box::new(Watched(Weir::new(Limits::of(pool), begin), pool.scale.max)));
         let comparison = simulate(&trace, &config, options).unwrap();
         for outcome in &comparison.outcomes {
             for (index, pool) in config.pools.values().enumerate() {
@@ -141,7 +141,7 @@ fn a_report_has_all_policies_and_80_columns_and_a_csv_all_steps() {
     let options = Options { step: Some(millis(1000)), ..Options::default() };
     let comparison = simulate(&trace, &config, options).unwrap();
     let text = comparison.to_string();
-    for policy in ["weir", "kpa", "kpa-tuned", "clairvoyant"] {
+    for policy in ["weir", "weir-kept", "kpa", "kpa-tuned", "clairvoyant"] {
         assert_eq!(
             text.lines().filter(|line| line.starts_with(&format!("  {policy} "))).count(),
             3,
@@ -155,9 +155,9 @@ fn a_report_has_all_policies_and_80_columns_and_a_csv_all_steps() {
     comparison.write_csv(&mut csv).unwrap();
     let csv = String::from_utf8(csv).unwrap();
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("time_s,pool,demand,weir,kpa,kpa-tuned,clairvoyant"));
+    assert_eq!(lines.next(), Some("time_s,pool,demand,weir,weir-kept,kpa,kpa-tuned,clairvoyant"));
     let first = lines.next().unwrap();
-    assert!(first.starts_with("0.000,a,0.900,1.000,2.000,2.000,0.90"), "{first}");
+    assert!(first.starts_with("0.000,a,0.900,1.000,1.000,2.000,2.000,0.90"), "{first}");
     // 50.1 s until the last arrival, its timeout of 1.5 s, its 10 ms and the settling; two pools.
     assert_eq!(csv.lines().count(), 1 + 172 * 2);
 }

@@ -72,14 +72,38 @@ async fn guest_that_is_never_ready_is_killed() {
 
 #[tokio::test(start_paused = true)]
 async fn launcher_that_hangs_or_refuses_is_a_failed_start() {
-    let world = World::one(Script::boot(Boot::Refused("no kvm".into())), |pool| pool.start_timeout = ms(300));
+    let world = World::one(ready(), |pool| pool.start_timeout = ms(300));
     world.launcher.script_next(Script::boot(Boot::Hangs));
+    world.launcher.script_next(Script::boot(Boot::Refused("no kvm".into())));
     let begin = Instant::now();
-    let answer = world.pool().lease().await.unwrap_err();
-    assert_eq!(answer, LeaseError::StartFailed { reason: "launcher: no kvm".into(), retry_after: ms(1000) });
-    assert_eq!(Instant::now() - begin, ms(300 + 1000 + 100), "with a grace for it to give the vm up");
+    world.lease().await;
+    assert_eq!(
+        Instant::now() - begin,
+        ms(300 + 1000 + 100 + 200) + BOOT,
+        "with a grace for it to give the vm up"
+    );
     assert_eq!(world.metric(r#"weir_vm_exits_total{pool="p",reason="start_timeout"}"#), 1.0);
     assert_eq!(world.metric(r#"weir_vm_exits_total{pool="p",reason="start_failed"}"#), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_for_a_host_that_fails_until_it_has_for_as_long_as_they_may() {
+    let world = World::one(Script::boot(Boot::Refused("no memory".into())), |_| {});
+    let begin = Instant::now();
+    let patience = world.pool().config().queue.timeout;
+    let early = world.request();
+    sleep(patience - ms(1500)).await;
+    let late = world.request();
+    assert_eq!(early.await.unwrap().unwrap_err().label(), "queue_timeout");
+    assert_eq!(Instant::now() - begin, patience);
+    let failed = LeaseError::StartFailed { reason: "launcher: no memory".into(), retry_after: ms(1000) };
+    assert_eq!(late.await.unwrap().unwrap_err(), failed);
+    assert!(Instant::now() - begin <= patience + ms(1000), "{:?}", Instant::now() - begin);
+    assert_eq!(world.pool().lease().await.unwrap_err(), failed, "nor does anyone after that");
+    assert!(Instant::now() - begin <= patience + ms(1000), "{:?}", Instant::now() - begin);
+    world.launcher.script_next(ready());
+    sleep(ms(1000)).await;
+    world.lease().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_config::model::{Class, HostPattern, Overflow, Route};
 use weir_pool::fake::{Boot, Script};
 use weir_proxy::Timeouts;
-use weir_vmm::VmEvent;
+use weir_vmm::{ExitReason, VmEvent};
 
 use crate::backend::Backend;
 use crate::client::{Client, ask, get};
@@ -164,7 +164,7 @@ async fn a_wait_has_an_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_cannot_start_is_the_answer() {
-    let site = Site::start(config(), Script::boot(Boot::Refused("no memory".into()))).await;
+    let site = Site::start(config(), Script::boot(Boot::Exits(Duration::ZERO, ExitReason::Exited(1)))).await;
     let response = get(site.address, "/").await;
     assert_eq!((response.status(), response.header("weir-error")), (503, Some("start_failed")));
     assert!(response.header("retry-after").is_some());
