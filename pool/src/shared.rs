@@ -95,12 +95,16 @@ impl Shared {
         (Self::new(config, metrics.series("p"), events), inbox)
     }
 
-    /// A lease of a warm VM, or a place in the queue until there is one.
-    pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, LeaseError> {
+    /// A lease of a warm VM, or a place in the queue until there is one; `since` says when the request came.
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        caller: &Caller,
+        since: impl FnOnce() -> Instant,
+    ) -> Result<Lease, LeaseError> {
         let lease = match self.lease_warm() {
             Some(lease) => Ok(lease),
             // Only here it matters what time it is, and to ask takes as long as the rest of a warm lease.
-            None => self.wait(caller, Instant::now()).await,
+            None => self.wait(caller, since(), Instant::now()).await,
         };
         lease.inspect_err(|error| self.metrics.shed(error.label()))
     }
@@ -118,17 +122,22 @@ impl Shared {
         Some(Lease::entered(vm.clone(), Start::Warm, Duration::ZERO))
     }
 
-    async fn wait(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
+    async fn wait(
+        self: &Arc<Self>,
+        caller: &Caller,
+        since: Instant,
+        now: Instant,
+    ) -> Result<Lease, LeaseError> {
         if self.config.queue.overflow == Overflow::Reject {
             return Err(self.reject());
         }
         let (reply, answer) = oneshot::channel();
-        let (place, is_first) = self.enqueue(caller, Waiter { reply, since: now })?;
+        let (place, is_first) = self.enqueue(caller, Waiter { reply, since })?;
         if is_first {
             self.dispatch(now);
         }
         self.wake.notify_one();
-        let answer = timeout_at(now + self.config.queue.timeout, answer).await;
+        let answer = timeout_at(since + self.config.queue.timeout, answer).await;
         drop(place);
         match answer {
             Ok(Ok(answer)) => answer,

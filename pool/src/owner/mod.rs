@@ -202,12 +202,12 @@ mod tests {
         let launcher = FakeLauncher::new(Script::boot(Boot::Silent));
         let owner = Owner::new(shared.clone(), launcher, host.share(0), Arc::default(), inbox);
         let caller = Caller::anonymous();
-        let mut waits = Box::pin(shared.lease(&caller));
+        let mut waits = Box::pin(shared.lease(&caller, Instant::now));
         assert!(futures::poll!(&mut waits).is_pending());
         let begin = Instant::now();
         drop(owner);
         assert_eq!(waits.await.unwrap_err(), LeaseError::ShuttingDown);
-        assert_eq!(shared.lease(&caller).await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(shared.lease(&caller, Instant::now).await.unwrap_err(), LeaseError::ShuttingDown);
         assert_eq!(Instant::now(), begin);
     }
 }
