@@ -54,6 +54,8 @@ pub(crate) struct Owner {
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
     starved: bool,
+    /// VMs that the pool may have in all.
+    due: u32,
 }
 
 impl Drop for Owner {
@@ -91,6 +93,7 @@ impl Owner {
             panic: None,
             shutdown: None,
             starved: false,
+            due: u32::MAX,
         }
     }
 

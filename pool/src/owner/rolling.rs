@@ -88,7 +88,8 @@ impl Owner {
         let vms = self.roster.rollout_views(self.rollout.revision());
         let retry = self.backoff.retry(now);
         let rolling = self.rollout.rolling()?;
-        let view = View { target: rolling.target, vms: &vms, room, retry, proven: rolling.proven };
+        let (target, proven) = (rolling.target, rolling.proven);
+        let view = View { target, vms: &vms, room, due: self.due, retry, proven };
         Some(step(&view, now))
     }
 
