@@ -50,7 +50,7 @@ impl Tenancy {
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
         let now = Instant::now();
         if self.shared.config.isolation != Isolation::Connection {
-            return self.shared.lease(caller).await;
+            return self.shared.lease(caller, || now).await;
         }
         let deadline = now + self.shared.config.queue.timeout;
         let Ok(mut seat) = timeout_at(deadline, self.seat.lock()).await else {
@@ -66,7 +66,7 @@ impl Tenancy {
             let start = if vm.ready_at > now { vm.start } else { Start::Warm };
             return Ok(Lease::entered(vm.clone(), start, queued));
         }
-        let lease = self.shared.lease(caller).await?;
+        let lease = self.shared.lease(caller, || now).await?;
         let vm = lease.tenant_of();
         let held = vm.gate.keep().then(|| Seat { vm: vm.clone(), generation: lease.generation() });
         *seat = held;

@@ -101,7 +101,7 @@ impl Vm {
     #[cfg(test)]
     pub(crate) fn undriven(id: VmId, ready_at: Instant) -> Self {
         let (address, orders) = (([127, 0, 0, 1], 1).into(), mpsc::unbounded_channel().0);
-        Self::new(id, address, Start::Cold, ready_at, orders, Shared::unowned())
+        Self::new(id, address, Start::Cold, ready_at, orders, Shared::unowned().0)
     }
 
     /// Its process is gone, or told to go whatever requests it has.

@@ -24,9 +24,11 @@
 
 mod end;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use weir_vmm::{ExitReason, VmEvent, VmId};
@@ -52,7 +54,9 @@ pub(crate) async fn drive(
     shared: Arc<Shared>,
 ) {
     let id = order.id;
-    let end = live(launcher, order, stop, &shared).await;
+    let live = AssertUnwindSafe(live(launcher, order, stop, &shared)).catch_unwind();
+    // Were this end lost, the pool would keep the VM on its books, and the host its room, for ever.
+    let end = live.await.unwrap_or_else(|_| End::Exited(ExitReason::Host("its task panicked".to_owned())));
     // An owner that is gone has no interest.
     drop(shared.events.send(Event::Gone { id, end }));
 }

@@ -25,7 +25,8 @@ pub fn pool(name: &str) -> Pool {
         soft_limit: 2,
         hard_limit: 4,
         start_timeout: Duration::from_secs(5),
-        scale: Scale { max: 4, ..Scale::default() },
+        // Whatever `idle_timeout` a test sets holds for the last VM too.
+        scale: Scale { max: 4, keep_last: Duration::ZERO, ..Scale::default() },
         queue: Queue { max_pending: 8, ..Queue::default() },
         health: Health::default(),
         retry: Retry::default(),

@@ -25,6 +25,7 @@ impl Launcher for FakeLauncher {
         match &script.boot {
             Boot::Refused(error) => ready(Err(StartError::Refused(error.clone()))).boxed(),
             Boot::Hangs => pending().boxed(),
+            Boot::Panics => async { panic!("as scripted") }.boxed(),
             Boot::Ready(_) | Boot::Exits(..) | Boot::Silent => {
                 let (process, commands) = FakeProcess::new(id, script, self.vms.clone(), now);
                 vms.alive.insert(id, (pool.name.clone(), commands));
@@ -34,13 +35,13 @@ impl Launcher for FakeLauncher {
     }
 
     fn prepare(&self, _: Arc<Pool>, _: Revision) -> BoxFuture<'static, Result<Prepared, PrepareError>> {
-        let usual = (Duration::ZERO, Ok(Prepared { image_changed: false }));
+        let usual = (Duration::ZERO, Some(Ok(Prepared { image_changed: false })));
         let (after, made) = self.vms.lock().preparations.pop_front().unwrap_or(usual);
         async move {
             if !after.is_zero() {
                 sleep(after).await;
             }
-            made.map_err(PrepareError::Image)
+            made.expect("as scripted").map_err(PrepareError::Image)
         }
         .boxed()
     }

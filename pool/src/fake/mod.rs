@@ -35,8 +35,8 @@ struct Vms {
     started: Vec<Started>,
     /// What VMs of a later revision than the first do, where that is not usual.
     revisions: BTreeMap<Revision, Script>,
-    /// How new revisions come about, in order; where there is none left: at once.
-    preparations: VecDeque<(Duration, Result<Prepared, String>)>,
+    /// How new revisions come about, in order, `None` by a panic; where there is none left: at once.
+    preparations: VecDeque<(Duration, Option<Result<Prepared, String>>)>,
     settled: Vec<Revision>,
     resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
@@ -100,7 +100,12 @@ impl FakeLauncher {
 
     /// How the next new revision (after those already scripted) comes about, and how long that takes.
     pub fn prepare_next(&self, after: Duration, made: Result<Prepared, String>) {
-        self.vms.lock().preparations.push_back((after, made));
+        self.vms.lock().preparations.push_back((after, Some(made)));
+    }
+
+    /// The next new revision (after those already scripted) meets a bug of the launcher.
+    pub fn prepare_next_panics(&self) {
+        self.vms.lock().preparations.push_back((Duration::ZERO, None));
     }
 
     /// The revisions that were settled on, in order.

@@ -48,7 +48,7 @@ impl FakeProcess {
         let plan = match &script.boot {
             Boot::Ready(after) => Some((now + *after, VmEvent::Ready)),
             Boot::Exits(after, reason) => Some((now + *after, VmEvent::Exit(reason.clone()))),
-            Boot::Silent | Boot::Refused(_) | Boot::Hangs => None,
+            Boot::Silent | Boot::Refused(_) | Boot::Hangs | Boot::Panics => None,
         };
         let told = own_commands.clone();
         (Self { id, script, vms, commands, own_commands, plan, resetting: false }, told)

@@ -42,6 +42,8 @@ pub enum Boot {
     Refused(String),
     /// The launcher does not answer.
     Hangs,
+    /// The launcher has a bug.
+    Panics,
 }
 
 /// How a VM goes back to its snapshot.

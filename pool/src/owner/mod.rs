@@ -54,12 +54,17 @@ pub(crate) struct Owner {
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
     starved: bool,
+    /// VMs that the pool may have in all.
+    due: u32,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         // It and its VMs know each other.
         self.shared.set_ready(Vec::new());
+        // Nobody would ever be served. Nothing of this if it has been shut down.
+        self.shared.close();
+        self.shared.fail_waiting(&LeaseError::ShuttingDown);
     }
 }
 
@@ -88,6 +93,7 @@ impl Owner {
             panic: None,
             shutdown: None,
             starved: false,
+            due: u32::MAX,
         }
     }
 
@@ -182,5 +188,29 @@ impl Owner {
             self.shared.metrics.set_instances(instances);
         }
         spread_until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::HostBudget;
+    use crate::fake::{self, Boot, FakeLauncher, Script};
+    use crate::queue::Caller;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_when_the_owner_is_lost_and_who_comes_later_is_told() {
+        let host = HostBudget::new(&fake::config([fake::pool("p")])).expect("the host has room");
+        let (shared, inbox) = Shared::unowned();
+        let launcher = FakeLauncher::new(Script::boot(Boot::Silent));
+        let owner = Owner::new(shared.clone(), launcher, host.share(0), Arc::default(), inbox);
+        let caller = Caller::anonymous();
+        let mut waits = Box::pin(shared.lease(&caller, Instant::now));
+        assert!(futures::poll!(&mut waits).is_pending());
+        let begin = Instant::now();
+        drop(owner);
+        assert_eq!(waits.await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(shared.lease(&caller, Instant::now).await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(Instant::now(), begin);
     }
 }

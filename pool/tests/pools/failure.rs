@@ -193,3 +193,14 @@ async fn chatter_changes_nothing() {
     settle().await;
     assert_eq!(world.lease().await.vm(), lease.vm());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_one_vms_task_costs_the_pool_nothing_but_that_vm() {
+    let world = World::one(ready(), |pool| pool.scale.max = 1);
+    world.launcher.script_next(Script::boot(Boot::Panics));
+    let lease = world.lease().await;
+    assert_eq!((world.launcher.started().len(), lease.queued()), (2, ms(100) + BOOT));
+    drop(lease);
+    world.pools.drain(Duration::from_secs(60)).await;
+    assert_eq!(world.pool().instances().borrow().total(), 0);
+}

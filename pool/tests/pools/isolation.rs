@@ -337,3 +337,19 @@ async fn no_trace_is_found_by_another_under_real_concurrency() {
         traces.lock().clear();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_while_its_connection_waits_waits_no_longer_than_others() {
+    let world = world(Isolation::Connection, 1);
+    let holder = world.pool().tenancy();
+    let _lease = holder.lease().await.unwrap();
+    let timeout = world.pool().config().queue.timeout;
+    let (tenancy, begin) = (world.pool().tenancy(), Instant::now());
+    let second = async {
+        sleep(timeout / 2).await;
+        tenancy.lease().await.map(drop)
+    };
+    let (first, second) = tokio::join!(tenancy.lease(), second);
+    assert!(first.is_err() && second.is_err());
+    assert_eq!(Instant::now() - begin, timeout / 2 + timeout);
+}
