@@ -44,13 +44,16 @@ impl Client {
     /// Status and body of the next answer, which must leave the connection open.
     pub(crate) fn answer(&mut self) -> (u16, String) {
         let status = self.line().split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
-        let mut length = None;
+        let (mut length, mut error) = (None, String::new());
         loop {
             let line = self.line().to_lowercase();
             if line.is_empty() {
                 break;
             }
-            assert_ne!(line, "connection: close", "{status}, and the client's connection does not stay open");
+            assert_ne!(line, "connection: close", "{status}, and the connection does not stay open; {error}");
+            if line.starts_with("weir-error: ") {
+                error.clone_from(&line);
+            }
             if let Some(text) = line.strip_prefix("content-length: ") {
                 length = Some(text.parse::<usize>().expect("a length"));
             }
