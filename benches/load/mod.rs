@@ -39,10 +39,15 @@ impl Client {
         Self { stream, buffer: vec![0; 256 * 1024] }
     }
 
-    /// One GET to its answer's last byte; returns the length of the body. Any answer but a 200 is an error.
-    pub fn get(&mut self, host: &str, path: &str) -> usize {
+    /// Sends a GET, and reads nothing.
+    pub fn send(&mut self, host: &str, path: &str) {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
         self.stream.write_all(request.as_bytes()).expect("send");
+    }
+
+    /// One GET to its answer's last byte; returns the length of the body. Any answer but a 200 is an error.
+    pub fn get(&mut self, host: &str, path: &str) -> usize {
+        self.send(host, path);
         let mut filled = 0;
         let end = loop {
             let length = self.stream.read(&mut self.buffer[filled..]).expect("read the answer");

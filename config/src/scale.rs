@@ -23,6 +23,7 @@ pub(crate) struct ScaleSection {
     min: Option<Located<u32>>,
     max: Option<Located<u32>>,
     idle_timeout: Option<Located<Duration>>,
+    keep_last: Option<Located<Duration>>,
     idle: Option<Located<Idle>>,
     stable_window: Option<Located<Duration>>,
     panic_window: Option<Located<Duration>>,
@@ -35,10 +36,14 @@ pub(crate) struct ScaleSection {
 impl ScaleSection {
     pub(crate) fn read(table: &mut Reader<'_>) -> Self {
         let defaults = Scale::default();
+        let idle_timeout = table.read("idle_timeout", duration).or(defaults.idle_timeout);
+        // Where the one is wrong, the other is not to be held against it.
+        let keep_last = idle_timeout.as_ref().map(|timeout| timeout.value);
         let section = Self {
             min: table.read("min", integer(0..=u32::MAX)).or(defaults.min),
             max: table.read("max", integer(1..=u32::MAX)).or(defaults.max),
-            idle_timeout: table.read("idle_timeout", duration).or(defaults.idle_timeout),
+            idle_timeout,
+            keep_last: table.read("keep_last", duration).or(keep_last.unwrap_or(Duration::MAX)),
             idle: table
                 .read("idle", choice(&[("parked", Idle::Parked), ("unused", Idle::Unused)]))
                 .or(defaults.idle),
@@ -55,6 +60,7 @@ impl ScaleSection {
 
     fn check(&self, sink: &Sink) {
         not_less(&self.max, &self.min, "min", sink);
+        not_longer(&self.idle_timeout, &self.keep_last, "keep_last", sink);
         not_longer(&self.panic_window, &self.stable_window, "stable_window", sink);
         schedule::check_number(self.schedule.as_deref().unwrap_or_default(), sink);
         let Some(max) = &self.max else { return };
@@ -78,6 +84,7 @@ impl ScaleSection {
             min: self.min?.value,
             max: self.max?.value,
             idle_timeout: self.idle_timeout?.value,
+            keep_last: self.keep_last?.value,
             idle: self.idle?.value,
             stable_window: self.stable_window?.value,
             panic_window: self.panic_window?.value,

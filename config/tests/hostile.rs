@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "min",
     "max",
     "idle_timeout",
+    "keep_last",
     "queue",
     "max_pending",
     "timeout",
@@ -158,6 +159,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
                 prop_assert_eq!(name, &pool.name);
                 prop_assert!(pool.memory <= config.host.memory);
                 prop_assert!(pool.soft_limit <= pool.hard_limit && pool.scale.min <= pool.scale.max);
+                prop_assert!(pool.scale.idle_timeout <= pool.scale.keep_last);
                 prop_assert!(pool.scale.panic_window <= pool.scale.stable_window);
                 prop_assert!(pool.scale.max_up_rate > Thousandths(1000));
                 for schedule in &pool.scale.schedule {

@@ -26,7 +26,7 @@ fn defaults() {
     assert_eq!((pool.soft_limit, pool.hard_limit), (16, 64));
     assert_eq!(pool.start_timeout, Duration::from_secs(5));
     assert_eq!((pool.scale.min, pool.scale.max), (0, 64));
-    assert_eq!(pool.scale.idle_timeout, Duration::from_secs(30));
+    assert_eq!([pool.scale.idle_timeout, pool.scale.keep_last], [Duration::from_secs(30); 2]);
     assert_eq!((pool.queue.max_pending, pool.queue.timeout), (1000, Duration::from_secs(10)));
     assert_eq!(pool.isolation, Isolation::Vm);
     let Health { path, timeout, interval, unhealthy_after } = &pool.health;
@@ -92,7 +92,8 @@ queue = { max_pending = 1, timeout = "500ms" }
     assert_eq!((pool.soft_limit, pool.hard_limit), (1, 2));
     assert_eq!(pool.start_timeout, Duration::from_secs(90));
     assert_eq!((pool.scale.min, pool.scale.max), (1, 2));
-    assert_eq!(pool.scale.idle_timeout, Duration::from_secs(3600));
+    // As long as any, unless it says otherwise.
+    assert_eq!([pool.scale.idle_timeout, pool.scale.keep_last], [Duration::from_secs(3600); 2]);
     assert_eq!((pool.queue.max_pending, pool.queue.timeout), (1, Duration::from_millis(500)));
     assert_eq!(config.host.snapshots.as_deref(), Some(Path::new("/var/lib/weir")));
 }
@@ -149,6 +150,7 @@ quarantine = { kills = 5, duration = "5m" }
 [pool.hello.scale]
 stable_window = "2m"
 panic_window = "6s"
+keep_last = "5m"
 panic_threshold = 1.25
 max_up_rate = 4
 max_down_rate = 1.5
@@ -162,6 +164,7 @@ max_starts = 3
     let scale = &pool.scale;
     assert_eq!((pool.weight, scale.idle), (7, Idle::Unused));
     assert_eq!([scale.stable_window, scale.panic_window].map(|window| window.as_secs()), [120, 6]);
+    assert_eq!(scale.keep_last, Duration::from_secs(300));
     let ratios = [scale.panic_threshold, scale.max_up_rate, scale.max_down_rate];
     assert_eq!(ratios, [1_250, 4_000, 1_500].map(Thousandths));
     let timeout = Duration::from_secs(1);

@@ -79,9 +79,13 @@ impl Backoff {
         }
     }
 
-    /// A VM that became READY at `ready_at` is still so.
-    pub(crate) fn still_ready(&mut self, ready_at: Instant, now: Instant) {
-        self.last.take_if(|last| ready_at >= last.at && now.duration_since(ready_at) >= LASTING);
+    /// VMs that became READY at `ready_at` are still so.
+    pub(crate) fn still_ready(&mut self, ready_at: impl IntoIterator<Item = Instant>, now: Instant) {
+        // Only who has failed looks at them all.
+        self.last.take_if(|last| {
+            let mut ready_at = ready_at.into_iter();
+            ready_at.any(|at| at >= last.at && now.saturating_duration_since(at) >= LASTING)
+        });
     }
 
     /// Whether it was not only one.
@@ -135,13 +139,13 @@ mod tests {
         }
         backoff.ready();
         assert_eq!(backoff.retry(now), Retry::Free);
-        backoff.still_ready(now, now + LASTING - MS(1));
+        backoff.still_ready([now], now + LASTING - MS(1));
         assert_eq!(
             backoff.failed(now, NOWHERE, String::new(), now),
             MS(10_000),
             "a READY that does not last resets nothing"
         );
-        backoff.still_ready(now, now + LASTING);
+        backoff.still_ready([now], now + LASTING);
         assert_eq!(backoff.failed(now, NOWHERE, String::new(), now), MS(100));
     }
 
@@ -159,7 +163,7 @@ mod tests {
         let start = Instant::now();
         let mut backoff = Backoff::default();
         backoff.failed(start + MS(1), NOWHERE, "first".into(), start + MS(2000));
-        backoff.still_ready(start, start + MS(5000));
+        backoff.still_ready([start], start + MS(5000));
         assert_eq!(backoff.failed(start + MS(5000), NOWHERE, "second".into(), start + MS(5000)), MS(200));
         assert_eq!(backoff.hopeless(PATIENCE, start + MS(5050)), Some(("second", MS(150))));
         assert_eq!(

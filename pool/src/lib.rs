@@ -1,7 +1,7 @@
 //! weir-pool: which microVMs exist, and which request goes to which.
 //!
 //! ```text
-//!            lease()                         Notify                       start / stop
+//!        lease_for()                         Notify                       start / stop
 //!  request ----------> Pool (fast path) ----------------> owner task ----------------> VM task -> Launcher
 //!     ^                 |  ready list (ArcSwap)             | decide(view, now)          |
 //!     |  Lease          |  one Gate per VM                  |  budget, back-off          | Ready, Gone

@@ -45,15 +45,7 @@ impl Pool {
     /// # Errors
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
-        self.shared.lease(caller).await
-    }
-
-    /// [`Self::lease_for`] somebody of whom nothing is known.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
-        self.lease_for(&Caller::anonymous()).await
+        self.shared.lease(caller, Instant::now).await
     }
 
     /// Leave for a request to be sent to one of the VMs, for which it needs a lease as well. `fingerprint` is only asked for

@@ -50,7 +50,7 @@ impl Tenancy {
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
         let now = Instant::now();
         if self.shared.config.isolation != Isolation::Connection {
-            return self.shared.lease(caller).await;
+            return self.shared.lease(caller, || now).await;
         }
         let deadline = now + self.shared.config.queue.timeout;
         let Ok(mut seat) = timeout_at(deadline, self.seat.lock()).await else {
@@ -66,21 +66,11 @@ impl Tenancy {
             let start = if vm.ready_at > now { vm.start } else { Start::Warm };
             return Ok(Lease::entered(vm.clone(), start, queued));
         }
-        let lease = self.shared.lease(caller).await?;
+        let lease = self.shared.lease(caller, || now).await?;
         let vm = lease.tenant_of();
         let held = vm.gate.keep().then(|| Seat { vm: vm.clone(), generation: lease.generation() });
         *seat = held;
         Ok(lease)
-    }
-}
-
-impl Tenancy {
-    /// [`Self::lease_for`] somebody of whom nothing is known.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
-        self.lease_for(&Caller::anonymous()).await
     }
 }
 

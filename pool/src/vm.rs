@@ -7,13 +7,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use weir_vmm::VmId;
 
 use crate::choice::Latency;
 use crate::gate::{Gate, Left};
 use crate::health::{Inquest, Signs};
+use crate::idle::PATIENCE;
 use crate::lease::Start;
+use crate::owner::Event;
 use crate::shared::Shared;
 use crate::signal;
 
@@ -51,10 +53,8 @@ pub(crate) struct Vm {
 pub(crate) enum Order {
     /// To go back to its snapshot: the VM is dirty.
     Reset(Arc<Vm>),
-    /// To show that it answers; the other end is told when it has.
-    Ping(oneshot::Sender<()>),
-    /// To say whether its guest does anything; the task tells the owner.
-    Report,
+    /// To say for how long its guest has done nothing of its own accord.
+    Report(oneshot::Sender<Duration>),
     /// To end by force.
     Kill,
 }
@@ -101,7 +101,7 @@ impl Vm {
     #[cfg(test)]
     pub(crate) fn undriven(id: VmId, ready_at: Instant) -> Self {
         let (address, orders) = (([127, 0, 0, 1], 1).into(), mpsc::unbounded_channel().0);
-        Self::new(id, address, Start::Cold, ready_at, orders, Shared::unowned())
+        Self::new(id, address, Start::Cold, ready_at, orders, Shared::unowned().0)
     }
 
     /// Its process is gone, or told to go whatever requests it has.
@@ -140,12 +140,12 @@ impl Vm {
         drop(self.orders.send(Order::Reset(Arc::clone(self))));
     }
 
-    /// Asks its process to show that it answers, which it does whatever its guest is at. Resolves to whether it did; if its
-    /// task has ended, and so the VM, to false. Pending as long as the process says nothing.
-    pub(crate) fn ping(&self) -> impl Future<Output = bool> + Send + use<> {
-        let (answered, answer) = oneshot::channel();
-        drop(self.orders.send(Order::Ping(answered)));
-        async move { answer.await.is_ok() }
+    /// Asks its process for how long its guest has done nothing of its own accord, which it answers whatever its guest is
+    /// at. `None`: its task has ended, and so the VM. Pending as long as the process says nothing.
+    pub(crate) fn ask(&self) -> impl Future<Output = Option<Duration>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        drop(self.orders.send(Order::Report(answer)));
+        async move { answered.await.ok() }
     }
 
     /// Ends its process by force.
@@ -158,9 +158,17 @@ impl Vm {
         *self.gone.borrow()
     }
 
-    /// Has its owner told what its guest does. If its task has ended, that it is gone is on its way.
-    pub(crate) fn ask_for_report(&self) {
-        drop(self.orders.send(Order::Report));
+    /// Has its owner told the answer to [`Self::ask`], or that there is none within [`PATIENCE`]. That a VM has ended it is
+    /// told in any case.
+    pub(crate) fn ask_for_owner(&self) {
+        let (id, answer, events) = (self.id, timeout(PATIENCE, self.ask()), self.shared.events.clone());
+        tokio::spawn(async move {
+            let quiet = answer.await;
+            if quiet != Ok(None) {
+                // An owner that is gone has no interest.
+                drop(events.send(Event::Report { id, quiet: quiet.ok().flatten() }));
+            }
+        });
     }
 
     /// Since when it has been without a request, given that it is without one now.

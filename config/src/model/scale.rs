@@ -14,6 +14,8 @@ pub struct Scale {
     pub max: u32,
     /// How long a VM above the minimum may be idle.
     pub idle_timeout: Duration,
+    /// How long the last VM may be, if requests come back to it. Not less than `idle_timeout`.
+    pub keep_last: Duration,
     /// What a VM that does something by itself is.
     pub idle: Idle,
     /// The number of VMs follows the demand's average over this time.
@@ -36,6 +38,7 @@ impl Default for Scale {
             min: 0,
             max: 64,
             idle_timeout: Duration::from_secs(30),
+            keep_last: Duration::from_secs(30),
             idle: Idle::Parked,
             stable_window: Duration::from_secs(30),
             panic_window: Duration::from_secs(3),

@@ -92,6 +92,16 @@ fn pool_scale_and_queue() {
             ["scale = { min = 3, max = 2 }", "pool.hello.scale.max: 2 is less than min, which is 3"],
             ["scale.min = 65", "pool.hello.scale.max: 64 is less than min, which is 65"],
             ["scale.idle_timeout = '0ms'", "pool.hello.scale.idle_timeout: must be longer than zero"],
+            ["scale.keep_last = '0ms'", "pool.hello.scale.keep_last: must be longer than zero"],
+            ["scale.keep_last = '30s'", ""],
+            [
+                "scale.keep_last = '29s'",
+                "pool.hello.scale.idle_timeout: 30s is longer than keep_last, which is 29s",
+            ],
+            [
+                "scale = { idle_timeout = '0ms', keep_last = '1ms' }",
+                "pool.hello.scale.idle_timeout: must be longer than zero",
+            ],
             ["scale = 1", "pool.hello.scale: expected a table, found an integer"],
             ["queue.max_pending = 0", "pool.hello.queue.max_pending: must be from 1 to 1000000, is 0"],
             ["queue.timeout = '0s'", "pool.hello.queue.timeout: must be longer than zero"],

@@ -16,7 +16,7 @@
 //! The table is small and fixed. Who floods it with requests of which each kills one VM only displaces the less suspect,
 //! and pays each place with a VM's life, which the pool's back-off paces.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 use weir_config::model;
@@ -73,18 +73,23 @@ impl Table {
     /// A VM died that these requests were with.
     pub(super) fn judge(&mut self, suspects: &[Suspect], now: Instant) {
         self.expire(now);
-        let there: BTreeSet<_> = suspects.iter().map(|suspect| suspect.fingerprint).collect();
-        let known: BTreeSet<_> = there.iter().copied().filter(|one| self.entries.contains_key(one)).collect();
-        let blamed = if known.is_empty() { there } else { known };
-        if blamed.is_empty() {
+        // Of those that are the same the one that was sent last.
+        let mut there = BTreeMap::new();
+        for Suspect { fingerprint, sent_after } in suspects {
+            let last = there.entry(*fingerprint).or_insert(*sent_after);
+            *last = (*last).max(*sent_after);
+        }
+        if there.is_empty() {
             return;
         }
+        if there.keys().any(|one| self.entries.contains_key(one)) {
+            there.retain(|one, _| self.entries.contains_key(one));
+        }
         self.judged += 1;
-        let share = KILL / u32::try_from(blamed.len()).unwrap_or(u32::MAX);
-        for fingerprint in blamed {
+        let share = KILL / u32::try_from(there.len()).unwrap_or(u32::MAX);
+        for (fingerprint, sent_after) in there {
             let judged_before = self.entries.get(&fingerprint).map_or(0, |entry| entry.judged);
-            let mut all = suspects.iter().filter(|suspect| suspect.fingerprint == fingerprint);
-            if all.any(|suspect| suspect.sent_after >= judged_before) {
+            if sent_after >= judged_before {
                 self.blame(fingerprint, share.max(1), now);
             }
         }

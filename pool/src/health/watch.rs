@@ -1,13 +1,18 @@
 //! The task that looks after a pool's VMs.
+//!
+//! It looks at all of them once in a tick, and no more often however many checks end meanwhile: with thousands of VMs
+//! there are thousands of checks in a second, and each look costs as much as there are VMs. Those that are due wait in
+//! the order in which they were found so: checks that take long, as those of VMs that do not answer, delay the others'
+//! but take nobody's turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout};
-use weir_config::model::Isolation;
+use tokio::time::{Instant, sleep_until, timeout};
+use weir_config::model::{Health, Isolation};
 use weir_vmm::VmId;
 
 use super::Finding;
@@ -20,7 +25,7 @@ use crate::vm::Vm;
 /// A process has so long at least to answer, whatever its application is expected to do: on a busy host it may have to wait
 /// for a CPU.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Checks under way at once; others wait for the next look.
+/// Checks under way at once; others wait.
 const AT_ONCE: usize = 16;
 
 /// See the module's documentation.
@@ -29,6 +34,8 @@ struct Watch {
     launcher: Arc<dyn Launcher>,
     /// Those in service, and those that were and are not gone.
     watched: BTreeMap<VmId, Watched>,
+    /// Those of which a record waits for a check, the one that has waited longest first.
+    due: VecDeque<Arc<Vm>>,
     ejected_at: Option<Instant>,
 }
 
@@ -38,33 +45,51 @@ struct Watched {
     in_service: bool,
 }
 
+impl Watched {
+    /// The VM, if it is to be checked, now or as soon as it can be.
+    fn due(&mut self, health: &Health, now: Instant) -> Option<Arc<Vm>> {
+        let seen = self.vm.signs.see(self.vm.gate.in_flight() > 0);
+        self.record.look(seen, health, now).then(|| self.vm.clone())
+    }
+}
+
 /// Looks after the pool of `shared` until that has ended.
 pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
     let tick = tick(&shared.config.health);
     let mut instances = shared.instances.subscribe();
     let mut checks = FuturesUnordered::new();
-    let mut watch = Watch { shared: shared.clone(), launcher, watched: BTreeMap::new(), ejected_at: None };
+    let (watched, due) = (BTreeMap::new(), VecDeque::new());
+    let mut watch = Watch { shared: shared.clone(), launcher, watched, due, ejected_at: None };
+    let mut look_at = Instant::now();
     loop {
-        // Before the list is read, so that what comes too late to be read wakes.
-        instances.mark_unchanged();
-        let due = watch.look(AT_ONCE - checks.len(), Instant::now());
-        checks.extend(due.into_iter().map(|vm| watch.check(vm)));
-        shared.quarantine.expire(Instant::now());
+        let now = Instant::now();
+        if look_at <= now {
+            // Before the list is read, so that what comes too late to be read wakes.
+            instances.mark_unchanged();
+            watch.look(now);
+            shared.quarantine.expire(now);
+            look_at = now + tick;
+        }
+        while checks.len() < AT_ONCE
+            && let Some(vm) = watch.due.pop_front()
+        {
+            checks.push(watch.check(vm));
+        }
         let idle = watch.watched.is_empty() && shared.quarantine.is_empty();
         tokio::select! {
             () = shared.events.closed() => return,
             Some((id, finding)) = checks.next() => watch.found(id, finding, Instant::now()),
-            () = sleep(tick), if !idle => {}
+            () = sleep_until(look_at), if !idle => {}
             // An error would mean that its sender is gone, which `shared` has.
-            _ = instances.changed(), if idle => {}
-            () = shared.quarantine.changed(), if idle => {}
+            _ = instances.changed(), if idle => look_at = Instant::now(),
+            () = shared.quarantine.changed(), if idle => look_at = Instant::now(),
         }
     }
 }
 
 impl Watch {
-    /// At most `limit` VMs to check now.
-    fn look(&mut self, limit: usize, now: Instant) -> Vec<Arc<Vm>> {
+    /// Finds out who is due at `now`.
+    fn look(&mut self, now: Instant) {
         let health = &self.shared.config.health;
         self.watched.retain(|_, watched| !watched.vm.is_gone());
         self.watched.values_mut().for_each(|watched| watched.in_service = false);
@@ -76,20 +101,17 @@ impl Watch {
             };
             self.watched.entry(vm.id).or_insert_with(first).in_service = true;
         }
-        let watched = self.watched.values_mut();
-        let due = watched.filter_map(|Watched { vm, record, .. }| {
-            record.look(vm.signs.see(vm.gate.in_flight() > 0), health, now).then(|| vm.clone())
-        });
-        due.take(limit).collect()
+        let due = self.watched.values_mut().filter_map(|watched| watched.due(health, now));
+        self.due.extend(due);
     }
 
     fn check(&self, vm: Arc<Vm>) -> impl Future<Output = (VmId, Finding)> + Send + use<> {
         let (launcher, config) = (self.launcher.clone(), self.shared.config.clone());
         async move {
-            let process = timeout(config.health.timeout.max(PATIENCE), vm.ping());
+            let process = timeout(config.health.timeout.max(PATIENCE), vm.ask());
             if config.isolation != Isolation::Vm {
                 let finding = match process.await {
-                    Ok(true) => Finding::Well,
+                    Ok(Some(_)) => Finding::Well,
                     silent => put_together(Finding::Silent, silent),
                 };
                 return (vm.id, finding);
@@ -135,10 +157,10 @@ impl Watch {
 }
 
 /// What the application's check and the process's answer (or its end) say together.
-fn put_together(application: Finding, process: Result<bool, Elapsed>) -> Finding {
+fn put_together(application: Finding, process: Result<Option<Duration>, Elapsed>) -> Finding {
     match (application, process) {
         // It has ended, which others see to.
-        (_, Ok(false)) => Finding::Unknown,
+        (_, Ok(None)) => Finding::Unknown,
         (Finding::Silent, Err(_)) => Finding::Lost,
         (application, _) => application,
     }

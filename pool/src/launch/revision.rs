@@ -114,10 +114,12 @@ impl Slot {
 
     /// Gives up all revisions but this one.
     pub(super) fn settle(&self, revision: Revision) {
-        if let Some(next) = self.next.swap(None).filter(|next| next.revision == revision) {
+        if let Some(next) = self.next.load_full().filter(|next| next.revision == revision) {
+            // First, for who looks in between shall not be given the earlier one instead.
             self.current.store(next);
             self.changed.notify_one();
         }
+        self.next.store(None);
     }
 }
 

@@ -73,11 +73,14 @@ impl Suspicion {
 }
 
 impl Owner {
-    pub(super) fn apply(&mut self, event: Event, now: Instant) {
+    /// What has happened by `now`, in its order.
+    pub(super) fn apply(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
         // First, so that a failure counts after the success that came before it.
-        for vm in self.roster.ready_vms() {
-            self.backoff.still_ready(vm.ready_at, now);
-        }
+        self.backoff.still_ready(self.roster.ready_vms().map(|vm| vm.ready_at), now);
+        events.for_each(|event| self.apply_one(event, now));
+    }
+
+    fn apply_one(&mut self, event: Event, now: Instant) {
         match event {
             Event::Ready { vm, kind } => self.ready(vm, kind, now),
             Event::Gone { id, end } => self.gone(id, &end, now),

@@ -23,7 +23,7 @@ use crate::launcher::Launcher;
 use crate::lease::LeaseError;
 use crate::rollout::{Drains, Rollout};
 use crate::roster::Roster;
-use crate::scale::{Limits, Panic, Windows};
+use crate::scale::{KeepAlive, Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
 pub(crate) use events::{Event, Suspicion};
@@ -31,6 +31,10 @@ pub(crate) use events::{Event, Suspicion};
 /// For so long after a READY, requests in the queue are spread over the VMs that are still starting instead of
 /// filling the first one. VMs that are started together come up within this, or not soon.
 pub(crate) const SPREAD: Duration = Duration::from_millis(50);
+
+/// As many events are taken in before a pass, if there are so many: a pass takes as long as there are VMs, and with one for
+/// each event thousands that come up together, or go, would take the square of that.
+const EVENTS: usize = 1024;
 
 /// See the module's documentation.
 pub(crate) struct Owner {
@@ -45,16 +49,22 @@ pub(crate) struct Owner {
     drains: Drains,
     limits: Arc<Limits>,
     windows: Windows,
+    keep_alive: KeepAlive,
     panic: Option<Panic>,
     shutdown: Option<Instant>,
     /// A VM is missing because the host has no room for it.
     starved: bool,
+    /// VMs that the pool may have in all.
+    due: u32,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         // It and its VMs know each other.
         self.shared.set_ready(Vec::new());
+        // Nobody would ever be served. Nothing of this if it has been shut down.
+        self.shared.close();
+        self.shared.fail_waiting(&LeaseError::ShuttingDown);
     }
 }
 
@@ -78,29 +88,30 @@ impl Owner {
             rollout: Rollout::default(),
             drains: Drains::default(),
             windows: Windows::new(&limits),
+            keep_alive: KeepAlive::default(),
             limits,
             panic: None,
             shutdown: None,
             starved: false,
+            due: u32::MAX,
         }
     }
 
     /// Until shut down and every VM is gone.
     pub(crate) async fn run(mut self) {
+        let mut events = Vec::new();
         loop {
             let look_again = self.pass(Instant::now());
             if self.shutdown.is_some() && self.roster.instances().total() == 0 && self.shared.waiting() == 0 {
                 return;
             }
             tokio::select! {
-                event = self.inbox.recv() => {
-                    let event = event.expect("the inbox is open: `shared` has a sender");
-                    self.apply(event, Instant::now());
-                }
+                _ = self.inbox.recv_many(&mut events, EVENTS) => {}
                 () = self.shared.wake.notified() => {}
                 () = self.share.changed() => {}
                 Some(()) = OptionFuture::from(look_again.map(sleep_until)) => {}
             }
+            self.apply(events.drain(..), Instant::now());
         }
     }
 
@@ -164,16 +175,42 @@ impl Owner {
             hard_limit
         });
         self.shared.set_may_grow(instances.total() < self.shared.config.scale.max);
-        if let Some(ready) = self.roster.changed_ready() {
+        let ready = self.roster.changed_ready();
+        let others = ready.is_some();
+        if let Some(ready) = ready {
             self.shared.set_ready(ready);
         }
-        let changed = self
-            .shared
-            .instances
-            .send_if_modified(|published| std::mem::replace(published, instances) != instances);
+        let changed = self.shared.instances.send_if_modified(|published| {
+            // As many of them as before need not be the same ones.
+            std::mem::replace(published, instances) != instances || others
+        });
         if changed {
             self.shared.metrics.set_instances(instances);
         }
         spread_until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::HostBudget;
+    use crate::fake::{self, Boot, FakeLauncher, Script};
+    use crate::queue::Caller;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_when_the_owner_is_lost_and_who_comes_later_is_told() {
+        let host = HostBudget::new(&fake::config([fake::pool("p")])).expect("the host has room");
+        let (shared, inbox) = Shared::unowned();
+        let launcher = FakeLauncher::new(Script::boot(Boot::Silent));
+        let owner = Owner::new(shared.clone(), launcher, host.share(0), Arc::default(), inbox);
+        let caller = Caller::anonymous();
+        let mut waits = Box::pin(shared.lease(&caller, Instant::now));
+        assert!(futures::poll!(&mut waits).is_pending());
+        let begin = Instant::now();
+        drop(owner);
+        assert_eq!(waits.await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(shared.lease(&caller, Instant::now).await.unwrap_err(), LeaseError::ShuttingDown);
+        assert_eq!(Instant::now(), begin);
     }
 }

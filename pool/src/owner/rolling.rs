@@ -1,8 +1,10 @@
 //! Draining and restarting the pool when somebody asks for it.
 
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures::future::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_vmm::VmId;
@@ -25,7 +27,11 @@ impl Owner {
         let preparing = self.launcher.prepare(self.shared.config.clone(), revision);
         let events = self.shared.events.clone();
         tokio::spawn(async move {
-            let made = preparing.await.map_err(|error| with_causes(&error));
+            // Images come from outside. Were the end of a preparation lost, no restart would ever begin again.
+            let made = match AssertUnwindSafe(preparing).catch_unwind().await {
+                Ok(made) => made.map_err(|error| with_causes(&error)),
+                Err(_) => Err("its preparation panicked".to_owned()),
+            };
             // An owner that is gone has no interest.
             drop(events.send(Event::Prepared { revision, made }));
         });
@@ -82,7 +88,8 @@ impl Owner {
         let vms = self.roster.rollout_views(self.rollout.revision());
         let retry = self.backoff.retry(now);
         let rolling = self.rollout.rolling()?;
-        let view = View { target: rolling.target, vms: &vms, room, retry, proven: rolling.proven };
+        let (target, proven) = (rolling.target, rolling.proven);
+        let view = View { target, vms: &vms, room, due: self.due, retry, proven };
         Some(step(&view, now))
     }
 

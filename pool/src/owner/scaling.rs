@@ -25,10 +25,12 @@ impl Owner {
         let vms = self.roster.views();
         // What was not let wait wants a VM all the same.
         let queued = self.shared.waiting() + self.shared.take_rejected();
-        let averages = self.windows.observe(demand(limits, queued, &vms, now), live(&vms), now);
+        let demand = demand(limits, queued, &vms, now);
+        let averages = self.windows.observe(demand, live(&vms), now);
         let view = View {
             retry: self.backoff.retry(now),
             averages,
+            keep: self.keep_alive.observe(limits, demand, &vms, now),
             panic: self.panic,
             week_time: WeekTime::of(SystemTime::now()),
             signal: self.signal(now),
@@ -36,8 +38,10 @@ impl Owner {
         };
         let (view, mut decision) = self.within_budget(view, now);
         if self.rollout.is_rolling() {
-            // To scaling, replacements beside what they replace are surplus, and it would take them away again.
-            (decision.retire, decision.drain) = (Vec::new(), Vec::new());
+            // To scaling, replacements beside what they replace are surplus, and it would take them away again. Only what
+            // others wait for goes.
+            decision.retire.truncate(view.reclaim as usize);
+            decision.drain.truncate(view.reclaim as usize - decision.retire.len());
         }
         self.panic = decision.panic;
         self.shared.metrics.desired.set(decision.desired.into());
@@ -61,6 +65,7 @@ impl Owner {
         let eased = self.roster.eased();
         let ask = ask(&view, &decision, eased);
         let answer = self.share.ask(ask);
+        self.due = live(view.vms).saturating_add(answer.room).saturating_sub(answer.reclaim);
         if answer.reclaim == 0 && answer.room >= decision.start {
             return (view, decision);
         }

@@ -1,7 +1,8 @@
 //! The next step of a rolling replacement: a pure function of the pool's VMs.
 //!
 //! Replacements come first, as far beyond the pool's usual size as the surge allows; a VM of an earlier revision goes
-//! when there is a READY one in its place. Where there is no room for a replacement, one VM goes first and makes it.
+//! when there is a READY one in its place. Where there is no room for a replacement, one VM goes first and makes it. Room
+//! that goes to other pools which it is due to is not waited for: the pool is a smaller one then.
 //! Until a replacement has been READY for [`LASTING`] no more than the first step is taken.
 
 use std::cmp::Reverse;
@@ -36,6 +37,8 @@ pub(crate) struct View<'a> {
     pub(crate) vms: &'a [VmView],
     /// How many VMs may be started, by the pool's maximum and by what the host has.
     pub(crate) room: u32,
+    /// How many VMs the pool may have in all while others want the host, too: no more are replaced than that.
+    pub(crate) due: u32,
     /// What earlier failures leave of the right to start VMs.
     pub(crate) retry: Retry,
     /// The revision has shown before that its VMs last.
@@ -69,6 +72,7 @@ struct Count {
 
 /// Decides.
 pub(crate) fn step(view: &View<'_>, now: Instant) -> Step {
+    let view = &View { target: view.target.min(view.due), ..*view };
     let count = Count::of(view.vms);
     let new = count.new_ready + count.new_starting;
     let missing = view.target.saturating_sub(new);

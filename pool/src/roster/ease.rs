@@ -41,7 +41,7 @@ impl Roster {
             let rule = Rule { idle_timeout: LULL, reclaim: false };
             let verdict = entry.background.verdict(rule, vm.idle_since(), now);
             if verdict == Verdict::Ask {
-                vm.ask_for_report();
+                vm.ask_for_owner();
             }
             entry.eased = verdict != Verdict::Idle;
             left |= entry.eased;

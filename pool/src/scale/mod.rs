@@ -16,7 +16,8 @@
 //!
 //! - **Panic**: demand that was for `panic_window` a multiple of what the ready VMs are for. Nothing is retired until a
 //!   whole `stable_window` has passed without.
-//! - **Idle**: a VM without a request for `idle_timeout` goes, unless the stable average fills it.
+//! - **Idle**: a VM without a request for `idle_timeout` goes, unless the stable average fills it. The last one may stay for
+//!   longer, if requests came back to it before, see [`KeepAlive`].
 //! - **Spare**: while there are requests, a VM that neither average fills goes when it has been idle for a moment.
 //! - **Surplus**: requests are spread over all VMs, so after a peak none would ever be idle. While there are requests,
 //!   what neither the stable average nor the last `panic_window` needs goes although it is used now and then.
@@ -28,6 +29,7 @@
 //! others wait and no VM can be had for them otherwise, the longest idle first.
 
 mod desired;
+mod keep;
 mod retire;
 mod revoke;
 mod starts;
@@ -41,6 +43,7 @@ use tokio::time::Instant;
 use weir_vmm::VmId;
 
 pub use desired::Panic;
+pub use keep::KeepAlive;
 pub use revoke::revocations;
 pub use view::{Limits, Phase, Retry, View, VmView, demand, live};
 pub use week::WeekTime;

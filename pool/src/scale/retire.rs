@@ -81,7 +81,17 @@ fn idle(view: &View<'_>, surplus: bool) -> Idle {
         .map(|vm| (vm.idle_since + idle_timeout, Reverse(vm.id), vm.held))
         .collect();
     idle.sort_unstable();
+    if saturating(idle.len()) == live(view.vms)
+        && let Some((due, _, false)) = idle.last_mut()
+    {
+        *due += longer(view);
+    }
     idle
+}
+
+/// How much longer the last VM may be idle than others; it is the one that was used last.
+fn longer(view: &View<'_>) -> Duration {
+    view.keep.min(view.limits.keep_last).saturating_sub(view.limits.idle_timeout)
 }
 
 /// VMs that the stable average fills. Not those that connections held without using them.
@@ -156,9 +166,11 @@ fn look_again(
     let busy = busy.then(|| now + busy_again(limits.idle_timeout));
     let wanted = (retired < due).then(|| now + limits.idle_timeout.clamp(SHORTEST_TICK, TICK));
     let next = idle.get(due).map(|(at, ..)| *at);
+    // Requests to a VM that is kept for longer are no events either.
+    let kept = (surplus && !longer(view).is_zero()).then(|| now + busy_again(limits.idle_timeout));
     // What changes without an event has to be looked at to be averaged.
     let rises = view.demand(now) > 0 && limits.max > limits.min;
     let falls = surplus && view.averages.stable.0 > 0;
     let sample = (rises || falls).then(|| now + (limits.panic_window / SAMPLE).clamp(SHORTEST_TICK, TICK));
-    [busy, wanted, next, sample].into_iter().flatten().min()
+    [busy, wanted, next, kept, sample].into_iter().flatten().min()
 }

@@ -10,13 +10,13 @@ use crate::fake;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const IDLE: Duration = Duration::from_secs(30);
 
-fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
+pub(super) fn limits(min: u32, max: u32, soft_limit: u32) -> Limits {
     let scale =
         Scale { min, max, idle_timeout: IDLE, max_down_rate: Thousandths(1_000_000), ..Scale::default() };
     Limits::of(&Pool { soft_limit, hard_limit: soft_limit, scale, ..fake::pool("p") })
 }
 
-fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
+pub(super) fn vm(id: u64, phase: Phase, in_flight: u32, idle_since: Instant) -> VmView {
     VmView { id: VmId(id), phase, in_flight, held: false, idle_since }
 }
 

@@ -23,6 +23,8 @@ pub struct Limits {
     pub hard_limit: u32,
     /// How long a VM that is not wanted may be without a request.
     pub idle_timeout: Duration,
+    /// How long the last one may be, if requests come back to it. What is less than `idle_timeout` counts as that.
+    pub keep_last: Duration,
     /// When a VM goes back to its snapshot.
     pub isolation: Isolation,
     /// See [`weir_config::model::Scale`], as for those that follow.
@@ -48,6 +50,7 @@ impl Limits {
             soft_limit: pool.soft_limit,
             hard_limit: pool.hard_limit,
             idle_timeout: scale.idle_timeout,
+            keep_last: scale.keep_last,
             isolation: pool.isolation,
             stable_window: scale.stable_window,
             panic_window: scale.panic_window,
@@ -129,6 +132,8 @@ pub struct View<'a> {
     pub retry: Retry,
     /// What [`Windows::observe`](super::Windows::observe) says of the demand so far.
     pub averages: Averages,
+    /// What [`KeepAlive::observe`](super::KeepAlive::observe) says. Less than the idle timeout counts as that.
+    pub keep: Duration,
     /// [`Decision::panic`](super::Decision::panic) of the decision before.
     pub panic: Option<Panic>,
     /// For the schedule.
@@ -150,6 +155,7 @@ impl<'a> View<'a> {
             vms,
             retry: Retry::Free,
             averages: Averages::default(),
+            keep: Duration::ZERO,
             panic: None,
             week_time: WeekTime::default(),
             signal: None,

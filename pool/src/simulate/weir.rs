@@ -5,10 +5,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
-use weir_config::model::Pool;
 
 use super::policy::{Actions, Policy, Seen};
-use crate::scale::{Limits, Panic, View, WeekTime, Windows, decide, demand, live};
+use crate::scale::{KeepAlive, Limits, Panic, View, WeekTime, Windows, decide, demand, live};
 
 /// From the epoch, a Thursday, to the first Monday.
 const MONDAY: Duration = Duration::from_secs(4 * 86_400);
@@ -18,23 +17,25 @@ const MONDAY: Duration = Duration::from_secs(4 * 86_400);
 pub(crate) struct Weir {
     limits: Limits,
     windows: Windows,
+    keep_alive: KeepAlive,
     panic: Option<Panic>,
     begin: Instant,
 }
 
 impl Weir {
-    pub(crate) fn new(pool: &Pool, begin: Instant) -> Self {
-        let limits = Limits::of(pool);
-        Self { windows: Windows::new(&limits), panic: None, begin, limits }
+    pub(crate) fn new(limits: Limits, begin: Instant) -> Self {
+        Self { windows: Windows::new(&limits), keep_alive: KeepAlive::default(), panic: None, begin, limits }
     }
 }
 
 impl Policy for Weir {
     fn decide(&mut self, seen: &Seen<'_>, now: Instant) -> Actions {
         let limits = &self.limits;
-        let averages = self.windows.observe(demand(limits, seen.queued, seen.vms, now), live(seen.vms), now);
+        let demand = demand(limits, seen.queued, seen.vms, now);
+        let averages = self.windows.observe(demand, live(seen.vms), now);
         let view = View {
             averages,
+            keep: self.keep_alive.observe(limits, demand, seen.vms, now),
             panic: self.panic,
             week_time: WeekTime::of(UNIX_EPOCH + MONDAY + (now - self.begin)),
             ..View::new(limits, seen.queued, seen.vms)

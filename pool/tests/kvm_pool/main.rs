@@ -29,7 +29,8 @@ use weir_net::namespace;
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{
-    Instances, LaunchMetrics, Lease, Materials, Pool, PoolMetrics, Pools, Snapshots, Start, VmLauncher, fake,
+    Caller, Instances, LaunchMetrics, Lease, Materials, Pool, PoolMetrics, Pools, Snapshots, Start,
+    VmLauncher, fake,
 };
 use weir_vmm::launcher;
 
@@ -181,7 +182,7 @@ impl World {
     }
 
     async fn lease(&self) -> Lease {
-        self.pool().lease().await.unwrap()
+        self.pool().lease_for(&Caller::anonymous()).await.unwrap()
     }
 }
 

@@ -10,7 +10,7 @@ use weir_config::model::{Config, Pool};
 use weir_pool::fake::{self, Boot, Script};
 use weir_pool::{Lease, LeaseError, Start};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 /// Pools "p" and "q", one request per VM, on a host with room for so many.
 fn pair(max_vms: u32, change: impl Fn(&mut Pool)) -> Config {

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::{advance, sleep};
 use weir_pool::fake::{Boot, Script};
 
-use crate::support::{World, ms, settle};
+use crate::support::{Anonymous, World, ms, settle};
 
 /// Requests come and go, and between them time jumps, by up to a day; each one gets a VM, and in the end the pool is as
 /// small as it may be.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use weir_pool::LeaseError;
 use weir_pool::fake::{Boot, Script};
 
-use crate::support::{World, ms, ready, settle};
+use crate::support::{Anonymous, World, ms, ready, settle};
 
 const LONG: Duration = Duration::from_secs(60);
 

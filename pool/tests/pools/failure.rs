@@ -8,7 +8,7 @@ use weir_pool::fake::{Boot, Script};
 use weir_pool::{LeaseError, Start};
 use weir_vmm::{CrashReason, ExitReason, VmEvent};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 fn crashes_at_boot() -> Script {
     Script::boot(Boot::Exits(ms(5), ExitReason::Panicked("no config".into())))
@@ -192,4 +192,15 @@ async fn chatter_changes_nothing() {
     }
     settle().await;
     assert_eq!(world.lease().await.vm(), lease.vm());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_one_vms_task_costs_the_pool_nothing_but_that_vm() {
+    let world = World::one(ready(), |pool| pool.scale.max = 1);
+    world.launcher.script_next(Script::boot(Boot::Panics));
+    let lease = world.lease().await;
+    assert_eq!((world.launcher.started().len(), lease.queued()), (2, ms(100) + BOOT));
+    drop(lease);
+    world.pools.drain(Duration::from_secs(60)).await;
+    assert_eq!(world.pool().instances().borrow().total(), 0);
 }

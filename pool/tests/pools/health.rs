@@ -1,5 +1,6 @@
 //! VMs that are asked whether they work.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -48,8 +49,7 @@ async fn every_vm_in_use_is_asked_every_interval_and_not_in_step() {
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(gaps.clone().all(|gap| gap >= INTERVAL * 9 / 10 && gap <= INTERVAL * 11 / 10 + ms(250)));
     }
-    let times: std::collections::BTreeSet<_> =
-        world.launcher.checked().iter().map(|(_, at)| (*at - begin).as_secs()).collect();
+    let times: BTreeSet<_> = world.launcher.checked().iter().map(|(_, at)| (*at - begin).as_secs()).collect();
     assert!(times.len() > 40, "spread over the interval: {times:?}");
     assert_eq!(world.metric(&checks("ok")), world.launcher.checked().len() as f64);
 }
@@ -276,4 +276,20 @@ async fn few_are_asked_at_once() {
         assert!(checked.len() - before <= 32, "a check takes 50 ms: {}", checked.len() - before);
     }
     assert!(checked.len() > first + 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn vms_that_take_long_to_check_take_nobodys_turn() {
+    const VMS: u32 = 80;
+    let world = World::one(ready(), |pool| {
+        (pool.scale.min, pool.scale.max) = (VMS, VMS);
+        (pool.health.interval, pool.health.unhealthy_after) = (Duration::from_secs(1), 1000);
+    });
+    world.until(|now| now.ready == VMS).await;
+    for id in world.launcher.alive("p") {
+        world.launcher.set_ailment(id, Some(Ailment::Silent));
+    }
+    sleep(INTERVAL * 4).await;
+    let checked: BTreeSet<_> = world.launcher.checked().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(checked.len(), VMS as usize);
 }

@@ -12,7 +12,7 @@ use weir_pool::fake::{Reset, Script};
 use weir_pool::{Start, StartKind};
 use weir_vmm::{ExitReason, VmEvent};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 const RESET: Duration = Duration::from_millis(3);
 const IDLE: Duration = Duration::from_secs(30);
@@ -336,4 +336,20 @@ async fn no_trace_is_found_by_another_under_real_concurrency() {
         join_all(clients).await.into_iter().for_each(|client| client.unwrap());
         traces.lock().clear();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_while_its_connection_waits_waits_no_longer_than_others() {
+    let world = world(Isolation::Connection, 1);
+    let holder = world.pool().tenancy();
+    let _lease = holder.lease().await.unwrap();
+    let timeout = world.pool().config().queue.timeout;
+    let (tenancy, begin) = (world.pool().tenancy(), Instant::now());
+    let second = async {
+        sleep(timeout / 2).await;
+        tenancy.lease().await.map(drop)
+    };
+    let (first, second) = tokio::join!(tenancy.lease(), second);
+    assert!(first.is_err() && second.is_err());
+    assert_eq!(Instant::now() - begin, timeout / 2 + timeout);
 }

@@ -9,7 +9,7 @@ use weir_config::model::Overflow;
 use weir_pool::fake::{Boot, Script};
 use weir_pool::{Caller, LeaseError, Start};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 fn one_vm(pool: &mut weir_config::model::Pool) {
     pool.scale.max = 1;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
-use weir_pool::fake::{Boot, Script};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use weir_pool::fake::{self, Boot, Script};
 use weir_pool::{Prepared, Replaced, RestartError, Revision, VmState};
 use weir_vmm::{ExitReason, VmId};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 const SECOND: Revision = Revision(2);
 const LONG: Duration = Duration::from_secs(60);
@@ -282,4 +283,55 @@ async fn a_pool_that_is_drained_in_the_middle_of_a_restart_gets_through_it() {
     world.pool().drain().await.unwrap().done().await;
     restarting.done().await.unwrap();
     assert_eq!(world.ready_of(SECOND).await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_meets_a_bug_fails_and_the_next_one_does_not() {
+    let world = of(1, 4).await;
+    world.launcher.prepare_next_panics();
+    let reason = "its preparation panicked".to_owned();
+    assert_eq!(timeout(LONG, world.restart()).await.unwrap(), Err(RestartError::Failed { reason }));
+    world.restart().await.unwrap();
+}
+
+/// Requests of one client after the other, each of which takes so long, until it is dropped.
+fn load(world: &World, pool: &str, takes: Duration) -> JoinSet<()> {
+    let pool = world.pools.get(pool).unwrap().clone();
+    let mut client = JoinSet::new();
+    client.spawn(async move {
+        loop {
+            let lease = pool.lease().await.unwrap();
+            sleep(takes).await;
+            drop(lease);
+        }
+    });
+    client
+}
+
+/// Pool "p" is restarted, with so many clients of its own, while "q" wants all of the host.
+async fn restart_beside_a_hungry_pool(own: usize) {
+    let pools = ["p", "q"].map(|name| {
+        let mut pool = fake::pool(name);
+        (pool.soft_limit, pool.hard_limit) = (1, 1);
+        (pool.scale.max, pool.queue.max_pending, pool.queue.timeout) = (8, 100, LONG * 60);
+        pool
+    });
+    let mut config = fake::config(pools);
+    config.host.max_vms = 4;
+    let world = World::new(&config, ready());
+    drop(join_all(world.requests(4)).await);
+    let _own: Vec<_> = (0..own).map(|_| load(&world, "p", ms(100))).collect();
+    let _others: Vec<_> = (0..8).map(|_| load(&world, "q", ms(100))).collect();
+    let restarted = timeout(LONG, world.restart()).await.expect("it ends").unwrap();
+    assert_eq!(restarted.revision, SECOND);
+    sleep(LONG).await;
+    assert_eq!(world.ready_of(SECOND).await, own.min(2), "its share, as far as it has a use for it");
+    assert_eq!(world.launcher.alive("q").len(), 4 - own.min(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_ends_though_others_take_the_room_that_it_makes() {
+    for own in [0, 1, 2, 4] {
+        restart_beside_a_hungry_pool(own).await;
+    }
 }

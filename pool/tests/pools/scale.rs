@@ -9,7 +9,7 @@ use weir_config::model::Schedule;
 use weir_pool::Start;
 use weir_pool::fake::{self, Boot, Script};
 
-use crate::support::{BOOT, World, ms, ready, settle};
+use crate::support::{Anonymous, BOOT, World, ms, ready, settle};
 
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -215,4 +215,19 @@ impl ElapsedUntilNow for Instant {
     fn elapsed_until_now(&self) -> Duration {
         Instant::now() - *self
     }
+}
+
+/// What takes as long as there are VMs must not be done for each of them: these would take minutes.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_vms_come_up_and_go() {
+    const VMS: u32 = 4000;
+    let mut pool = fake::pool("p");
+    (pool.scale.min, pool.scale.max) = (VMS, VMS);
+    let mut config = fake::config([pool]);
+    (config.host.max_vms, config.host.memory) = (VMS, u64::MAX);
+    let world = World::new(&config, ready());
+    world.until(|now| now.ready == VMS).await;
+    assert_eq!(world.launcher.started().len(), VMS as usize);
+    world.pools.drain(IDLE).await;
+    assert_eq!(world.alive(), 0);
 }

@@ -14,7 +14,7 @@ use weir_config::model::{Pool, Thousandths};
 use weir_pool::Instances;
 use weir_pool::fake::{self, Script};
 
-use crate::support::{World, ms};
+use crate::support::{Anonymous, World, ms};
 
 /// Far beyond what any test needs.
 const PATIENCE: Duration = Duration::from_secs(8);

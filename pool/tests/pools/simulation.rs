@@ -13,7 +13,7 @@ use weir_pool::fake::{Boot, Reset, Script};
 use weir_pool::{LeaseError, Tenancy};
 use weir_vmm::{ExitReason, VmId};
 
-use crate::support::{World, ms, settle};
+use crate::support::{Anonymous, World, ms, settle};
 
 struct Simulation {
     world: World,

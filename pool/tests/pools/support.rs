@@ -7,7 +7,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::task::JoinHandle;
 use weir_config::model;
 use weir_pool::fake::{self, Boot, FakeLauncher, Script};
-use weir_pool::{Instances, Lease, LeaseError, Pool, PoolMetrics, Pools};
+use weir_pool::{Caller, Instances, Lease, LeaseError, Pool, PoolMetrics, Pools, Tenancy};
 
 /// How long a scripted VM boots.
 pub(crate) const BOOT: Duration = Duration::from_millis(10);
@@ -82,6 +82,23 @@ impl World {
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
+    }
+}
+
+/// Leases for somebody of whom nothing is known.
+pub(crate) trait Anonymous {
+    async fn lease(&self) -> Result<Lease, LeaseError>;
+}
+
+impl Anonymous for Pool {
+    async fn lease(&self) -> Result<Lease, LeaseError> {
+        self.lease_for(&Caller::anonymous()).await
+    }
+}
+
+impl Anonymous for Tenancy {
+    async fn lease(&self) -> Result<Lease, LeaseError> {
+        self.lease_for(&Caller::anonymous()).await
     }
 }
 

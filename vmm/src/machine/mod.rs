@@ -3,8 +3,10 @@
 //! The guest runs in ring 3 of a machine that has no interrupt controller, no ports and no ring-0 code but two small
 //! exception gates: it can reach the host only by loads and stores to the [control page](control) and the virtio
 //! pages. Everything before the first instruction is pure where it can be ([`plan`], [`tables`], [`system`],
-//! [`boot_info`]), put together in [`boot`] or, for a clone, in [`thaw`], and then [`run`] is the only loop.
+//! [`boot_info`]), put together in [`boot`] or, for a clone, in [`thaw`], and then [`run`] is the only loop,
+//! with what the guest asks for by an [`access`], and its [`park`].
 
+mod access;
 mod activity;
 mod blank;
 mod boot;
@@ -18,6 +20,7 @@ mod gates;
 mod interrupt;
 mod network;
 mod outbox;
+mod park;
 mod plan;
 mod refusals;
 mod run;

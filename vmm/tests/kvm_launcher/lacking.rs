@@ -59,7 +59,7 @@ fn on(mode: &str) -> Launcher {
 }
 
 fn refused(mode: &str) -> String {
-    let error = on(mode).try_start(&image(guests::hello::code())).err().expect("no vm runs here");
+    let error = on(mode).try_start(&image(guests::basics::hello::code())).err().expect("no vm runs here");
     assert!(!error.contains('\n'), "{error}");
     error
 }
@@ -77,7 +77,7 @@ fn a_forbidden_kvm_says_how_to_be_allowed() {
 /// Kernels that make no such task run the guest all the same.
 fn a_vm_that_kvm_never_runs_ends() {
     let mut launcher = on("tasks");
-    let vm = launcher.start(&image(guests::hello::code()));
+    let vm = launcher.start(&image(guests::basics::hello::code()));
     let (events, status) = launcher.finish(vm);
     assert_eq!(status, "exit code 0");
     match events.last() {

@@ -80,7 +80,7 @@ fn receive<T: serde::de::DeserializeOwned>(socket: &OwnedFd) -> Option<(T, Vec<O
 
 fn image(code: &[u8]) -> Vec<u8> {
     TestElf::guest(CODE, code)
-        .with(TestSegment::load(RUNTIME, PF_R | PF_X, guests::runtime::code()))
+        .with(TestSegment::load(RUNTIME, PF_R | PF_X, guests::common::runtime::code()))
         .with(TestSegment { memory_size: 0x2000, ..TestSegment::load(DATA, PF_R | PF_W, &[]) })
         .with(TestSegment::load(RODATA, PF_R, &[0x90; 64]))
         .build()
@@ -149,7 +149,7 @@ fn stopped() -> (Vec<VmEvent>, String) {
 
 fn a_guest_says_hello_and_exits() {
     let mut launcher = start_launcher();
-    let vm = launcher.start(&image(guests::hello::code()));
+    let vm = launcher.start(&image(guests::basics::hello::code()));
     let (events, status) = launcher.finish(vm);
     assert_eq!(status, "exit code 0", "{events:?}");
     assert!(
@@ -160,21 +160,21 @@ fn a_guest_says_hello_and_exits() {
 
 fn a_parked_guest_stops_when_told() {
     let mut launcher = start_launcher();
-    let vm = launcher.ready(guests::park_forever::code());
+    let vm = launcher.ready(guests::basics::park_forever::code());
     channel::send(vm.control.as_fd(), &VmCommand::Stop, &[]).unwrap();
     assert_eq!(launcher.finish(vm), stopped());
 }
 
 fn a_spinning_guest_stops_when_told() {
     let mut launcher = start_launcher();
-    let vm = launcher.ready(guests::spin::code());
+    let vm = launcher.ready(guests::basics::spin::code());
     channel::send(vm.control.as_fd(), &VmCommand::Stop, &[]).unwrap();
     assert_eq!(launcher.finish(vm), stopped());
 }
 
 fn a_spinning_guest_stops_when_weir_hangs_up() {
     let mut launcher = start_launcher();
-    let Vm { id, control, pidfd } = launcher.ready(guests::spin::code());
+    let Vm { id, control, pidfd } = launcher.ready(guests::basics::spin::code());
     drop(control);
     assert!(readable(&pidfd));
     match receive(&launcher.handle.socket) {
@@ -187,15 +187,15 @@ fn a_spinning_guest_stops_when_weir_hangs_up() {
 
 fn a_spinning_guest_can_be_killed() {
     let mut launcher = start_launcher();
-    let vm = launcher.ready(guests::spin::code());
+    let vm = launcher.ready(guests::basics::spin::code());
     pidfd_send_signal(&vm.pidfd, Signal::KILL).unwrap();
     assert_eq!(launcher.finish(vm), (Vec::new(), "signal 9 (SIGKILL)".to_owned()));
 }
 
 fn a_crash_is_the_last_word_of_that_vm_alone() {
     let mut launcher = start_launcher();
-    let neighbour = launcher.ready(guests::park_forever::code());
-    let vm = launcher.start(&image(guests::fault_without_handler::code()));
+    let neighbour = launcher.ready(guests::basics::park_forever::code());
+    let vm = launcher.start(&image(guests::faults::fault_without_handler::code()));
     let (events, status) = launcher.finish(vm);
     assert_eq!(events, [VmEvent::Exit(ExitReason::Crashed(CrashReason::DoubleFault))]);
     assert_eq!(status, "exit code 0");
@@ -205,7 +205,7 @@ fn a_crash_is_the_last_word_of_that_vm_alone() {
 
 fn what_is_no_image_is_refused() {
     let mut launcher = start_launcher();
-    for bytes in [&b""[..], b"#!/bin/sh\n", &image(guests::spin::code())[..100]] {
+    for bytes in [&b""[..], b"#!/bin/sh\n", &image(guests::basics::spin::code())[..100]] {
         let vm = launcher.start(bytes);
         let (events, status) = launcher.finish(vm);
         assert!(matches!(events[..], [VmEvent::Exit(ExitReason::Refused(_))]), "{events:?}");
@@ -215,7 +215,7 @@ fn what_is_no_image_is_refused() {
 
 fn a_killed_launcher_takes_spinning_guests_along() {
     let mut launcher = start_launcher();
-    let vms: Vec<Vm> = (0..4).map(|_| launcher.ready(guests::spin::code())).collect();
+    let vms: Vec<Vm> = (0..4).map(|_| launcher.ready(guests::basics::spin::code())).collect();
     pidfd_send_signal(&launcher.handle.pidfd, Signal::KILL).unwrap();
     for vm in vms {
         assert!(readable(&vm.pidfd), "a vm outlives its launcher");

@@ -41,7 +41,7 @@ pub(crate) fn spec() -> VmSpec {
 /// An image with `code`, the runtime and some data.
 pub(crate) fn image(code: &[u8]) -> TestElf {
     TestElf::guest(CODE, code)
-        .with(TestSegment::load(RUNTIME, PF_R | PF_X, guests::runtime::code()))
+        .with(TestSegment::load(RUNTIME, PF_R | PF_X, guests::common::runtime::code()))
         .with(TestSegment { memory_size: 0x2000, ..TestSegment::load(DATA, PF_R | PF_W, &[]) })
         .with(TestSegment::load(RODATA, PF_R, &[0x90; 64]))
 }

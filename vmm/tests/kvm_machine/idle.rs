@@ -43,7 +43,7 @@ fn ready(code: &[u8]) -> Vm {
 
 #[test]
 fn a_parked_guest_is_quiet_from_then_on_however_often_it_is_asked() {
-    let vm = ready(guests::park_forever::code());
+    let vm = ready(guests::basics::park_forever::code());
     let mut last = Duration::ZERO;
     while last < LONG {
         let now = quiet(&vm);
@@ -54,7 +54,7 @@ fn a_parked_guest_is_quiet_from_then_on_however_often_it_is_asked() {
 
 #[test]
 fn a_guest_that_computes_is_never_quiet() {
-    let vm = ready(guests::spin::code());
+    let vm = ready(guests::basics::spin::code());
     until(&vm, "working", |quiet, _| quiet.is_zero());
     for _ in 0..100 {
         assert_eq!(quiet(&vm), Duration::ZERO);
@@ -63,7 +63,7 @@ fn a_guest_that_computes_is_never_quiet() {
 
 #[test]
 fn a_guest_that_polls_works() {
-    let vm = ready(guests::poll::code());
+    let vm = ready(guests::basics::poll::code());
     until(&vm, "working", |quiet, asked| asked > LONG && quiet < LONG / 2);
 }
 

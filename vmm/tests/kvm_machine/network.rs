@@ -14,7 +14,7 @@ use super::elf::{PF_R, PF_W, TestSegment};
 use super::guests;
 use super::harness::{Vm, image, sealed, spec};
 
-/// Where the script of [`guests::script`] is.
+/// Where the script of [`guests::scripted::script`] is.
 const SCRIPT: u64 = 0x24_0000;
 /// A writable segment: descriptor table, available and used ring of both queues, and buffers.
 const RINGS: [[u64; 3]; 2] = [[0x30_0000, 0x30_0100, 0x30_0200], [0x30_1000, 0x30_1100, 0x30_1200]];
@@ -150,7 +150,7 @@ pub(crate) fn start(steps: &[Step]) -> (Vm, UnixDatagram) {
     };
     put(TO_SEND, &[NOISE.to_vec(), to_host()].concat());
     put(GOODBYE, b"\x000");
-    let image = image(guests::script::code())
+    let image = image(guests::scripted::script::code())
         .with(TestSegment::load(SCRIPT, PF_R, &assemble(steps)))
         .with(TestSegment::load(RINGS[0][0], PF_R | PF_W, &memory));
     let spec = VmSpec { net: Some(LINK), ..spec() };

@@ -140,7 +140,7 @@ fn what_follows_a_reset_at_once_is_heard_though_the_guest_spins() {
 
 #[test]
 fn a_booted_vm_has_nothing_to_go_back_to() {
-    let vm = Vm::start(guests::park_forever::code());
+    let vm = Vm::start(guests::basics::park_forever::code());
     assert_eq!(vm.event(), Some(VmEvent::Ready));
     event::command(&vm.weir, &VmCommand::Reset, &[]).unwrap();
     assert_eq!(vm.finish(), (ExitReason::Stopped, vec![]));

@@ -11,7 +11,7 @@ const ALIGNMENT: u64 = 1 << 18;
 
 #[test]
 fn the_handler_runs_in_ring_3_and_returns() {
-    let (reason, _) = Vm::start(guests::syscall::code()).finish();
+    let (reason, _) = Vm::start(guests::calls::syscall::code()).finish();
     let [cs, saved, own, after, kept] = numbers(&reason)[..] else { panic!("five numbers: {reason:?}") };
     assert_eq!(cs, 0x33);
     assert_eq!(saved, CARRY | DIRECTION | ALIGNMENT, "the caller's flags are saved");
@@ -22,13 +22,13 @@ fn the_handler_runs_in_ring_3_and_returns() {
 
 #[test]
 fn without_a_handler_it_is_a_jump_to_null() {
-    let facts = fault(guests::syscall_without_handler::code());
+    let facts = fault(guests::calls::syscall_without_handler::code());
     assert_eq!((facts.vector, facts.rip, facts.cs), (14, 0, 0x33), "{facts:x?}");
     assert_eq!(facts.r15, 0x5eed);
 }
 
 #[test]
 fn a_handler_at_an_impossible_address_is_the_guests_end() {
-    let (reason, _) = Vm::start(guests::syscall_to_non_canonical_handler::code()).finish();
+    let (reason, _) = Vm::start(guests::calls::syscall_to_non_canonical_handler::code()).finish();
     assert_eq!(reason, ExitReason::Crashed(CrashReason::DoubleFault));
 }

@@ -70,6 +70,9 @@ fn part(block: &mut [u8], start: u64, end: u64) -> &mut [u8] {
 }
 
 /// The ranges, in ascending order, outside of which `file` has only holes.
+///
+/// # Errors
+/// What `lseek` says, or that `file` is none in which to seek.
 pub(super) fn extents(file: &File) -> io::Result<Vec<Range<u64>>> {
     let mut extents = Vec::new();
     let mut at = 0;
@@ -80,6 +83,10 @@ pub(super) fn extents(file: &File) -> io::Result<Vec<Range<u64>>> {
             Err(error) => return Err(error.into()),
         };
         at = seek(file, SeekFrom::Hole(start))?;
+        // A device takes any offset, and says that it is there.
+        if at <= start {
+            return Err(io::Error::other("not a file with data and holes"));
+        }
         extents.push(start..at);
     }
 }
@@ -109,5 +116,13 @@ mod tests {
         let run = |first, count| PageRun { first, count };
         assert_eq!(changed(&original, &copy).unwrap(), [run(0, 1), run(31, 2), run(63, 1)]);
         assert!(copy.set_len(size + 1).is_err() && copy.set_len(size - 1).is_err());
+    }
+
+    #[test]
+    fn what_has_no_data_and_holes_is_refused() {
+        let device = File::open("/dev/zero").unwrap();
+        assert!(extents(&device).is_err());
+        let (pipe, _writer) = io::pipe().unwrap();
+        assert!(extents(&File::from(std::os::fd::OwnedFd::from(pipe))).is_err());
     }
 }

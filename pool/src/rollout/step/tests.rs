@@ -14,6 +14,7 @@ struct Model {
     vms: Vec<VmView>,
     next: u64,
     max: u32,
+    due: u32,
     target: u32,
     proven: bool,
     /// Fewest ready VMs so far.
@@ -30,7 +31,7 @@ impl Model {
         let old = |id| vm(id, if id < u64::from(ready) { Phase::Ready } else { Phase::Starting }, false, now);
         let vms: Vec<_> = (0..u64::from(ready + starting)).map(old).collect();
         let target = ready + starting;
-        Self { now, next: vms.len() as u64, vms, max, target, proven: false, fewest: ready }
+        Self { now, next: vms.len() as u64, vms, max, due: u32::MAX, target, proven: false, fewest: ready }
     }
 
     fn room(&self) -> u32 {
@@ -44,8 +45,14 @@ impl Model {
 
     /// Takes the next step, and holds it to what no step may do.
     fn step(&mut self, retry: Retry) -> Step {
-        let view =
-            View { target: self.target, vms: &self.vms, room: self.room(), retry, proven: self.proven };
+        let view = View {
+            target: self.target,
+            vms: &self.vms,
+            room: self.room(),
+            due: self.due,
+            retry,
+            proven: self.proven,
+        };
         let step = step(&view, self.now);
         assert!(step.start <= self.room(), "{step:?}");
         assert!(step.proven || !self.proven);
@@ -176,6 +183,20 @@ fn room_that_others_have_taken_costs_no_second_vm() {
     assert_eq!(model.step(Retry::Free), Step::default());
     model.max = 3;
     assert_eq!(model.step(Retry::Free).start, 1);
+}
+
+#[test]
+fn room_that_is_due_to_others_is_not_waited_for() {
+    let mut model = Model::new(3, 0, 3);
+    model.step(Retry::Free);
+    model.happens(0, 0);
+    (model.max, model.due) = (2, 2);
+    assert_eq!(model.step(Retry::Free).take_out, [VmId(1)], "as from a pool of two");
+    model.happens(0, 0);
+    (model.max, model.due) = (1, 0);
+    assert_eq!(model.step(Retry::Free).take_out, []);
+    model.vms.clear();
+    assert!(model.step(Retry::Free).done, "nothing is left of it");
 }
 
 #[test]

@@ -2,51 +2,37 @@
 
 use super::*;
 
+/// Adds one to a count in memory and logs it, a digit.
+macro_rules! count {
+    () => {
+        concat!(
+            "mov ecx, {data}\n inc byte ptr [rcx + 0x1000]\n mov al, [rcx + 0x1000]\n add al, 48\n mov [rcx], al\n",
+            "mov rax, 1\n shl rax, 48\n or rax, rcx\n mov ecx, {log}\n mov [rcx], rax\n"
+        )
+    };
+}
+
 guest!(
     // READY, a park, then as often as it continues: a count in memory, logged as a digit; a short park; once more; a park.
     tally,
-    "mov ecx, {ready}",
-    "mov [rcx], rax",
-    "1: mov ecx, {park}",
-    "mov rax, -1",
-    "mov [rcx], rax",
+    ready!(),
+    "1:",
+    park!("-1"),
     "call 2f",
-    "mov ecx, {park}",
-    "mov eax, 1000",
-    "mov [rcx], rax",
+    park!("1000"),
     "call 2f",
     "jmp 1b",
-    "2: mov ecx, {data}",
-    "inc byte ptr [rcx + 0x1000]",
-    "mov al, [rcx + 0x1000]",
-    "add al, 48",
-    "mov [rcx], al",
-    "mov rax, 1",
-    "shl rax, 48",
-    "or rax, rcx",
-    "mov ecx, {log}",
-    "mov [rcx], rax",
+    "2:",
+    count!(),
     "ret",
 );
 
 guest!(
     // READY, a park; then the same count, once, and no end.
     tally_and_spin,
-    "mov ecx, {ready}",
-    "mov [rcx], rax",
-    "mov ecx, {park}",
-    "mov rax, -1",
-    "mov [rcx], rax",
-    "mov ecx, {data}",
-    "inc byte ptr [rcx + 0x1000]",
-    "mov al, [rcx + 0x1000]",
-    "add al, 48",
-    "mov [rcx], al",
-    "mov rax, 1",
-    "shl rax, 48",
-    "or rax, rcx",
-    "mov ecx, {log}",
-    "mov [rcx], rax",
+    ready!(),
+    park!("-1"),
+    count!(),
     "1: jmp 1b",
 );
 
@@ -61,8 +47,7 @@ guest!(
     "punpcklqdq xmm9, xmm1",
     "push 0x1fa0",
     "ldmxcsr [rsp]",
-    "mov ecx, {ready}",
-    "mov [rcx], rax",
+    ready!(),
     "mov ecx, {park}",
     "mov rax, -1",
     "stc",
@@ -111,8 +96,7 @@ guest!(
     "mov rax, 1",
     "shl rax, 48",
     "or rax, rbx",
-    "mov ecx, {discard}",
-    "mov [rcx], rax",
+    discard!(),
     "mov rax, [rbx]",
     "mov qword ptr [rbx], 78",
     "add rax, [rbx]",
@@ -125,8 +109,7 @@ guest!(
     discard_nothing,
     "mov ecx, {heap}",
     "mov rax, [rcx]",
-    "mov ecx, {discard}",
-    "mov [rcx], rax",
+    discard!(),
     "ud2",
 );
 
@@ -139,8 +122,7 @@ guest!(
     "mov rax, 1",
     "shl rax, 48",
     "or rax, rbx",
-    "mov ecx, {discard}",
-    "mov [rcx], rax",
+    discard!(),
     "ud2",
 );
 
@@ -150,8 +132,7 @@ guest!(
     "mov rax, 1",
     "shl rax, 48",
     "or rax, 0x19000",
-    "mov ecx, {discard}",
-    "mov [rcx], rax",
+    discard!(),
     "ud2",
 );
 
@@ -163,7 +144,6 @@ guest!(
     "mov rax, 0xffff",
     "shl rax, 48",
     "or rax, rbx",
-    "mov ecx, {discard}",
-    "mov [rcx], rax",
+    discard!(),
     "ud2",
 );

@@ -18,41 +18,33 @@
 //!                          gone
 //! ```
 //!
-//! It kills the process when it is told that the VM is lost (see [`crate::health`]). It tells the pool's owner of the
-//! first READY, of what the guest does without requests if that was asked, and of the end, and keeps everything else,
-//! above all the guest's log, away from it.
+//! It kills the process when it is told that the VM is lost (see [`crate::health`]), and passes questions on to it. It
+//! tells the pool's owner of the first READY and of the end, and keeps everything else, above all the guest's log, away
+//! from it.
 
+mod end;
+
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use weir_vmm::{ExitReason, VmEvent, VmId};
 
 use crate::guest_log::GuestLog;
-use crate::idle::PATIENCE;
-use crate::launcher::{Launcher, StartError, StartOrder, VmProcess};
+use crate::launcher::{Launcher, StartOrder, VmProcess};
 use crate::owner::Event;
 use crate::shared::Shared;
 use crate::vm::{Order, Vm};
+
+pub(crate) use end::End;
 
 /// How long a VM may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a VM may take to go back to its snapshot; it takes well under a millisecond where nothing is wrong.
 const RESET_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How a VM ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// There was no process.
-    NotStarted(StartError),
-    /// It was killed because it was not READY in time.
-    NotReady(Duration),
-    /// It was killed because it did not go back to its snapshot in time.
-    NotReset,
-    /// The process ended.
-    Exited(ExitReason),
-}
 
 /// Starts the VM of `order` and stays with it. `stop`, or its sender's end, stops it.
 pub(crate) async fn drive(
@@ -62,7 +54,9 @@ pub(crate) async fn drive(
     shared: Arc<Shared>,
 ) {
     let id = order.id;
-    let end = live(launcher, order, stop, &shared).await;
+    let live = AssertUnwindSafe(live(launcher, order, stop, &shared)).catch_unwind();
+    // Were this end lost, the pool would keep the VM on its books, and the host its room, for ever.
+    let end = live.await.unwrap_or_else(|_| End::Exited(ExitReason::Host("its task panicked".to_owned())));
     // An owner that is gone has no interest.
     drop(shared.events.send(Event::Gone { id, end }));
 }
@@ -114,29 +108,22 @@ impl Awaited {
     }
 }
 
-/// Who wants to hear from the process. Any answer is one to all.
+/// Those that have asked what the guest does, and wait. Any answer is one to all.
 #[derive(Debug, Default)]
-struct Reports {
-    /// Those that only ask whether it answers.
-    pings: Vec<oneshot::Sender<()>>,
-    /// The owner asks what the guest does.
-    is_owed: bool,
-}
+struct Asking(Vec<oneshot::Sender<Duration>>);
 
-impl Reports {
-    fn ping(&mut self, answered: oneshot::Sender<()>) {
+impl Asking {
+    fn one_more(&mut self, answer: oneshot::Sender<Duration>) {
         // Who has asked before and waits no more is forgotten here, and not only when there is an answer.
-        self.pings.retain(|waiting| !waiting.is_closed());
-        self.pings.push(answered);
+        self.0.retain(|waiting| !waiting.is_closed());
+        self.0.push(answer);
     }
 
-    /// There is an answer; whether the owner is owed it.
-    fn answered(&mut self) -> bool {
-        for waiting in self.pings.drain(..) {
+    fn answered(&mut self, quiet: Duration) {
+        for waiting in self.0.drain(..) {
             // Whoever waits no more needs no answer.
-            let _ = waiting.send(());
+            let _ = waiting.send(quiet);
         }
-        std::mem::take(&mut self.is_owed)
     }
 }
 
@@ -149,13 +136,10 @@ async fn run(
     shared: &Arc<Shared>,
 ) -> End {
     let (orders, mut ordered) = mpsc::unbounded_channel();
-    let mut reports = Reports::default();
+    let mut asking = Asking::default();
     let mut awaited = Awaited::Start;
     let late = sleep_until(start_by);
     tokio::pin!(late);
-    let unanswered = sleep_until(start_by);
-    tokio::pin!(unanswered);
-    let heard = |quiet| drop(shared.events.send(Event::Report { id, quiet }));
     loop {
         tokio::select! {
             biased;
@@ -165,10 +149,6 @@ async fn run(
                 exit(&mut process, &mut log).await;
                 return awaited.missed(shared);
             }
-            () = &mut unanswered, if reports.is_owed => {
-                reports.is_owed = false;
-                heard(None);
-            }
             Some(order) = ordered.recv() => match order {
                 // A gate is not dirty twice before it is renewed, so one reset at a time is ordered.
                 Order::Reset(vm) => {
@@ -177,16 +157,11 @@ async fn run(
                     late.as_mut().reset(since + RESET_TIMEOUT);
                     awaited = Awaited::Reset { vm, since };
                 }
-                Order::Ping(answered) => {
-                    reports.ping(answered);
+                Order::Report(answer) => {
+                    asking.one_more(answer);
                     process.report();
                 }
                 Order::Kill => process.kill(),
-                Order::Report => {
-                    process.report();
-                    unanswered.as_mut().reset(Instant::now() + PATIENCE);
-                    reports.is_owed = true;
-                }
             },
             event = process.next_event() => match event {
                 VmEvent::Ready => match std::mem::replace(&mut awaited, Awaited::Nothing) {
@@ -201,9 +176,7 @@ async fn run(
                 VmEvent::Log(text) => log.line(&text, Instant::now()),
                 // Only a template is asked for this.
                 VmEvent::Frozen(_) => {}
-                VmEvent::Report { quiet } => if reports.answered() {
-                    heard(Some(quiet));
-                },
+                VmEvent::Report { quiet } => asking.answered(quiet),
                 VmEvent::Exit(reason) => return End::Exited(reason),
             },
         }
@@ -231,34 +204,6 @@ async fn exit(process: &mut Box<dyn VmProcess>, log: &mut GuestLog) -> ExitReaso
             VmEvent::Ready | VmEvent::Frozen(_) | VmEvent::Report { .. } => {}
             VmEvent::Log(text) => log.line(&text, Instant::now()),
             VmEvent::Exit(reason) => return reason,
-        }
-    }
-}
-
-impl End {
-    /// Short stable word for the `reason` label of `weir_vm_exits_total`.
-    pub(crate) fn label(&self) -> &'static str {
-        match self {
-            Self::NotStarted(_) => "start_failed",
-            Self::NotReady(_) => "start_timeout",
-            Self::NotReset => "reset_timeout",
-            Self::Exited(reason) => reason.label(),
-        }
-    }
-
-    /// For logs and for the requests that waited: the whole chain of causes.
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::NotStarted(error) => {
-                let first: &dyn std::error::Error = error;
-                let causes: Vec<_> = std::iter::successors(Some(first), |error| error.source())
-                    .map(ToString::to_string)
-                    .collect();
-                causes.join(": ")
-            }
-            Self::NotReady(limit) => format!("not ready within {limit:?}"),
-            Self::NotReset => format!("not reset within {RESET_TIMEOUT:?}"),
-            Self::Exited(reason) => reason.to_string(),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! What requests and the owner task of one pool share: the ready list and the wait queue.
 //!
-//! A request that finds no room and a lease that ends at the same moment must not miss each other. The request first
-//! counts itself as waiting and then tries the gates again; the lease first leaves its gate and then looks whether
-//! anybody waits, and gives its place to whose turn it is. All four steps are sequentially consistent, so at least one of
-//! the two sees the other. So while somebody waits there is no place that nobody is about to give away, and only the first
-//! who waits has to look for one. `gate/interleavings.rs` tries all orders of this.
+//! A request that finds room takes it here and now. What one does that finds none is in [`wait`].
+
+mod wait;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -12,20 +10,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard};
-use prometheus::IntGauge;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
-use weir_config::model::{self, Overflow};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use weir_config::model;
 
-use crate::choice::{self, Entered, Ready};
+use crate::choice::{Entered, Ready};
 use crate::gate::Left;
 use crate::health::Quarantine;
 use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
 use crate::owner::{Event, Suspicion};
 use crate::pool::Instances;
-use crate::queue::{Caller, NoPlace, Ticket, WaitQueue, Waiter};
+use crate::queue::{Caller, WaitQueue};
 use crate::signal::Signalled;
 use crate::vm::Vm;
 
@@ -54,14 +51,6 @@ pub(crate) struct Shared {
     pub(crate) signalled: Signalled,
 }
 
-/// A request's place in the queue, left when dropped, however the wait ended.
-struct Place<'a> {
-    shared: &'a Shared,
-    ticket: Ticket,
-    since: Instant,
-    depth: IntGauge,
-}
-
 impl Shared {
     pub(crate) fn new(
         config: Arc<model::Pool>,
@@ -86,20 +75,25 @@ impl Shared {
         })
     }
 
-    /// One of a pool that nobody owns.
+    /// One of a pool that nobody owns, and what its owner would be told.
     #[cfg(test)]
-    pub(crate) fn unowned() -> Arc<Self> {
+    pub(crate) fn unowned() -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
         let metrics = crate::PoolMetrics::register(&prometheus::Registry::new()).expect("none is registered");
         let config = Arc::new(crate::fake::pool("p"));
-        Self::new(config, metrics.series("p"), mpsc::unbounded_channel().0)
+        let (events, inbox) = mpsc::unbounded_channel();
+        (Self::new(config, metrics.series("p"), events), inbox)
     }
 
-    /// A lease of a warm VM, or a place in the queue until there is one.
-    pub(crate) async fn lease(self: &Arc<Self>, caller: &Caller) -> Result<Lease, LeaseError> {
+    /// A lease of a warm VM, or a place in the queue until there is one; `since` says when the request came.
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        caller: &Caller,
+        since: impl FnOnce() -> Instant,
+    ) -> Result<Lease, LeaseError> {
         let lease = match self.lease_warm() {
             Some(lease) => Ok(lease),
             // Only here it matters what time it is, and to ask takes as long as the rest of a warm lease.
-            None => self.wait(caller, Instant::now()).await,
+            None => self.wait(caller, since(), Instant::now()).await,
         };
         lease.inspect_err(|error| self.metrics.shed(error.label()))
     }
@@ -115,101 +109,6 @@ impl Shared {
             self.wake.notify_one();
         }
         Some(Lease::entered(vm.clone(), Start::Warm, Duration::ZERO))
-    }
-
-    async fn wait(self: &Arc<Self>, caller: &Caller, now: Instant) -> Result<Lease, LeaseError> {
-        if self.config.queue.overflow == Overflow::Reject {
-            return Err(self.reject());
-        }
-        let (reply, answer) = oneshot::channel();
-        let (place, is_first) = self.enqueue(caller, Waiter { reply, since: now })?;
-        if is_first {
-            self.dispatch(now);
-        }
-        self.wake.notify_one();
-        let answer = timeout_at(now + self.config.queue.timeout, answer).await;
-        drop(place);
-        match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(LeaseError::ShuttingDown),
-            Err(_) => Err(LeaseError::TimedOut { retry_after: self.queue_retry_after() }),
-        }
-    }
-
-    /// Nobody waits here; but the pool is to grow.
-    fn reject(&self) -> LeaseError {
-        if self.is_closed() {
-            return LeaseError::ShuttingDown;
-        }
-        self.rejected.fetch_add(1, SeqCst);
-        self.wake.notify_one();
-        LeaseError::NoRoom { retry_after: whole_seconds(Duration::ZERO) }
-    }
-
-    /// A place in the queue, and whether nobody was there before.
-    fn enqueue(&self, caller: &Caller, waiter: Waiter) -> Result<(Place<'_>, bool), LeaseError> {
-        let since = waiter.since;
-        let mut displaced = Vec::new();
-        let full = LeaseError::QueueFull { retry_after: self.queue_retry_after() };
-        let (ticket, is_first) = {
-            let mut queue = self.queue.lock();
-            let is_first = queue.len() == 0;
-            let ticket = queue.push(caller, waiter, &mut displaced);
-            self.queue_changed(&queue);
-            (ticket, is_first)
-        };
-        for waiter in displaced {
-            // Whoever has gone away needs no answer.
-            drop(waiter.reply.send(Err(full.clone())));
-        }
-        match ticket {
-            Ok(ticket) => {
-                let depth = self.metrics.queue_depth(&caller.class.name);
-                depth.inc();
-                Ok((Place { shared: self, ticket, since, depth }, is_first))
-            }
-            Err(NoPlace::Full) => Err(full),
-            Err(NoPlace::Closed) => Err(LeaseError::ShuttingDown),
-        }
-    }
-
-    /// Gives room to those who wait, in their order, as far as there is any.
-    pub(crate) fn dispatch(self: &Arc<Self>, now: Instant) {
-        loop {
-            let ready = self.ready.load();
-            let limit = self.queued_limit.load(SeqCst);
-            if !self.give(now, || ready.enter_any(limit, rand::random())) {
-                return;
-            }
-        }
-    }
-
-    /// Gives the place that has become free in `vm` to whose turn it is.
-    fn hand_over(self: &Arc<Self>, vm: &Arc<Vm>, now: Instant) {
-        if self.waiting() > 0 {
-            let (isolation, limit) = (self.config.isolation, self.queued_limit.load(SeqCst));
-            self.give(now, || choice::enter_this(vm, isolation, limit).then_some(vm));
-        }
-    }
-
-    /// Gives the place in the VM that `enter` enters to whose turn it is; whether there are both.
-    fn give<'a>(self: &Arc<Self>, now: Instant, enter: impl FnOnce() -> Option<&'a Arc<Vm>>) -> bool {
-        let (waiter, vm) = {
-            let mut queue = self.queue.lock();
-            if queue.len() == 0 {
-                return false;
-            }
-            let Some(vm) = enter() else { return false };
-            let waiter = queue.pop().expect("it is not empty, and locked");
-            self.queue_changed(&queue);
-            (waiter, vm.clone())
-        };
-        let queued = now.saturating_duration_since(waiter.since);
-        let start = if vm.ready_at > waiter.since { vm.start } else { Start::Warm };
-        let lease = Lease::entered(vm, start, queued);
-        // A waiter that has just gone away gives its lease back by dropping it, which hands the place on.
-        drop(waiter.reply.send(Ok(lease)));
-        true
     }
 
     /// A lease of `vm` has ended.
@@ -299,39 +198,9 @@ impl Shared {
         self.queue.lock().close();
     }
 
-    /// The owner's: answers everybody who waits with `error`.
-    pub(crate) fn fail_waiting(&self, error: &LeaseError) {
-        let waiters = {
-            let mut queue = self.queue.lock();
-            let waiters = queue.take_all();
-            self.queue_changed(&queue);
-            waiters
-        };
-        for waiter in waiters {
-            // Whoever has gone away needs no answer.
-            drop(waiter.reply.send(Err(error.clone())));
-        }
-    }
-
-    fn queue_changed(&self, queue: &MutexGuard<'_, WaitQueue>) {
-        self.waiting.store(queue.len(), SeqCst);
-    }
-
     /// Within its timeout every place in a full queue becomes free, on average in half of it.
     pub(crate) fn queue_retry_after(&self) -> Duration {
         whole_seconds(self.config.queue.timeout / 2)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut queue = self.shared.queue.lock();
-        queue.leave(&self.ticket);
-        self.shared.queue_changed(&queue);
-        drop(queue);
-        self.depth.dec();
-        let waited = Instant::now().saturating_duration_since(self.since);
-        self.shared.metrics.queue_wait.observe(waited.as_secs_f64());
     }
 }
 

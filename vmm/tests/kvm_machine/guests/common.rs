@@ -1,0 +1,60 @@
+//! What all guests share.
+
+use super::*;
+
+guest!(
+    runtime,
+    // REPORT_FAULT: the eight facts from `vector` to `ss`, then R15 and RSP as they were on entry.
+    "mov r13, rsp",
+    "mov r14d, {data}",
+    "mov byte ptr [r14], 2",
+    "inc r14",
+    "mov esi, {vector}",
+    "mov ebp, 8",
+    "1: mov rax, [rsi]",
+    "call 3f",
+    "add rsi, 8",
+    "dec ebp",
+    "jnz 1b",
+    "mov rax, r15",
+    "call 3f",
+    "mov rax, r13",
+    "call 3f",
+    "2: mov eax, {data}",
+    "mov rdx, r14",
+    "sub rdx, rax",
+    "shl rdx, 48",
+    "or rax, rdx",
+    "mov edx, {exit}",
+    "mov [rdx], rax",
+    "ud2",
+    // Appends RAX in hex and a space at R14.
+    "3: mov r8d, 16",
+    "4: rol rax, 4",
+    "mov r9d, eax",
+    "and r9d, 15",
+    "cmp r9d, 10",
+    "jb 5f",
+    "add r9d, 39",
+    "5: add r9d, 48",
+    "mov [r14], r9b",
+    "inc r14",
+    "dec r8d",
+    "jnz 4b",
+    "mov byte ptr [r14], 32",
+    "inc r14",
+    "ret",
+    // REPORT
+    ".org guest_runtime + 0x100",
+    "mov r14d, {data}",
+    "mov byte ptr [r14], 2",
+    "inc r14",
+    "call 3b",
+    "jmp 2b",
+    // HEX
+    ".org guest_runtime + 0x180",
+    "jmp 3b",
+    // FINISH
+    ".org guest_runtime + 0x1c0",
+    "jmp 2b",
+);
