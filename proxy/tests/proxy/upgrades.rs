@@ -133,7 +133,7 @@ async fn idle_sockets_up_to_the_limit_keep_others_waiting_and_nothing_else() {
     let backend = Backend::start(echoes).await;
     let limits = |pool: &mut weir_config::model::Pool| {
         (pool.hard_limit, pool.soft_limit, pool.scale.max) = (10, 10, 4);
-        pool.queue.timeout = Duration::from_millis(300);
+        pool.queue.timeout = Duration::from_secs(1);
     };
     let site = Site::start(config_with(limits), ready(backend.address)).await;
     let mut sockets = Vec::new();
@@ -174,13 +174,51 @@ async fn an_upgrade_does_not_buy_a_silent_vm_more_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_may_be_silent_for_longer_than_an_answer() {
     let backend = Backend::start(echoes).await;
-    let timeouts = Timeouts { read: Duration::from_millis(50), ..Timeouts::default() };
+    let timeouts = Timeouts { read: Duration::from_millis(500), ..Timeouts::default() };
     let site = Site::start_with(config(), ready(backend.address), timeouts).await;
     let mut client = Client::connect(site.address).await;
     client.send(UPGRADE).await;
     assert_eq!(client.response().await.status(), 101);
-    let silence = within(tokio::time::timeout(Duration::from_millis(300), client.stream.read_u8())).await;
+    let silence = within(tokio::time::timeout(Duration::from_millis(1200), client.stream.read_u8())).await;
     assert!(silence.is_err(), "{silence:?}");
     client.send("still there").await;
     assert_eq!(client.exactly(11).await.0, b"still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_it_once_the_vm_has_declined() {
+    let backend = Backend::start(|mut connection| async move {
+        connection.head().await;
+        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        let _ = connection.stream.read(&mut [0; 1]).await;
+    })
+    .await;
+    let timeouts = Timeouts { read: Duration::from_millis(200), ..Timeouts::default() };
+    let site = Site::start_with(config(), ready(backend.address), timeouts).await;
+    let mut client = Client::connect(site.address).await;
+    client.send(UPGRADE).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(client.exactly(10).await, (b"half".to_vec(), false));
+    let (_, log) = site.end().await;
+    assert_eq!(log[0]["error"], "truncated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vms_are_asked_for_websockets_and_for_nothing_else() {
+    let backend = Backend::start(plain).await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    for (fields, passed) in [
+        ("upgrade: WebSocket", true),
+        ("upgrade: websocket\r\nupgrade: other", true),
+        ("upgrade: other\r\nupgrade: websocket", false),
+        ("upgrade: websocket, other", false),
+        ("upgrade: websocket/13", false),
+        ("upgrade: h2c", false),
+    ] {
+        let response = ask(site.address, &UPGRADE.replace("upgrade: websocket", fields)).await;
+        assert_eq!(response.status(), 200);
+        let text = response.text().to_ascii_lowercase();
+        assert_eq!(text.contains("\r\nupgrade: websocket\r\n"), passed, "{fields}: {text}");
+        assert_eq!(text.matches("upgrade: ").count(), usize::from(passed), "{fields}: {text}");
+    }
 }
