@@ -12,6 +12,7 @@ use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::retry::Retries;
 use crate::trace::{TRACEPARENT, TraceId};
+use crate::upstream::Pace;
 
 /// A route, ready for use.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) vm: Option<u64>,
     /// The VM was asked to switch protocols.
     pub(crate) asks_upgrade: bool,
+    /// Of the bridge to the VM, where there is one.
+    pub(crate) pace: Option<Pace>,
     pub(crate) start: Option<Start>,
     pub(crate) queued: Duration,
     /// From the beginning to the response's header.
@@ -76,6 +79,7 @@ impl Context {
             tries: 0,
             vm: None,
             asks_upgrade: false,
+            pace: None,
             start: None,
             queued: Duration::ZERO,
             first_byte: None,

@@ -29,7 +29,7 @@ use crate::context::{Context, End};
 use crate::proxy::{NoLease, Proxy};
 use crate::request::{status_sent, to_origin_form, traffic};
 use crate::trace::TRACEPARENT;
-use crate::upstream::Traffic;
+use crate::upstream::{Pace, Traffic};
 use crate::{downstream, headers};
 
 #[async_trait]
@@ -135,8 +135,9 @@ impl ProxyHttp for Proxy {
         if let Some(pace) = &pace
             && traffic == Traffic::Tunnel
         {
-            pace.hold_answer();
+            pace.ask_switch(self.timeouts.read);
         }
+        ctx.pace.clone_from(&pace);
         downstream::hold_by(session, pace);
         Ok(())
     }
@@ -177,6 +178,11 @@ impl ProxyHttp for Proxy {
             return Err(
                 Error::explain(ErrorType::InvalidHTTPHeader, "switch that was not asked for").into_up()
             );
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(pace) = &ctx.pace
+        {
+            pace.switched();
         }
         ctx.first_byte.get_or_insert_with(|| ctx.began.elapsed());
         if let Some(lease) = &ctx.lease {
@@ -234,7 +240,12 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return error;
         }
-        let timed_out = *error.etype() == ErrorType::ReadTimedout;
+        let late = ctx.pace.as_ref().is_some_and(Pace::is_late);
+        if late {
+            // To pingora it is a connection that was closed.
+            ctx.refusal = Some(Refusal::UpstreamTimeout);
+        }
+        let timed_out = late || *error.etype() == ErrorType::ReadTimedout;
         if !timed_out {
             self.lost(session, ctx);
         }

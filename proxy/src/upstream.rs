@@ -13,6 +13,7 @@
 
 mod bridge;
 mod links;
+mod pace;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,12 +26,12 @@ use pingora::upstreams::peer::HttpPeer;
 use weir_config::model::Isolation;
 use weir_pool::Lease;
 
-pub(crate) use bridge::Pace;
+pub(crate) use pace::Pace;
 
 use crate::serve::Timeouts;
 use links::{Connector, Links};
 
-/// How long a tunnelled stream may be silent.
+/// How long a tunnelled stream may be silent; until it is one, the bridge limits the VM's silence, see [`pace`].
 const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
 
 /// The VMs that requests were sent to and that are not gone yet.

@@ -19,19 +19,19 @@
 //! the client and passes on that the request has no body, one reads the VM. If the second learns of the switch before it
 //! learns of the body's end, it takes that for the end of the tunnel. So the VM's answer to a request for a tunnel is
 //! held back until the client has been polled a few times more, and with it, in the same task, the other future.
+//!
+//! And it keeps a VM that is asked for a tunnel to the time that any answer may take. pingora has one limit for the answer
+//! and for what follows, and a tunnel may be silent for long.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use futures::task::AtomicWaker;
+use futures::future::OptionFuture;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::pace::Pace;
 
 /// What either buffer normally holds at most, bytes.
 const LIMIT: usize = 256 * 1024;
@@ -40,70 +40,6 @@ const UP_MAX: usize = 16 << 20;
 
 /// From how much in `up` on nothing is read from the client, bytes.
 const BEHIND: usize = 1 << 20;
-
-/// Polls of a client until the end of an empty body has surely been passed on, in whatever order pingora's task polls its
-/// futures: one in which it is sent, one in which it is received, one to tell.
-const TURNS: u8 = 3;
-/// How long they may take; a client that sends before the switch may not be polled at all.
-const TURNS_TIMEOUT: Duration = Duration::from_millis(50);
-
-/// Whether a bridge is behind with the body.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Pace(Arc<PaceState>);
-
-#[derive(Debug, Default)]
-struct PaceState {
-    behind: AtomicBool,
-    /// Who reads from the client.
-    reader: AtomicWaker,
-    /// Polls of the client that the VM's answer waits for.
-    turns: AtomicU8,
-    no_turns: Notify,
-}
-
-impl Pace {
-    /// Ready while more of the body may be read from the client.
-    pub(crate) fn poll_free(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.take_turn() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if !self.0.behind.load(Acquire) {
-            return Poll::Ready(());
-        }
-        self.0.reader.register(cx.waker());
-        // It may have been set free before the waker was there to be called.
-        if self.0.behind.load(Acquire) { Poll::Pending } else { Poll::Ready(()) }
-    }
-
-    /// The VM's answer is to wait until pingora is ready for it. Before the VM has been asked.
-    pub(crate) fn hold_answer(&self) {
-        self.0.turns.store(TURNS, Release);
-    }
-
-    /// Whether one was to be taken.
-    fn take_turn(&self) -> bool {
-        let turns = self.0.turns.fetch_update(AcqRel, Acquire, |turns| turns.checked_sub(1));
-        if turns == Ok(1) {
-            self.0.no_turns.notify_one();
-        }
-        turns.is_ok()
-    }
-
-    async fn answer_free(&self) {
-        if self.0.turns.load(Acquire) > 0 {
-            // Late or not, it is time.
-            let _ = timeout(TURNS_TIMEOUT, self.0.no_turns.notified()).await;
-            self.0.turns.store(0, Release);
-        }
-    }
-
-    fn set_behind(&self, behind: bool) {
-        if self.0.behind.swap(behind, AcqRel) && !behind {
-            self.0.reader.wake();
-        }
-    }
-}
 
 /// Sets the client's reader free when the bridge ends, however it does.
 struct SetFree(Pace);
@@ -134,6 +70,7 @@ pub(super) fn bridge(tcp: TcpStream, closed: oneshot::Receiver<()>) -> io::Resul
 async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> {
     let (mut up, mut down) = (BytesMut::with_capacity(LIMIT), BytesMut::with_capacity(LIMIT));
     let mut vm_ended = false;
+    let mut heard = Instant::now();
     loop {
         flush(&mut up, |bytes| tcp.try_write(bytes))?;
         flush(&mut down, |bytes| pair.try_write(bytes))?;
@@ -146,20 +83,31 @@ async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> 
         }
         // What could not be flushed was not taken.
         let take_up = up.len() < LIMIT || down.len() >= LIMIT;
+        let take_down = !vm_ended && down.len() < LIMIT;
+        let late = pace.patience().filter(|_| take_down).map(|patience| sleep_until(heard + patience));
         tokio::select! {
             ready = pair.readable(), if take_up => {
                 ready?;
                 if fill(&mut up, |buffer| pair.try_read_buf(buffer))? {
                     return Ok(());
                 }
+                heard = Instant::now();
             }
-            ready = tcp.readable(), if !vm_ended && down.len() < LIMIT => {
+            ready = tcp.readable(), if take_down => {
                 ready?;
                 pace.answer_free().await;
                 vm_ended = fill(&mut down, |buffer| tcp.try_read_buf(buffer))?;
+                heard = Instant::now();
             }
             ready = tcp.writable(), if !up.is_empty() => ready?,
-            ready = pair.writable(), if !down.is_empty() => ready?,
+            ready = pair.writable(), if !down.is_empty() => {
+                ready?;
+                // Until now it may have been the client that kept the VM.
+                heard = Instant::now();
+            }
+            Some(()) = OptionFuture::from(late) => if pace.miss() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
     }
 }
@@ -194,7 +142,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::pace::TURNS;
     use super::*;
+
+    const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
     async fn bridged() -> (UnixStream, TcpStream, oneshot::Sender<()>) {
         let (pingora, _, vm, close) = paced().await;
@@ -263,7 +214,7 @@ mod tests {
     async fn an_answer_that_is_held_comes_after_the_client_s_turns_or_late() {
         for turns in [TURNS, 0] {
             let (mut pingora, pace, mut vm, _close) = paced().await;
-            pace.hold_answer();
+            pace.ask_switch(LONG);
             vm.write_all(b"101").await.unwrap();
             let reading = tokio::spawn(async move {
                 let mut answer = [0; 3];

@@ -23,7 +23,8 @@ use pingora::{Error, ErrorType};
 use rustix::net::connect_unspec;
 use tokio::sync::{oneshot, watch};
 
-use super::bridge::{self, Pace};
+use super::bridge;
+use super::pace::Pace;
 use crate::serve::Timeouts;
 
 /// All connections to one VM.

@@ -12,4 +12,5 @@ mod failures;
 mod forwarding;
 mod isolation;
 mod streams;
+mod upgrades;
 mod waiting;
