@@ -78,8 +78,15 @@ async fn rounds<A: Future<Output = Result<f64, ScrapeError>>>(
 ) {
     let mut demand = Demand::new(&shared.config, signal);
     let mut instances = shared.instances.subscribe();
-    // Its sender is in `shared`.
-    while instances.wait_for(|now| now.ready > 0).await.is_ok() {
+    loop {
+        if instances.borrow().ready == 0 {
+            // Nobody is left who says so.
+            series.value.set(0.0);
+        }
+        if instances.wait_for(|now| now.ready > 0).await.is_err() {
+            // Its sender is in `shared`.
+            return;
+        }
         let next = Instant::now() + signal.interval;
         let mut publish_at = next;
         let vms = shared.ready_vms();
