@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weir_pool::simulate::StartTimes;
+use weir_pool::simulate::{SlowVms, StartTimes};
 
 /// A reverse proxy that runs its own microVMs.
 #[derive(Debug, Parser)]
@@ -115,6 +115,9 @@ pub(crate) struct SimulateOptions {
     /// How long VMs take to start: clone, cold, one time such as 0.5ms, or MEDIAN..P99
     #[arg(long, default_value = "clone")]
     pub(crate) start: StartTimes,
+    /// A share of the VMs that are slower, and how many times as long they take, such as 0.25x4
+    #[arg(long, value_name = "SHARExFACTOR")]
+    pub(crate) slow_vms: Option<SlowVms>,
     /// Of all that is random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

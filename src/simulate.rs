@@ -19,9 +19,10 @@ pub(crate) fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
     // Neither the addresses of this machine nor the images matter.
     let config = weir_config::load(&options.config).map_err(check::failure)?;
     let trace = read(&options.trace, &config)?;
-    let SimulateOptions { start: starts, seed, step, settle, .. } = *options;
-    let comparison = weir_pool::simulate::simulate(&trace, &config, Options { starts, seed, step, settle })
-        .map_err(|error| Failure::Configuration(format!("weir: simulate: {error}")))?;
+    let SimulateOptions { start: starts, slow_vms: slow, seed, step, settle, .. } = *options;
+    let comparison =
+        weir_pool::simulate::simulate(&trace, &config, Options { starts, slow, seed, step, settle })
+            .map_err(|error| Failure::Configuration(format!("weir: simulate: {error}")))?;
     if let Some(path) = &options.csv {
         write_csv(&comparison, path).with_context(|| format!("write {}", path.display()))?;
     }

@@ -108,7 +108,10 @@ fn simulate_names_what_is_wrong_with_a_trace() {
     let output = weir(&["simulate", "/nonexistent/trace.csv", "-c", config]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/trace.csv"));
-    assert_eq!(weir(&["simulate", trace, "-c", config, "--start", "soon"]).status.code(), Some(2));
+    for wrong in [["--start", "soon"], ["--slow-vms", "2x4"]] {
+        let options = [["simulate", trace, "-c", config].as_slice(), &wrong].concat();
+        assert_eq!(weir(&options).status.code(), Some(2), "{wrong:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use weir_config::Config;
-use weir_pool::simulate::{Comparison, Measures, Options, Trace, simulate};
+use weir_pool::simulate::{Comparison, Measures, Options, SlowVms, Trace, simulate};
 
 /// Each trace with its configuration.
 const TRACES: [(&str, &str); 5] = [
@@ -31,16 +31,17 @@ fn traces() -> PathBuf {
 
 /// All of them, each with its name; compared once.
 fn comparisons() -> &'static [(&'static str, Comparison)] {
-    static COMPARISONS: LazyLock<Vec<(&str, Comparison)>> =
-        LazyLock::new(|| TRACES.map(|(trace, config)| (trace, compare(trace, config))).into());
+    static COMPARISONS: LazyLock<Vec<(&str, Comparison)>> = LazyLock::new(|| {
+        TRACES.map(|(trace, config)| (trace, compare(trace, config, Options::default()))).into()
+    });
     &COMPARISONS
 }
 
-fn compare(trace: &str, config: &str) -> Comparison {
+fn compare(trace: &str, config: &str, options: Options) -> Comparison {
     let config: Config = weir_config::load(&traces().join(config)).expect("the configuration is valid");
     let file = BufReader::new(File::open(traces().join(trace)).expect("open the trace"));
     let trace = Trace::read(file, trace, &config).expect("the trace is valid");
-    simulate(&trace, &config, Options::default()).expect("it can be simulated")
+    simulate(&trace, &config, options).expect("it can be simulated")
 }
 
 fn totals(comparison: &Comparison) -> Vec<(&'static str, Measures)> {
@@ -118,5 +119,20 @@ fn nobody_takes_less_than_the_bound_and_weirs_waits_are_those_of_starts() {
         assert!(totals.iter().all(|(_, total)| bound.vm_time <= total.vm_time), "{trace}:\n{comparison}");
         // As long as a start takes at most, or two after each other.
         assert!(named(&totals, "weir").wait(1, 1) < Duration::from_millis(6), "{trace}:\n{comparison}");
+    }
+}
+
+/// Not `many-idle`, whose pools hardly ever have two VMs to choose from.
+#[test]
+fn where_some_vms_are_slow_to_look_at_latency_gives_earlier_answers_with_fewer_vms() {
+    let slow = Some(SlowVms { share: 0.25, factor: 4.0 });
+    for (trace, config) in TRACES.iter().filter(|(trace, _)| *trace != "many-idle.csv") {
+        let comparison = compare(trace, config, Options { slow, ..Options::default() });
+        let totals = totals(&comparison);
+        let (weir, blind) = (named(&totals, "weir"), named(&totals, "weir-blind"));
+        assert_eq!(weir.answers.len() as u64, weir.arrivals, "{trace}: all are served");
+        assert!(weir.vm_time < blind.vm_time, "{trace}:\n{comparison}");
+        assert!(weir.answer(1, 2) < blind.answer(1, 2), "{trace}:\n{comparison}");
+        assert!(weir.answer(99, 100) < blind.answer(99, 100).mul_f64(0.9), "{trace}:\n{comparison}");
     }
 }

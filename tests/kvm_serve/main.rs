@@ -22,3 +22,4 @@ mod rollout;
 mod signal;
 mod spares;
 mod unprivileged;
+mod websocket;

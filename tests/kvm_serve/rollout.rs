@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::support::{PATIENCE, Weir, get, kill, launcher_and_vms, one_pool};
 
 /// Exit code, stdout and stderr of `weir` with these arguments, which are for the endpoint `admin`.
-fn run(admin: SocketAddr, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn run(admin: SocketAddr, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(arguments)
         .args(["--admin", &admin.to_string()])
@@ -28,7 +28,7 @@ fn rollouts(weir: &Weir, result: &str) -> f64 {
 }
 
 /// The numbers of the VMs that there are, with their revisions.
-fn vms(weir: &Weir) -> BTreeSet<(String, u64)> {
+pub(crate) fn vms(weir: &Weir) -> BTreeSet<(String, u64)> {
     let answer = get_local(weir, "/api/v1/vms");
     let vms = answer.as_array().expect("a list").iter();
     vms.map(|vm| {

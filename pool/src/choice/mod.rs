@@ -119,7 +119,7 @@ impl Ready {
                 // Two different ones, by skipping `a` in `b`'s range.
                 let b = if b >= a { b + 1 } else { b };
                 let (older, younger) = (a.min(b), a.max(b));
-                let is_better = less_busy(&self.vms[younger], &self.vms[older]);
+                let is_better = less_busy(Candidate::of(&self.vms[younger]), Candidate::of(&self.vms[older]));
                 Some(if is_better { (younger, older) } else { (older, younger) })
             }
         }
@@ -142,14 +142,30 @@ pub(crate) fn enter_this(vm: &Vm, isolation: Isolation, hard: u32) -> bool {
     }
 }
 
+/// What is looked at of a VM to choose between it and another; of a real one or a simulated one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'v> {
+    /// Requests in flight; at least one where no request can enter.
+    pub(crate) requests: u32,
+    /// Share of the requests, [`NORMAL`](crate::signal::NORMAL) for most.
+    pub(crate) weight: u32,
+    pub(crate) latency: &'v Latency,
+}
+
+impl<'v> Candidate<'v> {
+    fn of(vm: &'v Vm) -> Self {
+        Self { requests: business(&vm.gate), weight: vm.weight.load(Relaxed), latency: &vm.latency }
+    }
+}
+
 /// Whether `a` is less busy than `b`.
-fn less_busy(a: &Vm, b: &Vm) -> bool {
-    let requests = [a, b].map(|vm| u128::from(business(&vm.gate)) + 1);
-    let weights = [a, b].map(|vm| u128::from(vm.weight.load(Relaxed)));
+pub(crate) fn less_busy(a: Candidate<'_>, b: Candidate<'_>) -> bool {
+    let requests = [a, b].map(|vm| u128::from(vm.requests) + 1);
+    let weights = [a, b].map(|vm| u128::from(vm.weight));
     let is_less = |(slow_a, slow_b): (u64, u64)| {
         requests[0] * weights[1] * u128::from(slow_a) < requests[1] * weights[0] * u128::from(slow_b)
     };
-    let ratio = a.latency.ratio(&b.latency);
+    let ratio = a.latency.ratio(b.latency);
     let a_is_less = is_less(ratio);
     if ratio != (1, 1) && a_is_less != is_less((1, 1)) {
         let slower = if a_is_less { b } else { a };

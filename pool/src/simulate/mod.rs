@@ -18,6 +18,7 @@ mod kpa;
 mod plot;
 mod policy;
 mod report;
+mod slow;
 mod start_time;
 mod trace;
 mod weir;
@@ -33,6 +34,7 @@ use weir::Weir;
 use crate::scale::Limits;
 
 pub use engine::Measures;
+pub use slow::{SlowVms, SlowVmsError};
 pub use start_time::{StartTimes, StartTimesError};
 pub use trace::{Arrival, LONGEST_LINE, MOST_ARRIVALS, Trace, TraceError};
 
@@ -50,7 +52,9 @@ const LONGEST_SETTLING: Duration = Duration::from_secs(86_400);
 pub struct Options {
     /// How long VMs take to start.
     pub starts: StartTimes,
-    /// Of all that is random: start times, and which VMs are looked at for a request.
+    /// VMs that take longer with every request.
+    pub slow: Option<SlowVms>,
+    /// Of all that is random: start times, which VMs are slow, and which are looked at for a request.
     pub seed: u64,
     /// Of the time series. `None`: 640 of them.
     pub step: Option<Duration>,
@@ -61,7 +65,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { starts: StartTimes::CLONE, seed: 1, step: None, settle: Duration::from_secs(120) }
+        Self { starts: StartTimes::CLONE, slow: None, seed: 1, step: None, settle: Duration::from_secs(120) }
     }
 }
 
@@ -103,7 +107,7 @@ pub struct Comparison {
 /// What one policy did.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// `weir`, `weir-kept`, `kpa`, `kpa-tuned` or `clairvoyant`.
+    /// `weir`, `weir-kept`, `weir-blind` (if VMs are slow), `kpa`, `kpa-tuned` or `clairvoyant`.
     pub policy: &'static str,
     /// Of each pool.
     pub pools: Vec<Measures>,
@@ -122,16 +126,19 @@ impl Outcome {
 /// If the time series would have too many points, or the options are out of their range.
 pub fn simulate(trace: &Trace, config: &Config, options: Options) -> Result<Comparison, SimulateError> {
     let pools = config.pools.len();
-    let end = end(trace, config, options.settle)?;
+    let end = end(trace, config, options)?;
     let step = options.step.unwrap_or(end / STEPS).max(Duration::from_millis(1));
     if end.as_nanos().div_ceil(step.as_nanos()) * pools as u128 > MOST_POINTS {
         return Err(SimulateError::Step { step, pools, end });
     }
-    let conditions = Conditions { starts: options.starts, seed: options.seed, end, step };
-    let weir = |limits: fn(&_) -> Limits| {
+    let Options { starts, seed, slow, .. } = options;
+    let conditions = Conditions { starts, seed, slow, by_latency: true, end, step };
+    let weir = |limits: fn(&_) -> Limits, by_latency| {
+        let conditions = Conditions { by_latency, ..conditions };
         engine::run(trace, config, &conditions, |pool, begin| Box::new(Weir::new(limits(pool), begin)))
     };
-    let (weir, kept) = (weir(Limits::of), weir(kept));
+    let blind = slow.map(|_| ("weir-blind", weir(Limits::of, false)));
+    let (weir, kept) = (weir(Limits::of, true), weir(kept, true));
     let kpa = |rules: fn(&_) -> Rules| {
         engine::run(trace, config, &conditions, |pool, begin| Box::new(Kpa::new(rules(pool), begin)))
     };
@@ -139,9 +146,9 @@ pub fn simulate(trace: &Trace, config: &Config, options: Options) -> Result<Comp
     let bounds = config.pools.values().enumerate();
     let bounds = bounds.map(|(index, pool)| clairvoyant::bound(trace, index, pool, &conditions));
     let (bound, demand) = bounds.unzip();
-    let outcomes =
-        [("weir", weir), ("weir-kept", kept), ("kpa", default), ("kpa-tuned", tuned), ("clairvoyant", bound)];
-    let outcomes = outcomes.map(|(policy, pools)| Outcome { policy, pools }).into();
+    let first = [("weir", weir), ("weir-kept", kept)].into_iter().chain(blind);
+    let outcomes = first.chain([("kpa", default), ("kpa-tuned", tuned), ("clairvoyant", bound)]);
+    let outcomes = outcomes.map(|(policy, pools)| Outcome { policy, pools }).collect();
     Ok(Comparison { pools: config.pools.keys().cloned().collect(), outcomes, demand, step, end, options })
 }
 
@@ -152,12 +159,20 @@ fn kept(pool: &Pool) -> Limits {
 }
 
 /// When the last request has been answered at the latest, and all has settled.
-fn end(trace: &Trace, config: &Config, settle: Duration) -> Result<Duration, SimulateError> {
+fn end(
+    trace: &Trace,
+    config: &Config,
+    Options { slow, settle, .. }: Options,
+) -> Result<Duration, SimulateError> {
+    let factor = slow.map_or(1.0, |slow| slow.factor);
     if settle > LONGEST_SETTLING {
         return Err(SimulateError::Settle(settle));
     }
     let timeouts: Vec<_> = config.pools.values().map(|pool| pool.queue.timeout).collect();
-    let latest = trace.arrivals().iter().map(|arrival| arrival.at + timeouts[arrival.pool] + arrival.service);
+    let latest = trace
+        .arrivals()
+        .iter()
+        .map(|arrival| arrival.at + timeouts[arrival.pool] + arrival.service.mul_f64(factor));
     Ok(latest.max().unwrap_or_default() + settle)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::plot::Chart;
-use super::{Comparison, Measures};
+use super::{Comparison, Measures, SlowVms};
 
 /// Pools that have a table of their own; of more than that only the total is shown.
 const MOST_TABLES: usize = 8;
@@ -22,6 +22,9 @@ impl fmt::Display for Comparison {
             }
         }
         table(f, "all pools", totals.iter().map(|(policy, total)| (*policy, total)))?;
+        if self.options.slow.is_some() {
+            answers(f, &totals)?;
+        }
         self.charts(f, &totals)
     }
 }
@@ -31,7 +34,13 @@ impl Comparison {
         let (arrivals, starts) = (totals.first().map_or(0, |(_, total)| total.arrivals), self.options.starts);
         writeln!(f, "{arrivals} requests, {} pools, {:.1} s", self.pools.len(), self.end.as_secs_f64())?;
         let (median, p99) = (Millis(starts.median), Millis(starts.p99));
-        writeln!(f, "starts take {median} ms, one of 100 takes {p99} ms; seed {}", self.options.seed)
+        writeln!(f, "starts take {median} ms, one of 100 takes {p99} ms; seed {}", self.options.seed)?;
+        match self.options.slow {
+            Some(SlowVms { share, factor }) => {
+                writeln!(f, "{} % of the VMs take {factor} times as long to answer", share * 100.0)
+            }
+            None => Ok(()),
+        }
     }
 
     fn charts(&self, f: &mut fmt::Formatter<'_>, totals: &[(&str, Measures)]) -> fmt::Result {
@@ -71,6 +80,17 @@ fn table<'m>(
         let [p50, p99, max] = waits.map(|wait| Millis(wait).to_string());
         let (time, starts, refused) = (row.vm_time.as_secs_f64(), row.starts, row.rejected + row.timed_out);
         writeln!(f, "  {policy:<12}{time:>12.1}{starts:>9}{p50:>12}{p99:>12}{max:>12}{refused:>9}")?;
+    }
+    Ok(())
+}
+
+/// Only where VMs differ: else answers take as long as waits and the trace make them.
+fn answers(f: &mut fmt::Formatter<'_>, totals: &[(&str, Measures)]) -> fmt::Result {
+    writeln!(f, "\nall pools: answers, ms\n  {:<12}{:>12}{:>12}{:>12}", "", "p50", "p99", "max")?;
+    for (policy, total) in totals.iter().filter(|(_, total)| !total.answers.is_empty()) {
+        let [p50, p99, max] =
+            [(1, 2), (99, 100), (1, 1)].map(|(of, all)| Millis(total.answer(of, all)).to_string());
+        writeln!(f, "  {policy:<12}{p50:>12}{p99:>12}{max:>12}")?;
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ proptest! {
         max_pending in 1..40usize,
         host in (2..8u32, 1..4u32),
         reject: bool,
+        slow in proptest::option::of((0.0..=1.0, 1.0..=10.0)),
         seed: u64,
     ) {
         let mut config = config(soft, more, scale, max_pending, host);
@@ -82,9 +83,10 @@ proptest! {
                 (name, Arc::new(pool))
             }).collect::<BTreeMap<_, _>>();
         }
-        let options = Options { seed, step: Some(millis(1000)), settle: millis(10_000), ..Options::default() };
+        let slow = slow.map(|(share, factor)| SlowVms { share, factor });
+        let options = Options { seed, slow, step: Some(millis(1000)), settle: millis(10_000), ..Options::default() };
         let trace = trace(&arrivals);
-        let conditions = Conditions { starts: options.starts, seed, end: millis(5000), step: millis(1000) };
+        let conditions = Conditions { starts: options.starts, slow: None, by_latency: true, seed, end: millis(5000), step: millis(1000) };
         engine::run(&trace, &config, &conditions, |pool, begin| Box::new(Watched(Weir::new(Limits::of(pool), begin), pool.scale.max)));
         let comparison = simulate(&trace, &config, options).unwrap();
         for outcome in &comparison.outcomes {
@@ -94,6 +96,8 @@ proptest! {
                 prop_assert_eq!(measures.arrivals, mine().count() as u64);
                 prop_assert_eq!(measures.arrivals, measures.served + measures.rejected + measures.timed_out);
                 prop_assert_eq!(measures.waits.len() as u64, measures.served + measures.timed_out);
+                let answers = if slow.is_some() && outcome.policy != "clairvoyant" { measures.served } else { 0 };
+                prop_assert_eq!(measures.answers.len() as u64, answers);
                 prop_assert!(measures.waits.last().is_none_or(|wait| *wait <= pool.queue.timeout));
                 let max = f64::from(pool.scale.max) + 1e-6;
                 prop_assert!(measures.vms.iter().all(|vms| *vms <= max), "{}: {:?}", outcome.policy, measures.vms);
@@ -160,6 +164,23 @@ fn a_report_has_all_policies_and_80_columns_and_a_csv_all_steps() {
     assert!(first.starts_with("0.000,a,0.900,1.000,1.000,2.000,2.000,0.90"), "{first}");
     // 50.1 s until the last arrival, its timeout of 1.5 s, its 10 ms and the settling; two pools.
     assert_eq!(csv.lines().count(), 1 + 172 * 2);
+}
+
+#[test]
+fn where_vms_are_slow_answers_are_reported_too_and_whoever_does_not_look_at_latency() {
+    let (config, trace) =
+        (config(1, 1, (0, 4), 10, (8, 8)), trace(&[(0, 900, 0), (100, 900, 1), (50_000, 10, 0)]));
+    let options = Options { slow: Some(SlowVms { share: 1.0, factor: 3.0 }), ..Options::default() };
+    let comparison = simulate(&trace, &config, options).unwrap();
+    let text = comparison.to_string();
+    let (_, answers) = text.split_once("answers, ms\n").unwrap();
+    for policy in ["weir", "weir-kept", "weir-blind", "kpa", "kpa-tuned"] {
+        let row = answers.lines().find(|line| line.starts_with(&format!("  {policy} "))).unwrap();
+        // Three times 900 ms, and a start.
+        assert!(row.contains("  270"), "{text}");
+    }
+    assert!(text.contains("100 % of the VMs take 3 times as long"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
 #[test]

@@ -191,3 +191,25 @@ async fn of_those_that_work_one_at_a_time_may_end_its_work_unless_others_wait_fo
     assert_eq!((other.start(), Instant::now() - begin), (Start::Cold, BOOT));
     assert_eq!(world.alive(), 7);
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_requests_come_back_the_last_vm_is_kept_for_longer_and_not_the_others() {
+    let world = World::one(ready(), |pool| pool.scale.keep_last = 10 * IDLE);
+    let mut starts = Vec::new();
+    for pause in [40, 40, 100] {
+        drop(world.lease().await);
+        sleep(Duration::from_secs(pause)).await;
+        starts.push(world.launcher.started().len());
+    }
+    assert_eq!(starts, [1, 2, 3], "two came back too late for their VM, and showed that they come back");
+    let lease = world.lease().await;
+    assert_eq!((lease.start(), world.launcher.started().len()), (Start::Warm, 3));
+    drop(lease);
+    // Three payments of 150 s, less what it cost: two times 10 s, and 70 s. The first is the proof.
+    assert_eq!(life(&world).await, IDLE + Duration::from_secs(2 * 150 - 20 - 70));
+    let leases = join_all((0..3).map(|_| world.lease())).await;
+    world.until(|now| now.ready == 2).await;
+    drop(leases);
+    sleep(IDLE + ms(1)).await;
+    assert_eq!(world.alive(), 1);
+}

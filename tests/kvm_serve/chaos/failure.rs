@@ -55,7 +55,7 @@ impl Failure {
                 leave_in_the_middle(weir);
                 losses.gone += 1;
             }
-            Self::LauncherKilled => send("KILL", launcher(weir.pid())),
+            Self::LauncherKilled => kill_the_launcher(weir),
             Self::LauncherStopped => stop_the_launcher(weir),
             Self::StartsRefused => refuse_starts(weir),
         }
@@ -85,6 +85,13 @@ fn working_launcher(weir: &Weir) -> u32 {
     let works = |launchers: &[u32]| launchers.len() == 1 && !children(launchers[0]).is_empty();
     weir.until("a launcher with children", || works(&children(weir.pid())));
     launcher(weir.pid())
+}
+
+fn kill_the_launcher(weir: &Weir) {
+    let killed = working_launcher(weir);
+    send("KILL", killed);
+    // Until then it would pass for the one that works.
+    weir.until("the launcher's end", || !children(weir.pid()).contains(&killed));
 }
 
 fn stop_the_launcher(weir: &Weir) {

@@ -18,32 +18,63 @@ const BLOCK: usize = 16 * 1024;
 pub(crate) struct Connection {
     stream: TcpStream,
     input: Vec<u8>,
+    /// The present request's.
+    head: String,
     /// Requests so far, the present one included.
     pub(crate) requests: u64,
 }
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, input: Vec::new(), requests: 0 }
+        Self { stream, input: Vec::new(), head: String::new(), requests: 0 }
     }
 
     /// The next request's target; `None`: there will be none.
     pub(crate) async fn request(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.input.windows(END_OF_HEAD.len()).position(|four| four == END_OF_HEAD) {
-                let target = target(&self.input[..end]);
+                self.head = String::from_utf8_lossy(&self.input[..end]).into_owned();
                 self.input.drain(..end + END_OF_HEAD.len());
                 self.requests += 1;
-                return target;
+                return target(&self.head);
             }
-            let mut buffer = [0; 512];
-            match self.stream.read(&mut buffer).await {
-                Ok(length @ 1..) if self.input.len() < HEAD_MAX => {
-                    self.input.extend_from_slice(&buffer[..length])
-                }
-                _ => return None,
+            if self.input.len() >= HEAD_MAX || !self.fill().await {
+                return None;
             }
         }
+    }
+
+    /// The value of the present request's first field `name`.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value.trim())
+    }
+
+    /// The next `length` bytes, which are no request; `None`: there are not as many.
+    pub(crate) async fn take(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.input.len() < length {
+            if !self.fill().await {
+                return None;
+            }
+        }
+        Some(self.input.drain(..length).collect())
+    }
+
+    /// Whether there was more to be read.
+    async fn fill(&mut self) -> bool {
+        let mut buffer = [0; 512];
+        match self.stream.read(&mut buffer).await {
+            Ok(length @ 1..) => {
+                self.input.extend_from_slice(&buffer[..length]);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionLost> {
+        self.stream.write_all(bytes).await
     }
 
     /// Answers with `body`.
@@ -75,9 +106,8 @@ fn head(status: &str, length: u64) -> String {
 }
 
 /// The target in a request line.
-fn target(head: &[u8]) -> Option<String> {
-    let line = head.split(|byte| *byte == b'\r').next()?;
-    core::str::from_utf8(line).ok()?.split(' ').nth(1).map(String::from)
+fn target(head: &str) -> Option<String> {
+    head.lines().next()?.split(' ').nth(1).map(String::from)
 }
 
 /// The number that parameter `name` has in the query of `target`.

@@ -31,6 +31,7 @@ mod memory;
 mod network;
 mod paths;
 mod serve;
+mod websocket;
 
 const PORT: u16 = 8080;
 

@@ -13,6 +13,7 @@
 //! | `/work?ms=N` | "ok"; goes on computing in the background, half of the time, for N ms |
 //! | `/gauge?n=N` | "ok"; `jobs_waiting` is N from then on |
 //! | `/metrics` | `jobs_waiting`, in Prometheus' text format |
+//! | `/websocket` | a WebSocket that sends back what it gets, see `websocket` |
 //! | any other | "ok" |
 //!
 //! 400: the number is missing. 507: no memory.
@@ -27,7 +28,7 @@ use core::time::Duration;
 use weir_libos::net::ConnectionLost;
 
 use crate::http::{Connection, parameter};
-use crate::memory;
+use crate::{memory, websocket};
 
 /// See `/gauge`.
 static JOBS: AtomicU64 = AtomicU64::new(0);
@@ -62,6 +63,7 @@ impl State {
             "/count" => writeln!(body, "{}", COUNT.fetch_add(1, Ordering::Relaxed)),
             "/metrics" => metrics(&mut body),
             "/connection" => writeln!(body, "{}", connection.requests),
+            "/websocket" => return websocket::echo(connection).await,
             "/bytes" => {
                 let Some(count) = number("n") else { return connection.respond(NO_NUMBER.0, "").await };
                 return connection.stream(count, count).await;

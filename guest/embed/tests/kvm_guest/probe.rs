@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("probe_serves", serves),
     ("probe_says_who_it_is_and_what_it_remembers", says_who_it_is_and_what_it_remembers),
     ("probe_streams_waits_and_takes_memory", streams_waits_and_takes_memory),
+    ("probe_speaks_websocket", speaks_websocket),
     ("probe_gives_freed_memory_back_when_idle", gives_freed_memory_back_when_idle),
     ("probe_ends_as_told", ends_as_told),
     ("probe_breaks_rings", breaks_rings),
@@ -81,6 +82,31 @@ fn streams_waits_and_takes_memory(taps: &TapPool) {
     let statuses: Vec<_> = (0..8).map(|_| client::get(vm.address(), "/leave?n=2000000").status).collect();
     assert_eq!((statuses[0], statuses[7]), (200, 507), "left memory is not: {statuses:?}");
     assert_eq!(client::get(vm.address(), "/eat").status, 400);
+}
+
+/// RFC 6455: the handshake and the masked "Hello" are its examples, sections 1.3 and 5.7.
+fn speaks_websocket(taps: &TapPool) {
+    let vm = Vm::ready(taps, PROBE, &["serve"]);
+    assert_eq!(client::get(vm.address(), "/websocket").status, 400, "no key");
+    let hello = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
+    let close = b"\x88\x80\x37\xfa\x21\x3d";
+    let unmasked = b"\x81\x05Hello";
+    let endless = b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+    for (sent, expected) in [
+        ([&hello[..], close].concat(), &b"\x81\x05Hello\x88\x00"[..]),
+        ([&hello[..], unmasked].concat(), b"\x81\x05Hello"),
+        ([&hello[..], endless].concat(), b"\x81\x05Hello"),
+    ] {
+        let mut client = Client::connect(vm.address());
+        client.send(
+            "GET /websocket HTTP/1.1\r\nhost: guest\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        let (status, head) = client.head();
+        assert_eq!(status, 101);
+        assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+        client.send(sent);
+        assert_eq!(client.rest().unwrap(), expected);
+    }
 }
 
 fn is_deaf(taps: &TapPool) {

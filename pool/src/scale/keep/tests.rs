@@ -97,9 +97,35 @@ proptest! {
     }
 
     #[test]
-    fn at_regular_requests_it_settles(idle_timeout in 1..60u64, more in 0..600u64, pause in 1..900u64) {
-        let kept = after(&kept(idle_timeout, idle_timeout + more), &[pause; 1000]);
-        prop_assert!(kept[900..].iter().all(|keep| *keep == kept[999]), "{:?}", &kept[990..]);
+    fn it_holds_back_no_more_than_the_vm_that_was_used_last_and_not_beyond_its_limit(
+        (min, more) in (0..3u32, 0..600u64),
+        shape in proptest::collection::vec((0..3u32, any::<bool>(), 0..90u64), 0..6),
+        (keep, after) in (0..900u64, 0..900u64),
+    ) {
+        let (limits, begin) = (Limits { min, ..kept(30, 30 + more) }, Instant::now());
+        let since = |since: u64| begin + seconds(since.min(after));
+        let vms: Vec<_> = (0..).zip(shape).map(|(id, (in_flight, held, used))| VmView {
+            held,
+            ..vm(id, Phase::Ready, if held { in_flight.min(1) } else { in_flight }, since(used))
+        }).collect();
+        let of = |keep| decide(&View { keep: seconds(keep), ..View::new(&limits, 0, &vms) }, begin + seconds(after));
+        let (without, with) = (of(0), of(keep));
+        let stays: Vec<_> = without.retire.iter().filter(|id| !with.retire.contains(id)).collect();
+        prop_assert!(with.retire.iter().all(|id| without.retire.contains(id)) && stays.len() <= 1);
+        for id in stays {
+            let last = vms.iter().map(|vm| vm.idle_since).max();
+            let vm = vms.iter().find(|vm| vm.id == *id).unwrap();
+            prop_assert!(Some(vm.idle_since) == last && !vm.held && vms.iter().all(|vm| vm.in_flight == 0));
+            prop_assert!(begin + seconds(after) < vm.idle_since + seconds(keep.min(30 + more)));
+            prop_assert!(with.look_again.is_some_and(|at| at <= vm.idle_since + seconds(keep)));
+        }
+    }
+
+    #[test]
+    fn at_regular_requests_it_does_not_change_its_mind(idle_timeout in 1..60u64, more in 0..600u64, pause in 1..900u64) {
+        let kept = after(&kept(idle_timeout, idle_timeout + more), &[pause; 500]);
+        prop_assert!(kept.is_sorted() || kept.iter().rev().is_sorted(), "{kept:?}");
+        prop_assert!(kept[499] == idle_timeout || pause <= idle_timeout + more, "kept for nobody");
     }
 
     #[test]

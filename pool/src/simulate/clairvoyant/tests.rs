@@ -15,7 +15,14 @@ fn bound_of(arrivals: &[(u64, u64)], hard: u32, start: u64) -> (Duration, u64) {
     let arrival = |&(at, service)| Arrival { at: millis(at), service: millis(service), pool: 0 };
     let trace = Trace { arrivals: arrivals.iter().map(arrival).collect() };
     let starts = StartTimes { median: millis(start), p99: millis(start) };
-    let conditions = Conditions { starts, seed: 0, end: millis(100_000), step: millis(1000) };
+    let conditions = Conditions {
+        starts,
+        slow: None,
+        by_latency: true,
+        seed: 0,
+        end: millis(100_000),
+        step: millis(1000),
+    };
     let (measures, _) = bound(&trace, 0, &pool, &conditions);
     (measures.vm_time, measures.starts)
 }

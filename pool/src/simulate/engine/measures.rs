@@ -19,6 +19,9 @@ pub struct Measures {
     pub vm_time: Duration,
     /// How long each request waited that was not rejected, the shortest first.
     pub waits: Vec<Duration>,
+    /// How long each request took that was served, its wait included, the shortest first. Only where some VMs are slow, and
+    /// none in a bound.
+    pub answers: Vec<Duration>,
     /// VMs over time: the mean in each step.
     pub vms: Vec<f64>,
 }
@@ -26,8 +29,12 @@ pub struct Measures {
 impl Measures {
     /// The wait that a share of `numerator` in `denominator` of the requests does not exceed (nearest rank).
     pub fn wait(&self, numerator: usize, denominator: usize) -> Duration {
-        let rank = (self.waits.len() * numerator).div_ceil(denominator).max(1);
-        self.waits.get(rank - 1).copied().unwrap_or_default()
+        percentile(&self.waits, numerator, denominator)
+    }
+
+    /// The time to the answer that this share of the requests does not exceed.
+    pub fn answer(&self, numerator: usize, denominator: usize) -> Duration {
+        percentile(&self.answers, numerator, denominator)
     }
 
     /// Of several pools together.
@@ -41,14 +48,21 @@ impl Measures {
             total.starts += pool.starts;
             total.vm_time += pool.vm_time;
             total.waits.extend_from_slice(&pool.waits);
+            total.answers.extend_from_slice(&pool.answers);
             total.vms.resize(total.vms.len().max(pool.vms.len()), 0.0);
             for (sum, vms) in total.vms.iter_mut().zip(&pool.vms) {
                 *sum += vms;
             }
         }
         total.waits.sort_unstable();
+        total.answers.sort_unstable();
         total
     }
+}
+
+fn percentile(sorted: &[Duration], numerator: usize, denominator: usize) -> Duration {
+    let rank = (sorted.len() * numerator).div_ceil(denominator).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// A number that changes now and then, as its means over steps of time.

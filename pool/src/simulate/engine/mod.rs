@@ -29,6 +29,7 @@ use self::host::Room;
 use self::pool::{SimPool, Waiting};
 use self::site::Site;
 use super::policy::Policy;
+use super::slow::{SlowVms, Speeds};
 use super::start_time::{Draws, StartTimes};
 use super::trace::{Arrival, Trace};
 use crate::scale::Phase;
@@ -48,6 +49,10 @@ pub(crate) struct Conditions {
     pub(crate) seed: u64,
     /// When the run ends, from its begin: later than any request.
     pub(crate) end: Duration,
+    /// VMs that take longer.
+    pub(crate) slow: Option<SlowVms>,
+    /// Whether the choice of a VM depends on how long they take.
+    pub(crate) by_latency: bool,
     /// Of the time series; not zero.
     pub(crate) step: Duration,
 }
@@ -55,7 +60,8 @@ pub(crate) struct Conditions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Ready(VmId),
-    Left(VmId),
+    /// A request that took so long.
+    Left(VmId, Duration),
     Clean(VmId),
     /// The request that has waited longest may have to go.
     Expire,
@@ -65,6 +71,9 @@ enum Event {
 struct Engine<'c> {
     sites: Vec<Site<'c>>,
     room: Room,
+    /// Some VMs are, so that answers differ.
+    slow: bool,
+    by_latency: bool,
     events: BinaryHeap<Reverse<(Instant, u64, usize, Event)>>,
     made: u64,
     next_vm: u64,
@@ -88,6 +97,7 @@ pub(crate) fn run(
             policy: policy(pool, begin),
             pool: SimPool::new(pool, !seed),
             draws: Draws::new(conditions.starts, seed),
+            speeds: Speeds::new(conditions.slow, seed),
             look_at: None,
             starved: false,
             demand: 0,
@@ -98,6 +108,8 @@ pub(crate) fn run(
     let mut engine = Engine {
         sites: (0..).zip(config.pools.values().map(|pool| &**pool)).map(site).collect(),
         room: Room::new(config),
+        slow: conditions.slow.is_some(),
+        by_latency: conditions.by_latency,
         events: BinaryHeap::new(),
         made: 0,
         next_vm: 0,
@@ -141,8 +153,7 @@ impl Engine<'_> {
         let config = site.pool.config;
         if let Some(place) = site.pool.enter_warm() {
             site.demand(1, now);
-            site.measures.served(Duration::ZERO);
-            self.at(now + arrival.service, index, Event::Left(place.vm));
+            self.serve(index, place.vm, Waiting { since: now, service: arrival.service }, now);
             if place.above_soft && self.sites[index].may_grow() {
                 self.passes.push_back(index);
             }
@@ -175,7 +186,7 @@ impl Engine<'_> {
                     self.wake_starved();
                 }
             }
-            Event::Left(id) => self.left(index, id, now),
+            Event::Left(id, took) => self.left(index, id, took, now),
             Event::Clean(id) => {
                 if let Some(vm) = self.sites[index].pool.vm(id).filter(|vm| vm.view.phase == Phase::Resetting)
                 {
@@ -192,7 +203,17 @@ impl Engine<'_> {
         }
     }
 
-    fn left(&mut self, index: usize, id: VmId, now: Instant) {
+    /// A request that waited, be it for no time, enters its VM.
+    fn serve(&mut self, index: usize, id: VmId, request: Waiting, now: Instant) {
+        let site = &mut self.sites[index];
+        let vm = site.pool.vm(id).expect("it has just been chosen");
+        let takes = request.service.mul_f64(vm.slowness);
+        let wait = now - request.since;
+        site.measures.served(wait, self.slow.then_some(wait + takes));
+        self.at(now + takes, index, Event::Left(id, takes));
+    }
+
+    fn left(&mut self, index: usize, id: VmId, took: Duration, now: Instant) {
         let site = &mut self.sites[index];
         site.demand(-1, now);
         let resets = site.pool.resets();
@@ -200,6 +221,9 @@ impl Engine<'_> {
         let vm = site.pool.vm(id).expect("a vm with a request is not stopped");
         vm.view.in_flight -= 1;
         vm.view.idle_since = now;
+        if self.by_latency {
+            vm.latency.observe(took);
+        }
         match (vm.view.phase, vm.view.in_flight) {
             (Phase::Draining, 0) => self.passes.push_back(index),
             (Phase::Ready, _) if resets => {
@@ -223,6 +247,7 @@ impl Engine<'_> {
                 site.measures.vm_time += self.begin + end - vm.started_at;
             }
             site.measures.waits.sort_unstable();
+            site.measures.answers.sort_unstable();
             site.measures.vms = site.vms.means(end);
             site.measures
         };

@@ -5,6 +5,7 @@ use weir_vmm::VmId;
 
 use super::pool::SimVm;
 use super::{Engine, Event};
+use crate::choice::Latency;
 use crate::scale::{Phase, VmView};
 use crate::simulate::policy::{Actions, Seen};
 
@@ -76,7 +77,8 @@ impl Engine<'_> {
             self.next_vm += 1;
             let id = VmId(self.next_vm);
             let view = VmView { id, phase: Phase::Starting, in_flight: 0, held: false, idle_since: now };
-            site.pool.vms.push(SimVm { view, started_at: now, ready_at: None });
+            let (slowness, latency) = (site.speeds.next(), Latency::default());
+            site.pool.vms.push(SimVm { view, started_at: now, ready_at: None, slowness, latency });
             site.measures.starts += 1;
             let takes = site.draws.next();
             self.at(now + takes, index, Event::Ready(id));
@@ -86,8 +88,7 @@ impl Engine<'_> {
 
     pub(super) fn dispatch(&mut self, index: usize, now: Instant) {
         while let Some((waiting, vm)) = self.sites[index].pool.enter_queued() {
-            self.sites[index].measures.served(now - waiting.since);
-            self.at(now + waiting.service, index, Event::Left(vm));
+            self.serve(index, vm, waiting, now);
         }
     }
 

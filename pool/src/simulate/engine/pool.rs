@@ -1,7 +1,8 @@
 //! One simulated pool: its VMs, its queue, and which request goes to which VM.
 //!
-//! The rules are production's, on plain numbers instead of atomic words: `choice`'s power of two choices with the soft
-//! limit first, and the spreading of queued requests over VMs that are still starting (`owner`).
+//! The rules are production's, on plain numbers instead of atomic words: the power of two choices with the soft limit first, for
+//! which `choice` says which of two VMs is less busy, and the spreading of queued requests over VMs that are still starting
+//! (`owner`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,15 +13,21 @@ use tokio::time::Instant;
 use weir_config::model::{Isolation, Pool};
 use weir_vmm::VmId;
 
+use crate::choice::{Candidate, Latency, less_busy};
 use crate::owner::SPREAD;
 use crate::scale::{Phase, VmView};
+use crate::signal::NORMAL;
 
 /// A VM in a simulation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct SimVm {
     pub(super) view: VmView,
     pub(super) started_at: Instant,
     pub(super) ready_at: Option<Instant>,
+    /// How many times as long as others it takes.
+    pub(super) slowness: f64,
+    /// As measured; not known where policies do not look at it.
+    pub(super) latency: Latency,
 }
 
 /// A request that waits.
@@ -91,7 +98,7 @@ impl<'c> SimPool<'c> {
 
     fn enter_below(&mut self, limit: u32) -> Option<VmId> {
         let in_choice = |vm: &&mut SimVm| matches!(vm.view.phase, Phase::Ready | Phase::Resetting);
-        let mut vms: Vec<_> = self.vms.iter_mut().filter(in_choice).map(|vm| &mut vm.view).collect();
+        let mut vms: Vec<_> = self.vms.iter_mut().filter(in_choice).collect();
         let count = vms.len();
         let first = match count {
             0 => return None,
@@ -100,13 +107,13 @@ impl<'c> SimPool<'c> {
                 let (a, b) = (self.random.random_range(0..count), self.random.random_range(0..count - 1));
                 let b = if b >= a { b + 1 } else { b };
                 let (older, younger) = (a.min(b), a.max(b));
-                if business(vms[younger]) < business(vms[older]) { younger } else { older }
+                if less_busy(candidate(vms[younger]), candidate(vms[older])) { younger } else { older }
             }
         };
         let open = |vm: &VmView| vm.phase == Phase::Ready && vm.in_flight < limit;
-        let at = (0..count).map(|step| (first + step) % count).find(|at| open(vms[*at]))?;
-        vms[at].in_flight += 1;
-        Some(vms[at].id)
+        let at = (0..count).map(|step| (first + step) % count).find(|at| open(&vms[*at].view))?;
+        vms[at].view.in_flight += 1;
+        Some(vms[at].view.id)
     }
 
     /// Sets how far queued requests may fill a VM; until when that holds if nothing happens.
@@ -133,6 +140,8 @@ impl<'c> SimPool<'c> {
 }
 
 /// One that no request can enter now counts as having one.
-fn business(vm: &VmView) -> u32 {
-    if vm.phase == Phase::Ready { vm.in_flight } else { vm.in_flight.max(1) }
+fn candidate(vm: &SimVm) -> Candidate<'_> {
+    let VmView { phase, in_flight, .. } = vm.view;
+    let requests = if phase == Phase::Ready { in_flight } else { in_flight.max(1) };
+    Candidate { requests, weight: NORMAL, latency: &vm.latency }
 }

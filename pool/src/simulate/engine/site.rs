@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::measures::{Measures, Series};
 use super::pool::SimPool;
 use crate::simulate::policy::Policy;
+use crate::simulate::slow::Speeds;
 use crate::simulate::start_time::Draws;
 
 /// See the module's documentation.
@@ -14,6 +15,7 @@ pub(super) struct Site<'c> {
     pub(super) pool: SimPool<'c>,
     pub(super) policy: Box<dyn Policy>,
     pub(super) draws: Draws,
+    pub(super) speeds: Speeds,
     pub(super) look_at: Option<Instant>,
     /// There was no room for a VM that the policy wanted.
     pub(super) starved: bool,
@@ -53,8 +55,9 @@ impl Site<'_> {
 }
 
 impl Measures {
-    pub(super) fn served(&mut self, wait: Duration) {
+    pub(super) fn served(&mut self, wait: Duration, answer: Option<Duration>) {
         self.served += 1;
         self.waits.push(wait);
+        self.answers.extend(answer);
     }
 }

@@ -39,7 +39,8 @@ fn run_one(
     let arrival = |&(at, service)| Arrival { at: millis(at), service: millis(service), pool: 0 };
     let trace = Trace { arrivals: arrivals.iter().map(arrival).collect() };
     let starts = StartTimes { median: millis(10), p99: millis(10) };
-    let conditions = Conditions { starts, seed: 1, end: millis(1000), step: millis(100) };
+    let conditions =
+        Conditions { starts, slow: None, by_latency: true, seed: 1, end: millis(1000), step: millis(100) };
     run(&trace, &fake::config([pool]), &conditions, policy).remove(0)
 }
 
@@ -73,7 +74,8 @@ fn who_comes_first_goes_first() {
     let service = millis(20);
     let arrivals = [0, 1, 2].map(|at| Arrival { at: millis(at), service, pool: 0 });
     let starts = StartTimes { median: millis(10), p99: millis(10) };
-    let conditions = Conditions { starts, seed: 1, end: millis(1000), step: millis(100) };
+    let conditions =
+        Conditions { starts, slow: None, by_latency: true, seed: 1, end: millis(1000), step: millis(100) };
     let measures = run(&Trace { arrivals: arrivals.into() }, &config, &conditions, on_demand).remove(0);
     assert_eq!((measures.waits, measures.starts), (vec![millis(10), millis(29), millis(48)], 1));
 }
@@ -119,7 +121,8 @@ fn room_for_starts_is_shared_and_passed_on() {
     config.host.max_starts = 1;
     let arrivals = [0, 1].map(|pool| Arrival { at: Duration::ZERO, service: millis(5), pool });
     let starts = StartTimes { median: millis(10), p99: millis(10) };
-    let conditions = Conditions { starts, seed: 1, end: millis(1000), step: millis(100) };
+    let conditions =
+        Conditions { starts, slow: None, by_latency: true, seed: 1, end: millis(1000), step: millis(100) };
     let measures = run(&Trace { arrivals: arrivals.into() }, &config, &conditions, on_demand);
     assert_eq!([&measures[0].waits, &measures[1].waits], [&vec![millis(10)], &vec![millis(20)]]);
 }
