@@ -14,7 +14,7 @@ pub struct Scale {
     pub max: u32,
     /// How long a VM above the minimum may be idle.
     pub idle_timeout: Duration,
-    /// How long the last VM may be, if requests come back to it. Not less than `idle_timeout`.
+    /// How long the last VM may be, if requests come back to it. What is less than `idle_timeout` counts as that.
     pub keep_last: Duration,
     /// What a VM that does something by itself is.
     pub idle: Idle,
@@ -38,7 +38,7 @@ impl Default for Scale {
             min: 0,
             max: 64,
             idle_timeout: Duration::from_secs(30),
-            keep_last: Duration::from_secs(30),
+            keep_last: Duration::ZERO,
             idle: Idle::Parked,
             stable_window: Duration::from_secs(30),
             panic_window: Duration::from_secs(3),
