@@ -31,7 +31,7 @@ mod guest_log;
 mod health;
 mod idle;
 pub mod launch;
-pub mod launcher;
+mod launcher;
 mod lease;
 mod metrics;
 mod owner;

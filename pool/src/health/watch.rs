@@ -71,7 +71,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
             look_at = now + tick;
         }
         while checks.len() < AT_ONCE
-            && let Some(vm) = watch.due.pop_front()
+            && let Some(vm) = watch.next()
         {
             checks.push(watch.check(vm));
         }
@@ -103,6 +103,11 @@ impl Watch {
         }
         let due = self.watched.values_mut().filter_map(|watched| watched.due(health, now));
         self.due.extend(due);
+    }
+
+    /// Who is to be checked next. Not one that has gone meanwhile: its address may be another VM's by now.
+    fn next(&mut self) -> Option<Arc<Vm>> {
+        std::iter::from_fn(|| self.due.pop_front()).find(|vm| !vm.is_gone())
     }
 
     fn check(&self, vm: Arc<Vm>) -> impl Future<Output = (VmId, Finding)> + Send + use<> {

@@ -134,8 +134,7 @@ impl Owner {
 
     /// Requests do not wait for what has failed again and again, and is not tried again yet.
     fn fail_hopeless(&self, now: Instant) {
-        let instances = self.roster.instances();
-        if self.shared.waiting() == 0 || instances.starting + instances.ready > 0 {
+        if self.shared.waiting() == 0 || self.roster.live() > 0 {
             return;
         }
         if let Some((reason, delay)) = self.backoff.hopeless(self.shared.config.queue.timeout, now) {

@@ -85,10 +85,10 @@ impl Owner {
     }
 
     fn step(&mut self, room: u32, now: Instant) -> Option<Step> {
-        let vms = self.roster.rollout_views(self.rollout.revision());
-        let retry = self.backoff.retry(now);
+        let revision = self.rollout.revision();
         let rolling = self.rollout.rolling()?;
         let (target, proven) = (rolling.target, rolling.proven);
+        let (vms, retry) = (self.roster.rollout_views(revision), self.backoff.retry(now));
         let view = View { target, vms: &vms, room, due: self.due, retry, proven };
         Some(step(&view, now))
     }

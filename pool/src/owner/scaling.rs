@@ -79,12 +79,14 @@ impl Owner {
     /// Whether one of them is not idle any more. So many the host wants back, working or not.
     fn retire(&mut self, decision: &Decision, mut reclaim: u32, now: Instant) -> bool {
         let scale = &self.shared.config.scale;
-        let mut missed = false;
+        let (mut missed, mut may_ease) = (false, self.roster.may_be_eased_out());
         for id in &decision.retire {
             let rule = Rule { idle_timeout: scale.idle_timeout, reclaim: reclaim > 0 };
             if scale.idle == Idle::Parked && !self.roster.is_idle(*id, rule, now) {
                 // It works, or the answer is an event; or it would never be known.
-                self.roster.ease_out_if_in_use(*id, rule, now);
+                if may_ease > 0 && self.roster.is_in_use(*id, rule, now) && self.roster.ease_out(*id) {
+                    may_ease -= 1;
+                }
                 continue;
             }
             if self.roster.retire(*id) {

@@ -23,14 +23,16 @@ impl Roster {
         drains
     }
 
-    /// Takes `id`, which has no request and is not idle, out of choice if that is for requests that it had just now.
-    pub(crate) fn ease_out_if_in_use(&mut self, id: VmId, rule: Rule, now: Instant) -> bool {
-        let Some(Life::Ready(vm)) = self.entries.get(&id).map(|entry| &entry.life) else { return false };
-        let since = vm.idle_since();
-        let in_use = !rule.reclaim && now < since + LULL.min(rule.idle_timeout);
+    /// How many more may be taken out of choice for being in use.
+    pub(crate) fn may_be_eased_out(&self) -> u32 {
         let instances = self.instances();
-        let most = ((instances.starting + instances.ready) / DRAINING).max(1);
-        in_use && instances.draining < most && self.ease_out(id)
+        ((instances.starting + instances.ready) / DRAINING).max(1).saturating_sub(instances.draining)
+    }
+
+    /// Whether `id`, which has no request and is not idle, is so only for requests that it had just now.
+    pub(crate) fn is_in_use(&self, id: VmId, rule: Rule, now: Instant) -> bool {
+        let Some(Life::Ready(vm)) = self.entries.get(&id).map(|entry| &entry.life) else { return false };
+        !rule.reclaim && now < vm.idle_since() + LULL.min(rule.idle_timeout)
     }
 
     /// Looks whether those without a request are quiet by now, so that they can be stopped. When to look again.

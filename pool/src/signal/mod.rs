@@ -78,23 +78,33 @@ async fn rounds<A: Future<Output = Result<f64, ScrapeError>>>(
 ) {
     let mut demand = Demand::new(&shared.config, signal);
     let mut instances = shared.instances.subscribe();
-    // Its sender is in `shared`.
-    while instances.wait_for(|now| now.ready > 0).await.is_ok() {
+    loop {
+        if instances.borrow().ready == 0 {
+            // Nobody is left who says so.
+            series.value.set(0.0);
+        }
+        if instances.wait_for(|now| now.ready > 0).await.is_err() {
+            // Its sender is in `shared`.
+            return;
+        }
         let next = Instant::now() + signal.interval;
         let mut publish_at = next;
         let vms = shared.ready_vms();
-        let asked = vms.iter().filter(|vm| may_be_asked(vm, shared.config.isolation));
-        let asked: Vec<_> = asked.map(|vm| (vm.id, vm.address)).collect();
-        let answers = stream::iter(asked).map(|(vm, address)| ask(address).map(move |answer| (vm, answer)));
+        // When its turn has come, by which time it may be gone.
+        let asked = (0..vms.len()).map(|index| vms[index].clone());
+        let asked = asked.filter(|vm| may_be_asked(vm, shared.config.isolation));
+        let answers = stream::iter(asked).map(|vm| ask(vm.address).map(move |answer| (vm, answer)));
         let mut answers = answers.buffer_unordered(AT_ONCE);
         while let Some((vm, answer)) = answers.next().await {
             let now = Instant::now();
             series.scraped(answer.as_ref().map_or_else(ScrapeError::label, |_| "ok"));
             match answer {
-                Ok(value) => demand.told(vm, value, now),
+                // It need not be that VM that has answered.
+                _ if vm.is_gone() => {}
+                Ok(value) => demand.told(vm.id, value, now),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    tracing::debug!(pool = shared.config.name, vm = %vm, error, "signal not read");
+                    tracing::debug!(pool = shared.config.name, vm = %vm.id, error, "signal not read");
                 }
             }
             // Many that do not answer make a round longer than what the others told is worth.
@@ -108,9 +118,10 @@ async fn rounds<A: Future<Output = Result<f64, ScrapeError>>>(
     }
 }
 
+/// Not who is gone: its address may be another pool's VM's by now.
 fn may_be_asked(vm: &Vm, isolation: Isolation) -> bool {
     let state = vm.gate.state().1;
-    isolation == Isolation::Vm || matches!(state, State::Ending | State::Held)
+    !vm.is_gone() && (isolation == Isolation::Vm || matches!(state, State::Ending | State::Held))
 }
 
 fn publish(shared: &Shared, series: &SignalSeries, demand: &mut Demand, vms: &[Arc<Vm>], now: Instant) {

@@ -219,3 +219,17 @@ async fn of_isolated_vms_only_those_with_a_tenant_are_asked() {
     world.start().await;
     assert_eq!(*world.asked.lock(), [address(1)], "neither the clean one nor the dirty one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_goes_before_its_turn_is_not_asked() {
+    let count = AT_ONCE as u64 + 1;
+    let mut world = World::new(count, |pool| pool.scale.max = 100);
+    // The others keep the last one from its turn until they are late.
+    world.answer(count - 1, Some(500.0));
+    world.start().await;
+    assert_eq!(world.asked(), AT_ONCE);
+    world.vms.last().unwrap().set_gone();
+    pass(SECOND).await;
+    assert!(!world.asked.lock().contains(&address(count - 1)));
+    assert_eq!(world.wanted(), None);
+}

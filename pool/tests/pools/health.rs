@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use weir_config::model::{Isolation, Pool};
-use weir_pool::fake::Ailment;
-use weir_vmm::VmId;
+use weir_pool::fake::{Ailment, Boot, Script};
+use weir_vmm::{ExitReason, VmId};
 
 use crate::support::{World, ms, ready, settle};
 
@@ -292,4 +292,27 @@ async fn vms_that_take_long_to_check_take_nobodys_turn() {
     sleep(INTERVAL * 4).await;
     let checked: BTreeSet<_> = world.launcher.checked().into_iter().map(|(id, _)| id).collect();
     assert_eq!(checked.len(), VMS as usize);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_goes_before_its_turn_is_not_asked() {
+    const VMS: u32 = 64;
+    let world = World::one(ready(), |pool| {
+        (pool.scale.min, pool.scale.max) = (VMS, VMS);
+        // All are due within one tick, and sixteen of them have their turn for a second.
+        (pool.health.interval, pool.health.timeout) = (ms(250), Duration::from_secs(1));
+        pool.health.unhealthy_after = 1000;
+    });
+    world.until(|now| now.ready == VMS).await;
+    let first = world.launcher.alive("p");
+    first.iter().for_each(|id| world.launcher.set_ailment(*id, Some(Ailment::Silent)));
+    sleep(ms(900)).await;
+    let asked: BTreeSet<_> = world.launcher.checked().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(asked.len(), 16);
+    world.launcher.script_usual(Script::boot(Boot::Silent));
+    let waiting: Vec<_> = first.iter().filter(|id| !asked.contains(id)).collect();
+    waiting.iter().for_each(|id| world.launcher.crash(**id, ExitReason::Exited(0)));
+    sleep(INTERVAL).await;
+    let asked: BTreeSet<_> = world.launcher.checked().into_iter().map(|(id, _)| id).collect();
+    assert!(waiting.iter().all(|id| !asked.contains(id)));
 }

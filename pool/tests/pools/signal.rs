@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use weir_config::model::{Pool, Thousandths};
 use weir_pool::Instances;
-use weir_pool::fake::{self, Script};
+use weir_pool::fake::{self, Boot, Script};
+use weir_vmm::ExitReason;
 
 use crate::support::{Anonymous, World, ms};
 
@@ -139,4 +140,27 @@ async fn a_lie_leaves_other_pools_what_is_theirs() {
     let leases = timeout(PATIENCE, join_all((0..4).map(|_| other.lease()))).await.expect("it is served");
     assert!(leases.iter().all(Result::is_ok));
     drop(lease);
+}
+
+#[tokio::test]
+async fn what_vms_told_that_are_gone_is_no_longer_shown() {
+    let endpoint = Endpoint::new("jobs 7\n").await;
+    let world = World::one(endpoint.script(), |pool| {
+        follow(pool);
+        pool.scale.max = 1;
+    });
+    drop(world.lease().await);
+    let shown = async |value| {
+        let shows = async {
+            while world.metric(r#"weir_signal_value{pool="p"}"#) != value {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, shows).await.expect("it is shown");
+    };
+    shown(7.0).await;
+    world.launcher.script_usual(Script::boot(Boot::Silent));
+    world.launcher.crash(world.launcher.alive("p")[0], ExitReason::Exited(0));
+    shown(0.0).await;
+    assert_eq!(world.pool().instances().borrow().ready, 0);
 }
