@@ -166,11 +166,6 @@ impl Lease {
         self.vm.shared.suspect(&self.vm, Suspicion::Refused);
     }
 
-    /// Whether the VM is gone, or told to go, so that what has happened to the request is no fault of the request's.
-    pub fn is_gone(&self) -> bool {
-        self.vm.is_gone()
-    }
-
     /// Reports that the connection broke while the request, which has this fingerprint and was given `pass`, was with the
     /// VM. If that ends unasked now, or has already, it is among the suspects.
     pub fn lost(&self, fingerprint: Fingerprint, pass: &Pass) {

@@ -10,7 +10,7 @@ use weir_pool::{Lease, Pass, Pool, Start};
 use crate::answer::Refusal;
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
-use crate::retry::Retries;
+use crate::retry::{Blame, Retries};
 use crate::trace::{TRACEPARENT, TraceId};
 use crate::upstream::Pace;
 
@@ -39,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) pass: Option<Pass>,
     /// Times that a VM was asked, or was to be.
     pub(crate) tries: usize,
+    pub(crate) blame: Blame,
     pub(crate) vm: Option<u64>,
     /// The VM was asked to switch protocols.
     pub(crate) asks_upgrade: bool,
@@ -77,6 +78,7 @@ impl Context {
             lease: None,
             pass: None,
             tries: 0,
+            blame: Blame::default(),
             vm: None,
             asks_upgrade: false,
             pace: None,

@@ -23,7 +23,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
-use crate::retry::{RETRIES_AFTER_DEATHS, RETRIES_MAX, Retries};
+use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
 use crate::target;
@@ -141,11 +141,15 @@ impl Proxy {
         leased.map_err(|error| NoLease::Refused(Refusal::from(&error)))
     }
 
-    /// Whether the request is sent once more, to another VM; `safe`: doing so cannot do its work twice.
-    pub(crate) fn decide_retry(&self, ctx: &Context, safe: bool) -> bool {
-        let is_gone = ctx.lease.as_ref().is_some_and(Lease::is_gone);
-        let possible = safe && ctx.tries <= if is_gone { RETRIES_AFTER_DEATHS } else { RETRIES_MAX };
-        possible && ctx.route.as_ref().is_some_and(|route| route.retries.try_retry(self.since_made()))
+    /// Ends a try that failed: the request gives its VM up, and may go to another one or not.
+    pub(crate) async fn end_try(&self, ctx: &mut Context) -> Result<(), Refusal> {
+        let ended = ctx.lease.take().map(|lease| lease.gone());
+        let blameless = match ended {
+            Some(ended) => ctx.blame.allows_retry(ended).await,
+            None => true,
+        };
+        let in_budget = |route: &Arc<Route>| route.retries.try_retry(self.since_made());
+        if blameless && ctx.route.as_ref().is_some_and(in_budget) { Ok(()) } else { Err(Refusal::VmFailed) }
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {

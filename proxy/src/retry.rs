@@ -6,17 +6,48 @@ use std::time::Duration;
 use prometheus::IntCounter;
 use weir_config::model::Retry;
 
-/// Retries per request, on top of the first try, while VMs are there and do not answer.
-pub(crate) const RETRIES_MAX: usize = 2;
-/// The same when VMs end under the request: whoever ends them, it is not by being asked again that more of them end, and
-/// a request that ends them is soon in quarantine.
-pub(crate) const RETRIES_AFTER_DEATHS: usize = 5;
+/// Retries per request, on top of the first try: as many VMs may end under it, or take no connection for it. It is not by
+/// being asked again that more of them end, and a request that ends them is soon in quarantine.
+pub(crate) const RETRIES_MAX: usize = 5;
+/// The same after VMs that broke off and are still there: it may be the request's doing.
+const SURVIVORS_MAX: usize = 2;
+/// How long the news of a VM's end may take. Its connections break first.
+const NEWS: Duration = Duration::from_millis(100);
 
 /// Length of the windows that are counted in.
 const WINDOW: Duration = Duration::from_secs(10);
 
 const COUNT_BITS: u32 = 24;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// Whose doing it is that a request has no answer, try by try.
+#[derive(Debug, Default)]
+pub(crate) struct Blame {
+    /// Tries whose VM was still there afterwards.
+    survived: usize,
+    /// The last try's connection broke.
+    broke: bool,
+}
+
+impl Blame {
+    /// The connection broke when the request had been sent, or part of it.
+    pub(crate) fn broke(&mut self) {
+        self.broke = true;
+    }
+
+    /// Whether the request may be sent once more. `ended` resolves when the last try's VM is known to have ended, and is
+    /// waited for only where it makes the difference.
+    pub(crate) async fn allows_retry(&mut self, ended: impl Future<Output = ()> + Send) -> bool {
+        if !std::mem::take(&mut self.broke) {
+            return true;
+        }
+        let patience = if self.survived < SURVIVORS_MAX { Duration::ZERO } else { NEWS };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            self.survived += 1;
+        }
+        self.survived <= SURVIVORS_MAX
+    }
+}
 
 /// At most `retry.budget` retries per request of the pool, and `retry.floor` per second however few requests there are;
 /// counted in windows of ten seconds. Lock-free: one word holds the window's number (16 bits), its requests and its
@@ -113,6 +144,42 @@ mod tests {
     use weir_config::model::Thousandths;
 
     use super::*;
+
+    /// Whether retries are allowed after tries on VMs that end so many milliseconds after their connections broke, or never.
+    async fn allowed(ends: &[Option<u64>]) -> Vec<bool> {
+        let (mut blame, mut allowed) = (Blame::default(), Vec::new());
+        for end in ends {
+            blame.broke();
+            let ended = async {
+                match end {
+                    Some(after) => tokio::time::sleep(Duration::from_millis(*after)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            allowed.push(blame.allows_retry(ended).await);
+        }
+        allowed
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_sent_again_twice_after_vms_that_live_on() {
+        assert_eq!(allowed(&[None, None, None, Some(0)]).await, [true, true, false, false]);
+        assert_eq!(allowed(&[None, Some(0), None, Some(0), None]).await, [true, true, true, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_news_of_a_vms_end_may_be_late() {
+        assert_eq!(allowed(&[Some(50); 6]).await, [true; 6]);
+        assert_eq!(allowed(&[Some(101); 3]).await, [true, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_could_not_even_connect_has_done_nothing() {
+        let mut blame = Blame::default();
+        for _ in 0..9 {
+            assert!(blame.allows_retry(std::future::pending()).await);
+        }
+    }
 
     fn budget(thousandths: u64, floor: u32) -> RetryBudget {
         RetryBudget::new(&Retry { budget: Thousandths(thousandths), floor })

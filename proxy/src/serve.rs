@@ -31,7 +31,7 @@ use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::retry::RETRIES_AFTER_DEATHS;
+use crate::retry::RETRIES_MAX;
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -163,7 +163,7 @@ fn service(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
-        max_retries: 1 + RETRIES_AFTER_DEATHS,
+        max_retries: 1 + RETRIES_MAX,
         // pingora multiplies by the threads.
         upstream_keepalive_pool_size: IDLE_UPSTREAMS.div_ceil(threads),
         ..ServerConf::default()

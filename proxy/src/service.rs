@@ -28,6 +28,7 @@ use crate::answer::Refusal;
 use crate::context::{Context, End};
 use crate::proxy::{NoLease, Proxy};
 use crate::request::{status_sent, to_origin_form, traffic};
+use crate::retry::RETRIES_MAX;
 use crate::trace::TRACEPARENT;
 use crate::upstream::{Pace, Traffic};
 use crate::{downstream, headers};
@@ -97,7 +98,10 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<Box<HttpPeer>> {
         ctx.tries += 1;
         if ctx.tries > 1 {
-            ctx.lease = None;
+            if let Err(refusal) = self.end_try(ctx).await {
+                ctx.refusal = Some(refusal);
+                return Error::e_explain(ErrorType::Custom("no retry"), refusal.word());
+            }
             let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
             match self.admitted_lease(session, &route, ctx).await {
                 Ok(lease) => ctx.hold(lease),
@@ -224,7 +228,7 @@ impl ProxyHttp for Proxy {
             lease.suspect();
         }
         // Nothing of the request has been sent, whatever its method.
-        error.set_retry(self.decide_retry(ctx, !own_trouble));
+        error.set_retry(!own_trouble && ctx.tries <= RETRIES_MAX);
         error
     }
 
@@ -247,6 +251,7 @@ impl ProxyHttp for Proxy {
         }
         let timed_out = late || *error.etype() == ErrorType::ReadTimedout;
         if !timed_out {
+            ctx.blame.broke();
             self.lost(session, ctx);
         }
         match &ctx.lease {
@@ -258,7 +263,7 @@ impl ProxyHttp for Proxy {
         let replayable =
             session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         let safe = replayable && !timed_out && status_sent(session).is_none();
-        error.set_retry(self.decide_retry(ctx, safe));
+        error.set_retry(safe && ctx.tries <= RETRIES_MAX);
         error
     }
 
