@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A connection that is kept open must not keep a VM from others for ever, so a tenancy without a request in flight can
-//! lose its VM, see [`crate::decide::revocations`]. Its next request then finds a clean one, as if the connection were
+//! lose its VM, see [`crate::scale::revocations`]. Its next request then finds a clean one, as if the connection were
 //! new.
 
 use std::sync::Arc;
