@@ -143,9 +143,9 @@ impl Proxy {
 
     /// Ends a try that failed: the request gives its VM up, and may go to another one or not.
     pub(crate) async fn end_try(&self, ctx: &mut Context) -> Result<(), Refusal> {
-        let ended = ctx.lease.take().map(|lease| lease.gone());
-        let blameless = match ended {
-            Some(ended) => ctx.blame.allows_retry(ended).await,
+        // As long as it is held, a VM that is out of service is not stopped: then it is only gone if it ended.
+        let blameless = match ctx.lease.take() {
+            Some(lease) => ctx.blame.allows_retry(lease.gone()).await,
             None => true,
         };
         let in_budget = |route: &Arc<Route>| route.retries.try_retry(self.since_made());
