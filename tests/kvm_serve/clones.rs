@@ -125,7 +125,8 @@ fn a_canary_that_is_killed_leaves_cold_boots_until_there_is_another() {
     let mut weir = Weir::start(&config);
     kill("KILL", process_with(&weir, "canary", &[]));
     let why = no_template(&weir);
-    assert!(why.starts_with("canary ended: ") && why.contains("signal 9 (SIGKILL)"), "{why}");
+    // In the middle of its start or of its check.
+    assert!(why.contains("canary") && why.contains("signal 9 (SIGKILL)"), "{why}");
     // The next one passes no sooner than its health check takes: until then VMs boot.
     let (status, vm) = (get(weir.http, "/").status, weir.access_line());
     assert_eq!((status, &vm["start"]), (200, &Value::from("cold")));

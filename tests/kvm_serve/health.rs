@@ -42,8 +42,8 @@ fn no_get_fails_when_a_vm_is_stopped_under_load_and_it_is_replaced() {
         let answers = clients.join().expect("no client panics");
         assert_eq!(answers.len(), CLIENTS);
     });
+    weir.until("its end is known", || weir.metric("weir_vm_exits_total", "reason=\"died\"") == 1.0);
     assert!(!launcher_and_vms(weir.pid()).1.contains(&vms[0]));
-    assert_eq!(weir.metric("weir_vm_exits_total", "reason=\"died\""), 1.0);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use weir_config::model::Thousandths;
 use super::*;
 use crate::fake;
 
+/// Patient, so that a slow machine is none of the things that are tested.
 fn signal() -> Signal {
-    fake::signal("jobs", Thousandths(1000))
+    Signal { timeout: Duration::from_secs(9), ..fake::signal("jobs", Thousandths(1000)) }
 }
 
 /// What [`scrape`] makes of a server that sends these pieces and closes, or else keeps the connection open.
