@@ -22,7 +22,7 @@ use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
+use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
@@ -110,7 +110,7 @@ impl Proxy {
         if !header_fits(request) {
             return Err(Refusal::HeaderTooLarge);
         }
-        if !has_one_length(request) {
+        if !has_one_framing(request) {
             return Err(Refusal::BadRequest);
         }
         let (authority, target) = authority_and_target(request);

@@ -269,7 +269,7 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if *error.esource() == ErrorSource::Downstream && *error.etype() != ErrorType::InvalidHTTPHeader {
+        if *error.esource() == ErrorSource::Downstream && !is_malformed(error) {
             ctx.end = End::ClientGone;
             return gone;
         }
@@ -307,6 +307,11 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
+}
+
+/// Whether the client is still there, and said what makes no sense.
+fn is_malformed(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
 }
 
 fn refusal_for(error: &Error) -> Refusal {

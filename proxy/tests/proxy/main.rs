@@ -10,6 +10,7 @@ mod answers;
 mod drain;
 mod failures;
 mod forwarding;
+mod framing;
 mod isolation;
 mod streams;
 mod upgrades;
