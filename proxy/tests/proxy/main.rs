@@ -4,6 +4,7 @@
 
 mod backend;
 mod client;
+mod secure;
 mod site;
 
 mod answers;
@@ -12,5 +13,6 @@ mod failures;
 mod forwarding;
 mod isolation;
 mod streams;
+mod tls;
 mod upgrades;
 mod waiting;
