@@ -4,13 +4,16 @@
 
 mod backend;
 mod client;
+mod frames;
 mod secure;
 mod site;
 
 mod answers;
+mod connections;
 mod drain;
 mod failures;
 mod forwarding;
+mod http2;
 mod isolation;
 mod streams;
 mod tls;
