@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     BadRequest,
     /// The request's header is larger than what weir sends on.
     HeaderTooLarge,
+    /// The client took too long for the request's header.
+    HeaderTimeout,
     /// No route matches.
     NoRoute,
     /// VMs refused, reset or died, and retries were used up or not allowed.
@@ -51,6 +53,7 @@ impl Refusal {
         match self {
             Self::BadRequest => "bad_request",
             Self::HeaderTooLarge => "header_too_large",
+            Self::HeaderTimeout => "header_timeout",
             Self::NoRoute => "no_route",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
@@ -68,6 +71,7 @@ impl Refusal {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
             Self::QueueFull(_)
@@ -85,6 +89,7 @@ impl Refusal {
         match self {
             Self::BadRequest => "bad request\n",
             Self::HeaderTooLarge => "request header too large\n",
+            Self::HeaderTimeout => "the request header took too long\n",
             Self::NoRoute => "no route for this host and path\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
@@ -172,6 +177,7 @@ mod tests {
         for (refusal, status, retry_after) in [
             (Refusal::BadRequest, 400, None),
             (Refusal::HeaderTooLarge, 431, None),
+            (Refusal::HeaderTimeout, 408, None),
             (Refusal::NoRoute, 404, None),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),

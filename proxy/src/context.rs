@@ -12,7 +12,7 @@ use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::retry::{Blame, Retries};
 use crate::trace::{TRACEPARENT, TraceId};
-use crate::upstream::Pace;
+use crate::upstream::{Pace, Traffic};
 
 /// A route, ready for use.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) tries: usize,
     pub(crate) blame: Blame,
     pub(crate) vm: Option<u64>,
+    /// What the request needs of its connection to a VM; the same in each try.
+    pub(crate) traffic: Option<Traffic>,
     /// The VM was asked to switch protocols.
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
@@ -80,6 +82,7 @@ impl Context {
             tries: 0,
             blame: Blame::default(),
             vm: None,
+            traffic: None,
             asks_upgrade: false,
             pace: None,
             start: None,

@@ -31,6 +31,8 @@ pub struct Metrics {
     retries_refused: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
+    pub(crate) turned_away: IntCounter,
+    pub(crate) tls_reloads: IntCounterVec,
 }
 
 /// One route's time series.
@@ -85,6 +87,14 @@ impl Metrics {
                 "weir_access_log_dropped_total",
                 "Lines of the access log that were dropped because its reader is too slow.",
             )?,
+            turned_away: IntCounter::new(
+                "weir_connections_refused_total",
+                "Connections closed at once because their listener has as many as it may have.",
+            )?,
+            tls_reloads: IntCounterVec::new(
+                Opts::new("weir_tls_reloads_total", "Certificates read again because their files changed."),
+                &["result"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -98,6 +108,8 @@ impl Metrics {
         registry.register(Box::new(self.retries_refused.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
+        registry.register(Box::new(self.turned_away.clone()))?;
+        registry.register(Box::new(self.tls_reloads.clone()))?;
         let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -82,7 +82,11 @@ impl Proxy {
         Ok(Self {
             isolates_connections,
             router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
-            unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
+            unrouted: Arc::new(Unrouted {
+                series: metrics.route("", ""),
+                access_log,
+                turned_away: metrics.turned_away.clone(),
+            }),
             metrics,
             timeouts,
             in_flight,
@@ -172,7 +176,8 @@ fn caller(session: &Session, route: &Route) -> Caller {
 
 /// Resolves when the client has gone away.
 async fn gone(session: &mut ServerSession) -> Box<Error> {
-    let idle = if session.is_body_done() {
+    // HTTP/2 tells of a stream's end beside its body.
+    let idle = if session.is_http2() || session.is_body_done() {
         session.read_body_or_idle(true).await.err()
     } else {
         hangup(session).await;

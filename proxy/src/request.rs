@@ -5,6 +5,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::Session;
 
+use crate::http2;
 use crate::upstream::Traffic;
 
 /// Bodies up to this, bytes, are written to a VM in one go even if it reads nothing: Linux makes a new connection's send
@@ -40,14 +41,16 @@ pub(crate) fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()>
     Ok(())
 }
 
-pub(crate) fn traffic(request: &RequestHeader) -> Traffic {
-    let headers = &request.headers;
+pub(crate) fn traffic(session: &mut Session) -> Traffic {
+    let has_open_body = http2::has_open_body(session);
+    let headers = &session.req_header().headers;
     if headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return Traffic::Tunnel;
     }
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let large = headers.contains_key(header::TRANSFER_ENCODING)
+    let large = has_open_body
+        || headers.contains_key(header::TRANSFER_ENCODING)
         || headers.contains_key(header::CONTENT_LENGTH) && length.is_none_or(|length| length > SMALL_BODY);
     if large { Traffic::Duplex } else { Traffic::Exchange }
 }

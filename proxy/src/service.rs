@@ -114,7 +114,7 @@ impl ProxyHttp for Proxy {
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
         lease.asked();
-        let traffic = traffic(session.req_header());
+        let traffic = *ctx.traffic.get_or_insert_with(|| traffic(session));
         if traffic == Traffic::Exchange {
             lease.timed();
         }
@@ -131,7 +131,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let traffic = traffic(session.req_header());
+        let traffic = ctx.traffic.unwrap_or(Traffic::Exchange);
         let pace = match traffic {
             Traffic::Exchange => None,
             Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
@@ -158,7 +158,8 @@ impl ProxyHttp for Proxy {
         ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
-        headers::forward_request(request, client, session.req_header().version)?;
+        let scheme = if has_tls(session) { "https" } else { "http" };
+        headers::forward_request(request, client, scheme, session.req_header().version)?;
         // HTTP/1.0 knows requests without; the VM is asked in HTTP/1.1.
         if !request.headers.contains_key(header::HOST)
             && let Some(lease) = &ctx.lease
@@ -312,6 +313,10 @@ impl ProxyHttp for Proxy {
 /// Whether the client is still there, and said what makes no sense.
 fn is_malformed(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
+}
+
+fn has_tls(session: &Session) -> bool {
+    session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn refusal_for(error: &Error) -> Refusal {

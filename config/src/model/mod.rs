@@ -1,6 +1,7 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
 mod failure;
+mod listener;
 mod pool;
 mod scale;
 
@@ -13,6 +14,7 @@ use ipnetwork::Ipv4Network;
 
 pub use crate::decimal::Thousandths;
 pub use failure::{Health, Quarantine, Retry};
+pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
@@ -31,13 +33,6 @@ pub struct Config {
     pub pools: BTreeMap<String, Arc<Pool>>,
     /// Routes, in the file's order; names are unique and every pool and class exists.
     pub routes: Vec<Arc<Route>>,
-}
-
-/// One `[[listener]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Address to bind in the host's network namespace.
-    pub address: SocketAddr,
 }
 
 /// `[admin]`.

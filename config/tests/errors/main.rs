@@ -3,6 +3,7 @@
 mod class;
 mod follow;
 mod host;
+mod listener;
 mod pool;
 mod route;
 mod signal;
