@@ -16,6 +16,7 @@ mod answer;
 mod context;
 mod descriptors;
 mod downstream;
+mod filter;
 mod hangup;
 mod headers;
 mod in_flight;

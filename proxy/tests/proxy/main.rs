@@ -6,6 +6,7 @@ mod backend;
 mod client;
 mod site;
 
+mod actions;
 mod answers;
 mod drain;
 mod failures;
