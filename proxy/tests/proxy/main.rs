@@ -8,6 +8,7 @@ mod frames;
 mod secure;
 mod site;
 
+mod actions;
 mod answers;
 mod connections;
 mod drain;
