@@ -15,6 +15,7 @@ mod failures;
 mod forwarding;
 mod http2;
 mod isolation;
+mod proxy_protocol;
 mod streams;
 mod tls;
 mod upgrades;
