@@ -72,6 +72,7 @@ mod machine;
 pub mod model;
 mod path;
 mod pool;
+mod proxy_protocol;
 mod quarantine;
 mod queue;
 mod reader;
