@@ -59,6 +59,7 @@ mod checks;
 mod class;
 mod decimal;
 mod error;
+mod external;
 mod field;
 mod health;
 mod host;

@@ -1,5 +1,6 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
+mod external;
 mod failure;
 mod pool;
 mod scale;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use ipnetwork::Ipv4Network;
 
 pub use crate::decimal::Thousandths;
+pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};

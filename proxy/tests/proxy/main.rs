@@ -8,6 +8,7 @@ mod site;
 
 mod answers;
 mod drain;
+mod external;
 mod failures;
 mod forwarding;
 mod isolation;
