@@ -299,7 +299,7 @@ impl Servers {
         if self.shared.waiting() == 0 {
             for server in self.members.values_mut() {
                 server.vm.gate.close();
-                server.leaving = true;
+                self.changed |= !std::mem::replace(&mut server.leaving, true);
             }
         }
         Some(until)
