@@ -55,12 +55,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod action;
 mod checks;
 mod class;
 mod decimal;
 mod error;
 mod external;
 mod field;
+mod fields;
 mod health;
 mod host;
 mod key;
@@ -71,6 +73,7 @@ mod machine;
 pub mod model;
 mod path;
 mod pool;
+mod proxy_protocol;
 mod quarantine;
 mod queue;
 mod reader;
@@ -80,6 +83,7 @@ mod scale;
 mod schedule;
 mod selector;
 mod signal;
+mod tls;
 pub mod units;
 mod values;
 

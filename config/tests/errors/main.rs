@@ -1,9 +1,11 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod action;
 mod class;
 mod external;
 mod follow;
 mod host;
+mod listener;
 mod pool;
 mod route;
 mod signal;

@@ -4,14 +4,22 @@
 
 mod backend;
 mod client;
+mod frames;
+mod secure;
 mod site;
 
+mod actions;
 mod answers;
+mod connections;
 mod drain;
 mod external;
 mod failures;
 mod forwarding;
+mod framing;
+mod http2;
 mod isolation;
+mod proxy_protocol;
 mod streams;
+mod tls;
 mod upgrades;
 mod waiting;

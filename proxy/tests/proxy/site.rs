@@ -56,7 +56,7 @@ pub(crate) struct Site {
 }
 
 pub(crate) fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
-    Arc::new(Route { name: name.into(), host, path: path.into(), pool: pool.into(), class: Arc::default() })
+    Arc::new(Route::to_pool(name, host, path, pool))
 }
 
 /// One pool `p` with a route for everything.
@@ -87,7 +87,9 @@ impl Site {
     }
 
     pub(crate) async fn start_with(mut config: Config, usual: Script, timeouts: Timeouts) -> Self {
-        config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
+        if config.listeners.is_empty() {
+            config.listeners = vec![Listener::at("127.0.0.1:0".parse().unwrap())];
+        }
         let listeners = bind(&config).unwrap();
         let address = listeners.addresses().unwrap()[0];
         let registry = Registry::new();
