@@ -60,6 +60,7 @@ mod checks;
 mod class;
 mod decimal;
 mod error;
+mod external;
 mod field;
 mod fields;
 mod health;

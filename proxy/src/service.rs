@@ -257,7 +257,7 @@ impl ProxyHttp for Proxy {
         match &ctx.lease {
             Some(lease) if timed_out => lease.unanswered(),
             // A kept connection may have been closed by a healthy VM at the moment of its use.
-            Some(lease) if !reused => lease.suspect(),
+            Some(lease) if !reused => lease.broke(),
             _ => {}
         }
         let replayable =

@@ -1,6 +1,7 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
 mod action;
+mod external;
 mod failure;
 mod listener;
 mod pool;
@@ -16,6 +17,7 @@ use ipnetwork::Ipv4Network;
 
 pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};

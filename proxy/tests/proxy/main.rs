@@ -12,6 +12,7 @@ mod actions;
 mod answers;
 mod connections;
 mod drain;
+mod external;
 mod failures;
 mod forwarding;
 mod framing;
