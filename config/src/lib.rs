@@ -62,6 +62,7 @@ mod decimal;
 mod error;
 mod field;
 mod fields;
+mod filter;
 mod health;
 mod host;
 mod key;

@@ -9,8 +9,9 @@ use toml::de::DeValue;
 
 use crate::action;
 use crate::error::Sink;
+use crate::filter;
 use crate::key::{Located, Place};
-use crate::model::{Class, Destination, HostPattern, Redirect, Respond, Rewrite, Route};
+use crate::model::{Class, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route};
 use crate::path;
 use crate::reader::Reader;
 use crate::values::string;
@@ -31,6 +32,7 @@ pub(crate) struct RouteSection {
     pub(crate) class: Option<Option<Located<String>>>,
     methods: Option<Option<Located<Vec<Method>>>>,
     rewrite: Option<Option<Located<Rewrite>>>,
+    filter: Option<Filter>,
 }
 
 impl RouteSection {
@@ -51,6 +53,7 @@ impl RouteSection {
             class: table.read("class", string).optional(),
             methods: table.strings("methods", method).check(|methods| each_once(methods)).optional(),
             rewrite: table.optional_table("rewrite", action::rewrite),
+            filter: table.table("filter", filter::read).flatten(),
         };
         section.check_destination(table.sink());
         section
@@ -104,7 +107,7 @@ impl RouteSection {
         let to = Self::destination(self.pool?, self.respond?, self.redirect?)?;
         let methods = self.methods?.map(|methods| methods.value);
         let rewrite = self.rewrite?.map(|rewrite| rewrite.value);
-        Some(Route { name, host, path, to, class, methods, rewrite })
+        Some(Route { name, host, path, to, class, methods, rewrite, filter: self.filter? })
     }
 }
 

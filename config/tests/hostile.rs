@@ -79,6 +79,13 @@ const KEYS: &[&str] = &[
     "rewrite",
     "prefix",
     "regex",
+    "filter",
+    "allow",
+    "deny",
+    "max_body",
+    "max_header",
+    "max_in_flight_per_client",
+    "trusted_proxies",
 ];
 const STRINGS: &[&str] = &[
     "127.0.0.1:80",

@@ -19,6 +19,7 @@ fn defaults() {
     assert_eq!((config.host.memory, config.host.max_vms), (8 << 30, 512));
     assert_eq!(config.host.network.to_string(), "10.88.0.0/16");
     assert_eq!((config.host.snapshots, config.host.max_starts), (None, 16));
+    assert_eq!(config.host.trusted_proxies, []);
     let pool = &config.pools["hello"];
     assert_eq!((pool.name.as_str(), pool.kind, pool.image.as_str()), ("hello", Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));

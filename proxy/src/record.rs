@@ -57,7 +57,7 @@ impl Proxy {
         let route = ctx.route.as_ref().map(|route| &route.config).or(answering);
         self.unrouted.access_log.write(&Record {
             ts: timestamp(ctx.began_at),
-            client: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
+            client: ctx.client,
             method: Some(request.method.as_str()),
             host: Some(&String::from_utf8_lossy(authority.unwrap_or_default())),
             path: Some(&String::from_utf8_lossy(request.raw_path())),

@@ -1,32 +1,47 @@
 //! What a route does to a request before, or instead of, sending it to a pool.
 //!
 //! ```text
-//!  route found --> methods --> an answer of weir's own --> (no pool is woken)
-//!                     | 405      `-> pool: lease, rewrite, VM
+//!  route found --> address --> method --> sizes --> client's places --> an answer of weir's own (no pool is woken)
+//!                    403        405     413, 431         429        `-> pool: lease, rewrite, VM <-- body, 413
 //! ```
 //!
 //! Everything is made ready when the configuration is read ([`Filters::new`]), and a route that has none of it costs a
 //! request one look at an empty `Option`. What is refused is answered like any other refusal, and counted in
 //! `weir_filter_refusals_total`.
 
+mod client;
 mod enter;
 mod fixed;
+mod networks;
+mod per_client;
 mod redirect;
 mod rewrite;
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderValue, Method, header};
 use pingora::http::RequestHeader;
 use weir_config::model;
 
 use crate::answer::{Field, Refusal};
+use crate::request::header_bytes;
 
+pub(crate) use client::TrustedProxies;
 pub(crate) use fixed::Answer;
+use networks::Networks;
+use per_client::PerClient;
+pub(crate) use per_client::Place;
 use rewrite::PathRewrite;
 
 /// A route's filters, ready for use.
 #[derive(Debug)]
 pub(crate) struct Filters {
+    allow: Option<Networks>,
+    deny: Networks,
     methods: Option<Methods>,
+    max_header: Option<u64>,
+    max_body: Option<u64>,
+    per_client: Option<PerClient>,
     rewrite: Option<PathRewrite>,
 }
 
@@ -49,18 +64,55 @@ struct Methods {
 impl Filters {
     /// The filters of a route; `None` if it has none.
     pub(crate) fn new(route: &model::Route) -> Option<Box<Self>> {
-        let methods = route.methods.as_deref().map(Methods::new);
-        let rewrite = route.rewrite.as_ref().map(|rewrite| PathRewrite::new(rewrite, &route.path));
-        let any = methods.is_some() || rewrite.is_some();
-        any.then(|| Box::new(Self { methods, rewrite }))
+        let filter = &route.filter;
+        if route.methods.is_none() && route.rewrite.is_none() && *filter == model::Filter::default() {
+            return None;
+        }
+        Some(Box::new(Self {
+            allow: filter.allow.as_deref().map(Networks::new),
+            deny: Networks::new(&filter.deny),
+            methods: route.methods.as_deref().map(Methods::new),
+            max_header: filter.max_header,
+            max_body: filter.max_body,
+            per_client: filter.max_in_flight_per_client.map(PerClient::new),
+            rewrite: route.rewrite.as_ref().map(|rewrite| PathRewrite::new(rewrite, &route.path)),
+        }))
     }
 
-    /// Whether the request may go on.
-    pub(crate) fn admit(&self, request: &RequestHeader) -> Result<(), Refused> {
-        match &self.methods {
-            Some(methods) => methods.admit(&request.method),
-            None => Ok(()),
+    /// Whether the request may go on; with its place among its client's requests, if the route counts them.
+    pub(crate) fn admit(
+        &self,
+        request: &RequestHeader,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Place>, Refused> {
+        self.admit_address(client)?;
+        if let Some(methods) = &self.methods {
+            methods.admit(&request.method)?;
         }
+        if self.max_header.is_some_and(|max| header_bytes(request) as u64 > max) {
+            return Err(Refusal::HeaderTooLarge.into());
+        }
+        if self.max_body.is_some_and(|max| content_length(request).is_some_and(|length| length > max)) {
+            return Err(Refusal::BodyTooLarge.into());
+        }
+        // Last: what is refused takes no place.
+        let Some(per_client) = &self.per_client else { return Ok(None) };
+        let client = client.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into();
+        per_client.enter(client).map(Some).ok_or(Refusal::TooManyInFlight.into())
+    }
+
+    /// Who is in both lists is denied; who has no address is in none.
+    fn admit_address(&self, client: Option<IpAddr>) -> Result<(), Refused> {
+        let is_in = |networks: &Networks| client.is_some_and(|client| networks.contains(client));
+        if is_in(&self.deny) || self.allow.as_ref().is_some_and(|allow| !is_in(allow)) {
+            return Err(Refusal::AddressDenied.into());
+        }
+        Ok(())
+    }
+
+    /// Whether a body may be so large, bytes.
+    fn takes_body(&self, bytes: u64) -> bool {
+        self.max_body.is_none_or(|max| bytes <= max)
     }
 
     /// Makes the request the one that a VM gets, after it is in origin form.
@@ -70,6 +122,13 @@ impl Filters {
             None => Ok(()),
         }
     }
+}
+
+/// The length that the request gives its body, which is a number (see
+/// [`crate::request::has_one_length`]); one of more than 64 bits is the largest that there is.
+fn content_length(request: &RequestHeader) -> Option<u64> {
+    let length = request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    Some(length.parse().unwrap_or(u64::MAX))
 }
 
 impl From<Refusal> for Refused {

@@ -10,6 +10,7 @@ mod actions;
 mod answers;
 mod drain;
 mod failures;
+mod filters;
 mod forwarding;
 mod isolation;
 mod streams;
