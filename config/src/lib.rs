@@ -82,6 +82,7 @@ mod scale;
 mod schedule;
 mod selector;
 mod signal;
+mod tls;
 pub mod units;
 mod values;
 

@@ -26,6 +26,8 @@ pub(crate) enum Refusal {
     BadRequest,
     /// The request's header is larger than what weir sends on.
     HeaderTooLarge,
+    /// The client took too long for the request's header.
+    HeaderTimeout,
     /// No route matches.
     NoRoute,
     /// The route takes other methods only.
@@ -62,6 +64,7 @@ impl Refusal {
         match self {
             Self::BadRequest => "bad_request",
             Self::HeaderTooLarge => "header_too_large",
+            Self::HeaderTimeout => "header_timeout",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AddressDenied => "address_denied",
@@ -83,6 +86,7 @@ impl Refusal {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AddressDenied => StatusCode::FORBIDDEN,
@@ -104,6 +108,7 @@ impl Refusal {
         match self {
             Self::BadRequest => "bad request\n",
             Self::HeaderTooLarge => "request header too large\n",
+            Self::HeaderTimeout => "the request header took too long\n",
             Self::NoRoute => "no route for this host and path\n",
             Self::MethodNotAllowed => "method not allowed\n",
             Self::AddressDenied => "not for this address\n",
@@ -213,6 +218,7 @@ mod tests {
         for (refusal, status, retry_after) in [
             (Refusal::BadRequest, 400, None),
             (Refusal::HeaderTooLarge, 431, None),
+            (Refusal::HeaderTimeout, 408, None),
             (Refusal::NoRoute, 404, None),
             (Refusal::MethodNotAllowed, 405, None),
             (Refusal::AddressDenied, 403, None),

@@ -14,7 +14,7 @@ use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::retry::{Blame, Retries};
 use crate::trace::{TRACEPARENT, TraceId};
-use crate::upstream::Pace;
+use crate::upstream::{Pace, Traffic};
 
 /// What the router finds.
 #[derive(Clone, Debug)]
@@ -78,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) tries: usize,
     pub(crate) blame: Blame,
     pub(crate) vm: Option<u64>,
+    /// What the request needs of its connection to a VM; the same in each try.
+    pub(crate) traffic: Option<Traffic>,
     /// The VM was asked to switch protocols.
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
@@ -120,6 +122,7 @@ impl Context {
             tries: 0,
             blame: Blame::default(),
             vm: None,
+            traffic: None,
             asks_upgrade: false,
             pace: None,
             start: None,

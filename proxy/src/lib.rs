@@ -1,7 +1,7 @@
 //! weir-proxy: from a client's connection to a VM's, and back.
 //!
 //! ```text
-//!  Listeners -> pingora HTTP/1.1 -> Router -> Pool::lease -> VM's connection -> response -> access log, metrics
+//!  Listeners -> TLS, pingora HTTP -> Router -> Pool::lease -> VM's connection -> response -> access log, metrics
 //!  (bound in     (our runtime)       404       503, waits      502, 504, retries
 //!  the host's
 //!  namespace)
@@ -19,6 +19,7 @@ mod downstream;
 mod filter;
 mod hangup;
 mod headers;
+mod http2;
 mod in_flight;
 mod listeners;
 mod metrics;
@@ -32,6 +33,7 @@ mod serve;
 mod service;
 pub mod target;
 mod tenancies;
+pub mod tls;
 mod trace;
 mod upstream;
 

@@ -32,6 +32,8 @@ pub struct Metrics {
     filter_refusals: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
+    pub(crate) turned_away: IntCounter,
+    pub(crate) tls_reloads: IntCounterVec,
 }
 
 /// One route's time series.
@@ -90,6 +92,14 @@ impl Metrics {
                 "weir_access_log_dropped_total",
                 "Lines of the access log that were dropped because its reader is too slow.",
             )?,
+            turned_away: IntCounter::new(
+                "weir_connections_refused_total",
+                "Connections closed at once because their listener has as many as it may have.",
+            )?,
+            tls_reloads: IntCounterVec::new(
+                Opts::new("weir_tls_reloads_total", "Certificates read again because their files changed."),
+                &["result"],
+            )?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -104,6 +114,8 @@ impl Metrics {
         registry.register(Box::new(self.filter_refusals.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
+        registry.register(Box::new(self.turned_away.clone()))?;
+        registry.register(Box::new(self.tls_reloads.clone()))?;
         let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -23,7 +23,7 @@ use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
+use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
@@ -90,7 +90,11 @@ impl Proxy {
             isolates_connections,
             trusted_proxies: TrustedProxies::new(&config.host.trusted_proxies),
             router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
-            unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
+            unrouted: Arc::new(Unrouted {
+                series: metrics.route("", ""),
+                access_log,
+                turned_away: metrics.turned_away.clone(),
+            }),
             metrics,
             timeouts,
             in_flight,
@@ -118,7 +122,7 @@ impl Proxy {
         if !header_fits(request) {
             return Err(Refusal::HeaderTooLarge);
         }
-        if !has_one_length(request) {
+        if !has_one_framing(request) {
             return Err(Refusal::BadRequest);
         }
         let (authority, target) = authority_and_target(request);
@@ -211,7 +215,8 @@ fn caller(session: &Session, route: &Route, client: Option<IpAddr>) -> Caller {
 
 /// Resolves when the client has gone away.
 async fn gone(session: &mut ServerSession) -> Box<Error> {
-    let idle = if session.is_body_done() {
+    // HTTP/2 tells of a stream's end beside its body.
+    let idle = if session.is_http2() || session.is_body_done() {
         session.read_body_or_idle(true).await.err()
     } else {
         hangup(session).await;

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::Version;
 use pingora::proxy::Session;
+use prometheus::IntCounter;
 use weir_pool::Start;
 
 use crate::access_log::{AccessLog, Record};
@@ -18,6 +20,8 @@ use crate::request::{authority_and_target, status_sent};
 pub(crate) struct Unrouted {
     pub(crate) series: RouteSeries,
     pub(crate) access_log: AccessLog,
+    /// Connections above their listener's limit.
+    pub(crate) turned_away: IntCounter,
 }
 
 impl Unrouted {
@@ -53,12 +57,15 @@ impl Proxy {
     fn write_line(&self, session: &Session, ctx: &Context, status: u16, took: Duration) {
         let request = session.req_header();
         let (authority, _) = authority_and_target(request);
+        let tls = session.as_downstream().digest().and_then(|digest| digest.ssl_digest.clone());
         let answering = ctx.answering.as_ref().map(|route| &route.config);
         let route = ctx.route.as_ref().map(|route| &route.config).or(answering);
         self.unrouted.access_log.write(&Record {
             ts: timestamp(ctx.began_at),
             client: ctx.client,
             method: Some(request.method.as_str()),
+            protocol: Some(protocol(request.version)),
+            tls: tls.as_ref().map(|tls| tls.version.as_ref()),
             host: Some(&String::from_utf8_lossy(authority.unwrap_or_default())),
             path: Some(&String::from_utf8_lossy(request.raw_path())),
             status,
@@ -74,6 +81,15 @@ impl Proxy {
             trace_id: ctx.trace.as_ref().map(|trace| trace.as_str()),
             error: ctx.error(),
         });
+    }
+}
+
+/// As nginx and others write it.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -7,13 +7,13 @@
 //!                         Drained
 //! ```
 
+use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
 use pingora::listeners::TcpSocketOptions;
 use pingora::protocols::l4::ext::TcpKeepalive;
 use pingora::proxy::http_proxy;
@@ -22,16 +22,19 @@ use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use weir_config::model::Config;
 use weir_pool::Pools;
 
 use crate::access_log::AccessLog;
-use crate::downstream::Downstream;
+use crate::downstream::{Downstream, Entrance};
+use crate::http2;
 use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::retry::RETRIES_MAX;
+use crate::tls::TlsError;
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -107,37 +110,36 @@ pub enum ServeError {
         /// Why.
         source: Box<pingora::Error>,
     },
+    /// A listener's TLS cannot be had.
+    #[error("{key}")]
+    Tls {
+        /// The configuration's key.
+        key: String,
+        /// Why not.
+        source: TlsError,
+    },
     /// The accept loops ended by themselves.
     #[error("accept loops ended")]
     Ended(#[source] Option<tokio::task::JoinError>),
 }
 
-/// Serves HTTP/1.1 in the calling tokio runtime until `shutdown` becomes true or its sender is dropped, and then
+/// Serves HTTP in the calling tokio runtime until `shutdown` becomes true or its sender is dropped, and then
 /// drains. Every listening socket is closed when this returns.
 ///
 /// # Errors
 ///
 /// If serving is not possible. Nothing is left running then.
-pub async fn serve(server: Server, shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
-    serve_with(server, shutdown, options()).await
-}
-
-fn options() -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    // Not to allow it, but to refuse it in the hooks.
-    options.allow_connect_method_proxying = true;
-    options
-}
-
-async fn serve_with(
-    server: Server,
-    mut shutdown: watch::Receiver<bool>,
-    options: HttpServerOptions,
-) -> Result<Drained, ServeError> {
+pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
     let in_flight = InFlight::new(server.metrics.in_flight.clone());
     let draining = Arc::new(AtomicBool::new(false));
     let drain_timeout = server.timeouts.drain;
-    let listeners = server.listeners;
+    let entrances = entrances(&server.config)?;
+    // Ends with this function, and with it the reading.
+    let mut reloading = JoinSet::new();
+    for tls in entrances.iter().filter_map(Entrance::tls) {
+        reloading.spawn(tls.reload_for_ever(&server.metrics));
+    }
+    let idle_timeout = server.timeouts.idle;
     let proxy = Proxy::new(
         &server.config,
         &server.pools,
@@ -147,27 +149,44 @@ async fn serve_with(
         in_flight.clone(),
         Arc::clone(&draining),
     )?;
-    let (mut service, fds) = service(proxy, listeners, options);
+    let (services, fds) = services(proxy, server.listeners, entrances, idle_timeout);
     let (stop, stopped) = watch::channel(false);
-    let mut accepting = tokio::spawn(async move { service.start_service(Some(fds), stopped, 1).await });
+    let mut accepting = JoinSet::new();
+    for mut service in services {
+        let (fds, stopped) = (Arc::clone(&fds), stopped.clone());
+        accepting.spawn(async move { service.start_service(Some(fds), stopped, 1).await });
+    }
     tokio::select! {
-        ended = &mut accepting => return Err(ServeError::Ended(ended.err())),
+        ended = accepting.join_next() => return Err(ServeError::Ended(ended.and_then(Result::err))),
         // An error means that whoever could have asked for it is gone.
         _ = shutdown.wait_for(|shutdown| *shutdown) => {}
     }
     draining.store(true, Release);
     stop.send_replace(true);
-    accepting.await.map_err(|error| ServeError::Ended(Some(error)))?;
+    while let Some(ended) = accepting.join_next().await {
+        ended.map_err(|error| ServeError::Ended(Some(error)))?;
+    }
     // Whether it was in time shows in what is left.
     let _ = tokio::time::timeout(drain_timeout, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
 }
 
-fn service(
+/// Of each listener, in the configuration's order.
+fn entrances(config: &Config) -> Result<Vec<Entrance>, ServeError> {
+    let entrance = |(index, listener)| {
+        Entrance::new(listener)
+            .map_err(|source| ServeError::Tls { key: format!("listener[{index}].tls"), source })
+    };
+    config.listeners.iter().enumerate().map(entrance).collect()
+}
+
+/// One for each listener; all have the same connections to VMs.
+fn services(
     proxy: Proxy,
     listeners: Listeners,
-    options: HttpServerOptions,
-) -> (Service<Downstream>, ListenFds) {
+    entrances: Vec<Entrance>,
+    idle_timeout: Duration,
+) -> (Vec<Service<Downstream>>, ListenFds) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -179,16 +198,21 @@ fn service(
     let unrouted = Arc::clone(&proxy.unrouted);
     let stays = proxy.isolates_connections();
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
-    proxy.server_options = Some(options);
-    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted, stays));
+    proxy.server_options = Some(http2::server_options(idle_timeout));
+    proxy.h2_options = Some(http2::limits());
+    let proxy = Arc::new(proxy);
     let mut fds = Fds::new();
-    for (index, socket) in listeners.http.into_iter().enumerate() {
+    let service = |(index, (socket, entrance)): (usize, (TcpListener, Entrance))| {
         // pingora finds the socket by this name, and takes it over.
         let name = format!("listener[{index}]");
         fds.add(name.clone(), socket.into_raw_fd());
+        let downstream = Downstream::new(Arc::clone(&proxy), Arc::clone(&unrouted), stays, entrance);
+        let mut service = Service::new("weir".to_owned(), downstream);
         service.add_tcp_with_settings(&name, client_socket_options());
-    }
-    (service, Arc::new(Mutex::new(fds)))
+        service
+    };
+    let services = listeners.http.into_iter().zip(entrances).enumerate().map(service).collect();
+    (services, Arc::new(Mutex::new(fds)))
 }
 
 /// A client that vanished without a word is noticed within two minutes even on a silent tunnel.

@@ -113,7 +113,7 @@ impl ProxyHttp for Proxy {
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
         lease.asked();
-        let traffic = traffic(session.req_header());
+        let traffic = *ctx.traffic.get_or_insert_with(|| traffic(session));
         if traffic == Traffic::Exchange {
             lease.timed();
         }
@@ -130,7 +130,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let traffic = traffic(session.req_header());
+        let traffic = ctx.traffic.unwrap_or(Traffic::Exchange);
         let pace = match traffic {
             Traffic::Exchange => None,
             Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
@@ -170,7 +170,8 @@ impl ProxyHttp for Proxy {
         ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
-        headers::forward_request(request, client, session.req_header().version)?;
+        let scheme = if has_tls(session) { "https" } else { "http" };
+        headers::forward_request(request, client, scheme, session.req_header().version)?;
         // HTTP/1.0 knows requests without; the VM is asked in HTTP/1.1.
         if !request.headers.contains_key(header::HOST)
             && let Some(lease) = &ctx.lease
@@ -281,7 +282,7 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if *error.esource() == ErrorSource::Downstream && *error.etype() != ErrorType::InvalidHTTPHeader {
+        if *error.esource() == ErrorSource::Downstream && !is_malformed(error) {
             ctx.end = End::ClientGone;
             return gone;
         }
@@ -320,6 +321,15 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
+}
+
+/// Whether the client is still there, and said what makes no sense.
+fn is_malformed(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
+}
+
+fn has_tls(session: &Session) -> bool {
+    session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn refusal_for(error: &Error) -> Refusal {

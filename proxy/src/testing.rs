@@ -11,7 +11,7 @@ pub(crate) const PANIC: &str = "weir-test-panic";
 /// One listener on a port that the kernel chooses, and one route for everything to the pool `p`.
 pub(crate) fn config() -> Config {
     let mut config = fake::config([fake::pool("p")]);
-    config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
+    config.listeners = vec![Listener::at("127.0.0.1:0".parse().unwrap())];
     config.routes = vec![route("all", HostPattern::Any, "/", "p")];
     config
 }

@@ -3,6 +3,7 @@
 mod action;
 mod failure;
 mod filter;
+mod listener;
 mod pool;
 mod scale;
 
@@ -18,6 +19,7 @@ pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
+pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
@@ -36,13 +38,6 @@ pub struct Config {
     pub pools: BTreeMap<String, Arc<Pool>>,
     /// Routes, in the file's order; names are unique and every pool and class exists.
     pub routes: Vec<Arc<Route>>,
-}
-
-/// One `[[listener]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Address to bind in the host's network namespace.
-    pub address: SocketAddr,
 }
 
 /// `[admin]`.

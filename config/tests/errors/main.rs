@@ -5,6 +5,7 @@ mod class;
 mod filter;
 mod follow;
 mod host;
+mod listener;
 mod pool;
 mod route;
 mod signal;

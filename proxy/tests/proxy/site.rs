@@ -87,7 +87,9 @@ impl Site {
     }
 
     pub(crate) async fn start_with(mut config: Config, usual: Script, timeouts: Timeouts) -> Self {
-        config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
+        if config.listeners.is_empty() {
+            config.listeners = vec![Listener::at("127.0.0.1:0".parse().unwrap())];
+        }
         let listeners = bind(&config).unwrap();
         let address = listeners.addresses().unwrap()[0];
         let registry = Registry::new();
