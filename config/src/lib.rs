@@ -58,6 +58,7 @@
 mod action;
 mod checks;
 mod class;
+mod cors;
 mod decimal;
 mod error;
 mod field;

@@ -165,7 +165,7 @@ impl ProxyHttp for Proxy {
         assert!(!request.headers.contains_key(crate::testing::PANIC), "asked to panic");
         to_origin_form(request)?;
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
-            filters.edit_request(request)?;
+            filters.rewrite(request)?;
         }
         ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =
@@ -180,6 +180,9 @@ impl ProxyHttp for Proxy {
         }
         if let Some(traceparent) = ctx.new_traceparent.clone() {
             request.insert_header(TRACEPARENT, traceparent)?;
+        }
+        if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
+            filters.edit_request(request)?;
         }
         Ok(())
     }
@@ -212,7 +215,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _: &mut Context,
+        ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
         if session.req_header().version == Version::HTTP_10
@@ -221,7 +224,10 @@ impl ProxyHttp for Proxy {
             // HTTP/1.0 knows no chunks: the end of such a body is the end of the connection.
             session.set_keepalive(None);
         }
-        Ok(())
+        match ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
+            Some(filters) => filters.edit_response(&session.req_header().headers, response),
+            None => Ok(()),
+        }
     }
 
     fn fail_to_connect(

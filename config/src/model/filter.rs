@@ -1,8 +1,10 @@
-//! Which requests a route lets through.
+//! Which requests a route lets through, and how it changes headers.
 
 use ipnetwork::IpNetwork;
 
-/// `[route.filter]`. Without any of it all requests pass.
+use super::Edits;
+
+/// `[route.filter]`. Without any of it all requests pass as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Clients that are let through, if there is a list: not empty.
@@ -15,4 +17,8 @@ pub struct Filter {
     pub max_header: Option<u64>,
     /// Requests of one client that may be under way at once, from 1.
     pub max_in_flight_per_client: Option<u32>,
+    /// Changes of the header that a VM gets.
+    pub request: Edits,
+    /// Changes of the header that a client gets.
+    pub response: Edits,
 }

@@ -3,6 +3,7 @@
 mod action;
 mod failure;
 mod filter;
+mod headers;
 mod listener;
 mod pool;
 mod scale;
@@ -19,6 +20,7 @@ pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
+pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
@@ -116,8 +118,10 @@ pub struct Route {
     pub methods: Option<Vec<Method>>,
     /// How the path changes on the way to a pool.
     pub rewrite: Option<Rewrite>,
-    /// Which requests it lets through.
+    /// Which requests it lets through, and how it changes them and their answers.
     pub filter: Filter,
+    /// What pages of other origins may do; `None`: what a VM says.
+    pub cors: Option<Cors>,
 }
 
 impl Route {
@@ -132,6 +136,7 @@ impl Route {
             methods: None,
             rewrite: None,
             filter: Filter::default(),
+            cors: None,
         }
     }
 

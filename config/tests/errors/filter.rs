@@ -60,3 +60,102 @@ fn limits() {
         ],
     );
 }
+
+#[test]
+fn header_edits() {
+    let filter = "route[0].filter";
+    let framing = "frames messages or is for one hop only, and is weir's to set";
+    let large = format!("set_request_headers = {{ x-a = '{}' }}", "x".repeat(4090));
+    check(
+        &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n[route.filter]\n"),
+        &[
+            ["set_request_headers = { x-via = 'weir' }\nremove_response_headers = ['server']", ""],
+            ["add_response_headers = { vary = 'x' }\nset_response_headers = { vary = 'y' }", ""],
+            [
+                "set_request_headers = { transfer-encoding = 'x' }",
+                &format!("{filter}.set_request_headers.transfer-encoding: {framing}"),
+            ],
+            [
+                "remove_request_headers = ['x', 'content-length', 'host']",
+                &format!(
+                    "{filter}.remove_request_headers[1]: {framing}\n{filter}.remove_request_headers[2]: {framing}"
+                ),
+            ],
+            [
+                "remove_request_headers = ['X-A']",
+                &format!(
+                    "{filter}.remove_request_headers[0]: names of header fields are written in lower case"
+                ),
+            ],
+            [
+                "remove_response_headers = ['x']\nadd_response_headers = { x = 'y' }",
+                &format!(r#"{filter}.remove_response_headers: "x" is set or added, too"#),
+            ],
+            [&large, &format!("{filter}: sets and adds 4097 bytes of header, must be at most 4096")],
+        ],
+    );
+    check(
+        &format!("{LISTENER}[[route]]\nrespond = {{}}\n[route.filter]\n"),
+        &[
+            ["set_response_headers = { x = 'y' }", ""],
+            [
+                "set_request_headers = { x = 'y' }",
+                &format!("{filter}: a route with respond sends no request whose header could be changed"),
+            ],
+        ],
+    );
+}
+
+#[test]
+fn cors() {
+    let cors = "route[0].cors";
+    let no_origin = |text: &str| {
+        format!(r#"{text:?} is no origin such as "https://app.example" or "http://localhost:3000""#)
+    };
+    check(
+        &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n[route.cors]\n"),
+        &[
+            ["origins = ['*']", ""],
+            [
+                "origins = ['https://a.example', 'http://localhost:3000', 'http://[::1]:1']\ncredentials = true",
+                "",
+            ],
+            ["", &format!("{cors}.origins: required key is missing")],
+            ["origins = []", &format!("{cors}.origins: must name at least one origin")],
+            ["origins = ['*', 'https://a']", &format!("{cors}.origins: has \"*\" and others, which is any")],
+            [
+                "origins = ['*']\ncredentials = true",
+                &format!("{cors}.credentials: needs origins that are named, not \"*\""),
+            ],
+            [
+                "origins = ['https://a:443']",
+                &format!(
+                    r#"{cors}.origins[0]: "https://a:443" has its scheme's own port, which browsers leave out"#
+                ),
+            ],
+            [
+                "origins = ['*']\nmethods = []",
+                &format!("{cors}.methods: must name at least one method; leave it out for all"),
+            ],
+            [
+                "origins = ['*']\nheaders = ['x y']",
+                &format!(r#"{cors}.headers[0]: "x y" is no name of a header field"#),
+            ],
+        ],
+    );
+    for text in [
+        "a.example",
+        "https://A.example",
+        "https://a/",
+        "ftp://a",
+        "https://",
+        "null",
+        "https://a:x",
+        "https://a b",
+    ] {
+        check(
+            &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n[route.cors]\n"),
+            &[[&format!("origins = ['{text}']"), &format!("{cors}.origins[0]: {}", no_origin(text))]],
+        );
+    }
+}

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
 use super::Filters;
-use crate::answer::Refusal;
+use crate::answer::{Refusal, send};
 use crate::context::{Context, Found};
 use crate::proxy::Proxy;
 
@@ -27,13 +28,18 @@ impl Proxy {
         ctx: &mut Context,
         found: Found,
     ) -> pingora::Result<bool> {
-        let admit = |filters: &Filters| filters.admit(session.req_header(), ctx.client);
-        let admitted = found.filters().map_or(Ok(None), admit);
         match &found {
             Found::Pool(route) => ctx.route = Some(Arc::clone(route)),
             Found::Answer(route) => ctx.answering = Some(Arc::clone(route)),
         }
-        match admitted {
+        let preflight = |filters: &Filters| filters.preflight(session.req_header(), ctx.client);
+        if let Some(answer) = found.filters().map(preflight).transpose()?.flatten() {
+            self.close_if_draining(session);
+            send(session, answer, Bytes::new()).await?;
+            return Ok(true);
+        }
+        let admit = |filters: &Filters| filters.admit(session.req_header(), ctx.client);
+        match found.filters().map_or(Ok(None), admit) {
             Ok(place) => ctx.place = place,
             Err(refused) => {
                 ctx.refusal = Some(refused.refusal);
@@ -50,7 +56,7 @@ impl Proxy {
             }
             Found::Answer(route) => {
                 self.close_if_draining(session);
-                match route.answer.send(session).await? {
+                match route.answer.send(session, route.filters.as_deref()).await? {
                     Ok(()) => {}
                     Err(refusal) => {
                         ctx.refusal = Some(refusal);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  route found --> address --> method --> sizes --> client's places --> an answer of weir's own (no pool is woken)
-//!                    403        405     413, 431         429        `-> pool: lease, rewrite, VM <-- body, 413
+//!                    403        405     413, 431         429        `-> pool: lease, rewrite, edits, VM <-- body, 413
+//!  answer <-- edits <-- CORS <-- the VM's, or weir's own
 //! ```
 //!
 //! Everything is made ready when the configuration is read ([`Filters::new`]), and a route that has none of it costs a
@@ -10,6 +11,8 @@
 //! `weir_filter_refusals_total`.
 
 mod client;
+mod cors;
+mod edits;
 mod enter;
 mod fixed;
 mod networks;
@@ -19,14 +22,15 @@ mod rewrite;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::{HeaderValue, Method, header};
-use pingora::http::RequestHeader;
-use weir_config::model;
+use http::{HeaderMap, HeaderValue, Method, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use weir_config::model::{self, Edits};
 
 use crate::answer::{Field, Refusal};
 use crate::request::header_bytes;
 
 pub(crate) use client::TrustedProxies;
+use cors::Cors;
 pub(crate) use fixed::Answer;
 use networks::Networks;
 use per_client::PerClient;
@@ -43,6 +47,9 @@ pub(crate) struct Filters {
     max_body: Option<u64>,
     per_client: Option<PerClient>,
     rewrite: Option<PathRewrite>,
+    cors: Option<Cors>,
+    request: Edits,
+    response: Edits,
 }
 
 /// Why a request is not let through.
@@ -65,7 +72,8 @@ impl Filters {
     /// The filters of a route; `None` if it has none.
     pub(crate) fn new(route: &model::Route) -> Option<Box<Self>> {
         let filter = &route.filter;
-        if route.methods.is_none() && route.rewrite.is_none() && *filter == model::Filter::default() {
+        let none = route.methods.is_none() && route.rewrite.is_none() && route.cors.is_none();
+        if none && *filter == model::Filter::default() {
             return None;
         }
         Some(Box::new(Self {
@@ -76,6 +84,9 @@ impl Filters {
             max_body: filter.max_body,
             per_client: filter.max_in_flight_per_client.map(PerClient::new),
             rewrite: route.rewrite.as_ref().map(|rewrite| PathRewrite::new(rewrite, &route.path)),
+            cors: route.cors.as_ref().map(Cors::new),
+            request: filter.request.clone(),
+            response: filter.response.clone(),
         }))
     }
 
@@ -115,8 +126,37 @@ impl Filters {
         self.max_body.is_none_or(|max| bytes <= max)
     }
 
-    /// Makes the request the one that a VM gets, after it is in origin form.
+    /// The answer to a browser's question before a request, if this is one that weir answers.
+    pub(crate) fn preflight(
+        &self,
+        request: &RequestHeader,
+        client: Option<IpAddr>,
+    ) -> pingora::Result<Option<Box<ResponseHeader>>> {
+        match &self.cors {
+            Some(cors) if self.admit_address(client).is_ok() => cors.preflight(request),
+            _ => Ok(None),
+        }
+    }
+
+    /// Changes the header that a VM gets, which is complete otherwise.
     pub(crate) fn edit_request(&self, request: &mut RequestHeader) -> pingora::Result<()> {
+        edits::edit_request(&self.request, request)
+    }
+
+    /// Changes the header that a client gets in answer to `request`.
+    pub(crate) fn edit_response(
+        &self,
+        request: &HeaderMap,
+        response: &mut ResponseHeader,
+    ) -> pingora::Result<()> {
+        if let Some(cors) = &self.cors {
+            cors.apply(request, response)?;
+        }
+        edits::edit_response(&self.response, response)
+    }
+
+    /// Makes the path the one that a VM gets, after the request is in origin form.
+    pub(crate) fn rewrite(&self, request: &mut RequestHeader) -> pingora::Result<()> {
         match &self.rewrite {
             Some(rewrite) => rewrite.apply(request),
             None => Ok(()),

@@ -148,3 +148,74 @@ async fn one_client_s_requests_leave_room_for_others() {
     let (_, log) = site.end().await;
     assert_eq!(line(&log, "/hold")["error"], "client_gone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_edited_both_ways() {
+    // Sends its request's head back as the body, and headers of its own.
+    let backend = Backend::start(|mut connection| async move {
+        while let Some((head, _)) = connection.request().await {
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nserver: secret\r\nx-kept: 1\r\ncontent-length: {}\r\n\r\n{head}",
+                head.len()
+            );
+            connection.send(answer).await;
+        }
+    })
+    .await;
+    let config = routed(
+        "[[route]]\npool = 'p'\n[route.filter]\n\
+         set_request_headers = { x-via = 'weir', x-forwarded-proto = 'https' }\n\
+         add_request_headers = { accept = 'b' }\nremove_request_headers = ['x-secret', 'traceparent']\n\
+         remove_response_headers = ['server']\nset_response_headers = { x-kept = '2' }\n\
+         add_response_headers = { strict-transport-security = 'max-age=1' }\n\
+         [[route]]\npath = '/up'\nrespond = {}\nfilter.set_response_headers = { x-a = 'b' }\n",
+    );
+    let site = Site::start(config, ready(backend.address)).await;
+    let request =
+        "GET / HTTP/1.1\r\nhost: a\r\nx-via: evil\r\nx-secret: s\r\naccept: a\r\nconnection: close\r\n\r\n";
+    let response = ask(site.address, request).await;
+    let seen = response.text().to_lowercase();
+    for line in ["x-via: weir", "x-forwarded-proto: https", "accept: a", "accept: b"] {
+        assert_eq!(seen.lines().filter(|other| *other == line).count(), 1, "{line} in {seen}");
+    }
+    for gone in ["evil", "x-secret", "traceparent"] {
+        assert!(!seen.contains(gone), "{gone} in {seen}");
+    }
+    assert_eq!((response.header("server"), response.header("x-kept")), (None, Some("2")));
+    assert_eq!(response.header("strict-transport-security"), Some("max-age=1"));
+    let response = ask(site.address, "GET /up HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(response.header("x-a"), Some("b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_origins_do_what_they_may() {
+    let backend = Backend::echo("vm").await;
+    let config = routed(
+        "[[route]]\npool = 'p'\nmethods = ['GET']\n[route.filter]\ndeny = ['127.0.0.2']\n\
+         [route.cors]\norigins = ['https://app.example']\nmethods = ['GET']\nheaders = ['x-a']\n",
+    );
+    let site = Site::start(config, ready(backend.address)).await;
+    let preflight = |origin: &str| {
+        format!(
+            "OPTIONS /x HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\naccess-control-request-method: GET\r\n\
+             access-control-request-headers: x-a\r\n\r\n"
+        )
+    };
+    let mut client = Client::connect(site.address).await;
+    client.send(&preflight("https://app.example")).await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+    let allowed = |head: &str| crate::client::header(head, "access-control-allow-origin").map(str::to_owned);
+    assert_eq!(allowed(&head).as_deref(), Some("https://app.example"));
+    assert_eq!(crate::client::header(&head, "access-control-allow-headers"), Some("x-a"));
+    client.send(&preflight("https://evil.example")).await;
+    assert_eq!(allowed(&client.head().await), None);
+    // Another OPTIONS is no question of a browser, and no method of this route.
+    client.send("OPTIONS / HTTP/1.1\r\nhost: a\r\norigin: https://app.example\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 405);
+    assert!(site.launcher.started().is_empty());
+    client.send("GET /name HTTP/1.1\r\nhost: a\r\norigin: https://app.example\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!((response.text(), response.header("vary")), ("vm", Some("origin")));
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://app.example"));
+}
