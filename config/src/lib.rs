@@ -74,6 +74,7 @@ mod machine;
 pub mod model;
 mod path;
 mod pool;
+mod proxy_protocol;
 mod quarantine;
 mod queue;
 mod reader;

@@ -102,14 +102,6 @@ pub enum ServeError {
         /// What it calls its pool.
         pool: String,
     },
-    /// A route's fixed answer cannot be made.
-    #[error("route {route}: make its answer")]
-    Answer {
-        /// The route.
-        route: String,
-        /// Why.
-        source: Box<pingora::Error>,
-    },
     /// A listener's TLS cannot be had.
     #[error("{key}")]
     Tls {
@@ -117,6 +109,14 @@ pub enum ServeError {
         key: String,
         /// Why not.
         source: TlsError,
+    },
+    /// A route's fixed answer cannot be made.
+    #[error("route {route}: make its answer")]
+    Answer {
+        /// The route.
+        route: String,
+        /// Why.
+        source: Box<pingora::Error>,
     },
     /// The accept loops ended by themselves.
     #[error("accept loops ended")]

@@ -18,6 +18,7 @@ mod forwarding;
 mod framing;
 mod http2;
 mod isolation;
+mod proxy_protocol;
 mod streams;
 mod tls;
 mod upgrades;
