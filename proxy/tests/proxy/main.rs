@@ -14,6 +14,7 @@ mod connections;
 mod drain;
 mod external;
 mod failures;
+mod filters;
 mod forwarding;
 mod framing;
 mod http2;
