@@ -14,7 +14,7 @@ use ipnetwork::Ipv4Network;
 
 pub use crate::decimal::Thousandths;
 pub use failure::{Health, Quarantine, Retry};
-pub use listener::{Certificate, Listener, Tls, TlsVersion};
+pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 

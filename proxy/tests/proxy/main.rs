@@ -9,6 +9,7 @@ mod secure;
 mod site;
 
 mod answers;
+mod client_auth;
 mod connections;
 mod drain;
 mod failures;
