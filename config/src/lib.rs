@@ -55,11 +55,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod action;
 mod checks;
 mod class;
 mod decimal;
 mod error;
 mod field;
+mod fields;
 mod health;
 mod host;
 mod key;

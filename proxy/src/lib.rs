@@ -16,6 +16,7 @@ mod answer;
 mod context;
 mod descriptors;
 mod downstream;
+mod filter;
 mod hangup;
 mod headers;
 mod http2;

@@ -29,6 +29,7 @@ pub struct Metrics {
     pub(crate) in_flight: IntGauge,
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
+    filter_refusals: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
@@ -79,6 +80,10 @@ impl Metrics {
                 ),
                 &["pool"],
             )?,
+            filter_refusals: IntCounterVec::new(
+                Opts::new("weir_filter_refusals_total", "Requests that a route's filters refused."),
+                &["route", "reason"],
+            )?,
             truncated: IntCounter::new(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
@@ -106,6 +111,7 @@ impl Metrics {
         registry.register(Box::new(self.in_flight.clone()))?;
         registry.register(Box::new(self.retries.clone()))?;
         registry.register(Box::new(self.retries_refused.clone()))?;
+        registry.register(Box::new(self.filter_refusals.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
@@ -119,6 +125,11 @@ impl Metrics {
     pub(crate) fn retries(&self, pool: &weir_config::model::Pool) -> Retries {
         let of = |counts: &IntCounterVec| counts.with_label_values(&[pool.name.as_str()]);
         Retries::new(&pool.retry, of(&self.retries), of(&self.retries_refused))
+    }
+
+    /// A route's filters refused a request; `reason` is a word of the `weir-error` header.
+    pub(crate) fn filter_refusal(&self, route: &str, reason: &str) {
+        self.filter_refusals.with_label_values(&[route, reason]).inc();
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

@@ -12,17 +12,18 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use weir_config::model::{Config, Isolation};
+use weir_config::model::{self, Config, Destination, Isolation};
 use weir_pool::{Caller, Lease, Pool, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
-use crate::context::{Context, Route};
+use crate::context::{AnsweringRoute, Context, Found, Route};
+use crate::filter::{Answer, Filters};
 use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
+use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
@@ -34,7 +35,7 @@ use crate::upstream::Upstreams;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     isolates_connections: bool,
-    router: Router<Arc<Route>>,
+    router: Router<Found>,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
@@ -66,17 +67,22 @@ impl Proxy {
         let retries =
             |(name, pool): (&str, &Arc<Pool>)| (name.to_owned(), Arc::new(metrics.retries(pool.config())));
         let retries: HashMap<String, Arc<Retries>> = pools.iter().map(retries).collect();
-        let route = |(number, config): (u32, &Arc<weir_config::model::Route>)| {
-            let (route, pool) = (config.name.clone(), config.pool.clone());
-            let (Some(found), Some(retries)) = (pools.get(&pool), retries.get(&pool)) else {
-                return Err(ServeError::NoPool { route, pool });
+        let route = |(number, config): (u32, &Arc<model::Route>)| {
+            let answer = match &config.to {
+                Destination::Pool(pool) => {
+                    return pool_route(config, number, pool, pools, &retries, &metrics);
+                }
+                Destination::Respond(respond) => Answer::respond(respond),
+                Destination::Redirect(redirect) => Ok(Answer::redirect(redirect)),
             };
-            let (pool, series) = (Arc::clone(found), metrics.route(&route, &pool));
-            let (config, retries) = (Arc::clone(config), Arc::clone(retries));
-            Ok(Arc::new(Route { config, number, pool, retries, series }))
+            let answer =
+                answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
+            let (series, filters) = (metrics.route(&config.name, ""), Filters::new(config));
+            let config = Arc::clone(config);
+            Ok(Found::Answer(Arc::new(AnsweringRoute { config, series, filters, answer })))
         };
         let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
-        let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
+        let of_connections = |found: &Found| matches!(found, Found::Pool(route) if route.pool.config().isolation == Isolation::Connection);
         let isolates_connections = routes.iter().any(of_connections);
         let entries = config.routes.iter().zip(routes);
         Ok(Self {
@@ -106,7 +112,7 @@ impl Proxy {
         self.made.elapsed()
     }
 
-    pub(crate) fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
+    pub(crate) fn route(&self, request: &RequestHeader) -> Result<Found, Refusal> {
         // A tunnel to somewhere is not what weir is for, and changes what the body is.
         if request.method == Method::CONNECT {
             return Err(Refusal::BadRequest);
@@ -114,7 +120,7 @@ impl Proxy {
         if !header_fits(request) {
             return Err(Refusal::HeaderTooLarge);
         }
-        if !has_one_length(request) {
+        if !has_one_framing(request) {
             return Err(Refusal::BadRequest);
         }
         let (authority, target) = authority_and_target(request);
@@ -161,6 +167,27 @@ impl Proxy {
             session.set_keepalive(None);
         }
     }
+}
+
+fn pool_route(
+    config: &Arc<model::Route>,
+    number: u32,
+    pool: &str,
+    pools: &Pools,
+    retries: &HashMap<String, Arc<Retries>>,
+    metrics: &Metrics,
+) -> Result<Found, ServeError> {
+    let (Some(found), Some(retries)) = (pools.get(pool), retries.get(pool)) else {
+        return Err(ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() });
+    };
+    Ok(Found::Pool(Arc::new(Route {
+        config: Arc::clone(config),
+        number,
+        pool: Arc::clone(found),
+        retries: Arc::clone(retries),
+        series: metrics.route(&config.name, pool),
+        filters: Filters::new(config),
+    })))
 }
 
 /// Who asks for a lease.

@@ -10,7 +10,7 @@ use weir_pool::Start;
 
 use crate::access_log::{AccessLog, Record};
 use crate::answer::Refusal;
-use crate::context::{Context, Route};
+use crate::context::Context;
 use crate::metrics::{CLIENT_GONE, RouteSeries};
 use crate::proxy::Proxy;
 use crate::request::{authority_and_target, status_sent};
@@ -43,7 +43,12 @@ impl Proxy {
     pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
         let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
-        ctx.route.as_ref().map_or(&self.unrouted.series, |route| &route.series).ended(status, took);
+        let series = match (&ctx.route, &ctx.answering) {
+            (Some(route), _) => &route.series,
+            (None, Some(route)) => &route.series,
+            (None, None) => &self.unrouted.series,
+        };
+        series.ended(status, took);
         if self.unrouted.access_log.is_enabled() {
             self.write_line(session, ctx, status, took);
         }
@@ -53,7 +58,8 @@ impl Proxy {
         let request = session.req_header();
         let (authority, _) = authority_and_target(request);
         let tls = session.as_downstream().digest().and_then(|digest| digest.ssl_digest.clone());
-        let route: Option<&Route> = ctx.route.as_deref();
+        let answering = ctx.answering.as_ref().map(|route| &route.config);
+        let route = ctx.route.as_ref().map(|route| &route.config).or(answering);
         self.unrouted.access_log.write(&Record {
             ts: timestamp(ctx.began_at),
             client: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
@@ -63,8 +69,8 @@ impl Proxy {
             host: Some(&String::from_utf8_lossy(authority.unwrap_or_default())),
             path: Some(&String::from_utf8_lossy(request.raw_path())),
             status,
-            route: route.map(|route| route.config.name.as_str()),
-            pool: route.map(|route| route.config.pool.as_str()),
+            route: route.map(|route| route.name.as_str()),
+            pool: route.and_then(|route| route.pool()),
             vm: ctx.vm,
             start: ctx.start.map(Start::label),
             queue_ms: ctx.vm.map(|_| milliseconds(ctx.queued)),

@@ -79,10 +79,16 @@ pub(crate) fn header_bytes(request: &RequestHeader) -> usize {
     request.raw_path().len() + fields.sum::<usize>()
 }
 
-/// Whether there is at most one length, given once. Two equal ones mean the same (RFC 9112 §6.3 lets a proxy merge them),
-/// but whoever sends them is no client worth the risk that a VM reads them otherwise.
-pub(crate) fn has_one_length(request: &RequestHeader) -> bool {
-    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return true };
-    lengths.next().is_none() && !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit)
+/// Whether nobody can read the body's end in two ways: there is at most one length, given once, and no coding but `chunked`,
+/// given once. Two equal lengths mean the same (RFC 9112 §6.3 lets a proxy merge them), and so does a coding given twice to
+/// who looks at the last one only; but whoever sends that is no client worth the risk that a VM reads it otherwise, and other
+/// codings would have to be undone by who asks for the body unchunked (RFC 9112 §6.1).
+pub(crate) fn has_one_framing(request: &RequestHeader) -> bool {
+    let one = |name, is_right: fn(&[u8]) -> bool| {
+        let mut values = request.headers.get_all(name).iter();
+        values.next().is_none_or(|first| values.next().is_none() && is_right(first.as_bytes()))
+    };
+    let is_length = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let is_chunked = |value: &[u8]| value.eq_ignore_ascii_case(b"chunked");
+    one(header::CONTENT_LENGTH, is_length) && one(header::TRANSFER_ENCODING, is_chunked)
 }

@@ -110,6 +110,14 @@ pub enum ServeError {
         /// Why not.
         source: TlsError,
     },
+    /// A route's fixed answer cannot be made.
+    #[error("route {route}: make its answer")]
+    Answer {
+        /// The route.
+        route: String,
+        /// Why.
+        source: Box<pingora::Error>,
+    },
     /// The accept loops ended by themselves.
     #[error("accept loops ended")]
     Ended(#[source] Option<tokio::task::JoinError>),

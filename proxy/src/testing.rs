@@ -17,5 +17,5 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
-    Arc::new(Route { name: name.into(), host, path: path.into(), pool: pool.into(), class: Arc::default() })
+    Arc::new(Route::to_pool(name, host, path, pool))
 }

@@ -1,5 +1,6 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod action;
 mod class;
 mod follow;
 mod host;

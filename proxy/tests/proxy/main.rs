@@ -8,12 +8,14 @@ mod frames;
 mod secure;
 mod site;
 
+mod actions;
 mod answers;
 mod client_auth;
 mod connections;
 mod drain;
 mod failures;
 mod forwarding;
+mod framing;
 mod http2;
 mod isolation;
 mod proxy_protocol;
