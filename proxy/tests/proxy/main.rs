@@ -10,6 +10,7 @@ mod site;
 
 mod actions;
 mod answers;
+mod client_auth;
 mod connections;
 mod drain;
 mod external;
