@@ -10,6 +10,7 @@ mod client;
 mod clones;
 mod commands;
 mod devices;
+mod external;
 mod failure;
 mod health;
 mod idle;

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::{Weir, get, one_pool};
+use crate::external;
+use crate::support::{Weir, get};
 
 /// Runs its arguments as nobody, with device nodes that nobody may open (on this machine only root might).
 const AS_NOBODY: &str = r#"
@@ -26,12 +27,14 @@ fn serves_without_root() {
     let binary = directory.path().join("weir");
     std::fs::copy(env!("CARGO_BIN_EXE_weir"), &binary).expect("copy the binary");
 
-    let config = one_pool("hello", "", "min = 0\nmax = 1\nidle_timeout = \"60s\"");
+    let config = external::config(&external::old_site().to_string());
     let root = directory.path().display().to_string();
     let prefix = ["unshare", "--mount", "sh", "-c", AS_NOBODY, "sh", &root];
     let weir = Weir::start_by(&prefix, &binary, &config);
     let answer = get(weir.http, "/");
     assert_eq!(answer.status, 200, "{answer:?}");
+    let outside = get(weir.http, "/old");
+    assert_eq!(outside.status, 200, "a server outside is reached, too: {outside:?}");
     assert_eq!(user_of(weir.pid()), "65534", "weir is not root");
 }
 

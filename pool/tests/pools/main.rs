@@ -4,6 +4,7 @@
 mod budget;
 mod clock;
 mod drain;
+mod external;
 mod failure;
 mod health;
 mod idle;
