@@ -61,6 +61,7 @@ mod class;
 mod cors;
 mod decimal;
 mod error;
+mod external;
 mod field;
 mod fields;
 mod filter;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir_config::{
     Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins, Overflow,
-    Piece, Quarantine, Queue, Retry, Rewrite, Schedule, Thousandths, VmLimits, load, parse,
+    Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Thousandths, VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -21,7 +21,7 @@ fn defaults() {
     assert_eq!((config.host.snapshots, config.host.max_starts), (None, 16));
     assert_eq!(config.host.trusted_proxies, []);
     let pool = &config.pools["hello"];
-    assert_eq!((pool.name.as_str(), pool.kind, pool.image.as_str()), ("hello", Kind::Unikernel, "hello"));
+    assert_eq!((pool.name.as_str(), &pool.kind, pool.image.as_str()), ("hello", &Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));
     assert!(pool.env.is_empty() && pool.args.is_empty());
     assert_eq!((pool.soft_limit, pool.hard_limit), (16, 64));
@@ -329,6 +329,36 @@ fn what_is_no_configuration_file_is_not_read_to_its_end() {
         let error = weir_config::load(path).expect_err("no configuration");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
+}
+
+#[test]
+fn an_external_pool_has_servers() {
+    let text = r#"
+[[listener]]
+address = "127.0.0.1:80"
+[pool.old]
+kind = "external"
+addresses = ["127.0.0.1:3000", "Legacy.Internal:80", "[::1]:3000"]
+resolve = "5s"
+hard_limit = 2000
+health = { path = "/up" }
+[[route]]
+pool = "old"
+"#;
+    let config = parse(text, "test").expect("valid");
+    let pool = &config.pools["old"];
+    let external = pool.external().expect("it is one");
+    let addresses: Vec<_> = external.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["127.0.0.1:3000", "legacy.internal:80", "[::1]:3000"]);
+    assert!(
+        matches!(&external.addresses[1], ServerAddress::Name { name, port: 80 } if name == "legacy.internal")
+    );
+    assert_eq!(external.resolve, Duration::from_secs(5));
+    assert_eq!((pool.soft_limit, pool.hard_limit, pool.isolation), (1024, 2000, Isolation::Vm));
+    assert_eq!((pool.scale.min, pool.scale.max), (0, 0), "it takes no room of the host's");
+    assert_eq!(pool.health.path.as_deref(), Some("/up"));
+    let default = parse(&text.replace("resolve = \"5s\"\n", ""), "test").expect("valid");
+    assert_eq!(default.pools["old"].external().expect("it is one").resolve, Duration::from_secs(30));
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::request::{status_sent, to_origin_form, traffic};
 use crate::retry::RETRIES_MAX;
 use crate::trace::TRACEPARENT;
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers};
+use crate::{downstream, headers, tenancies};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -171,6 +171,7 @@ impl ProxyHttp for Proxy {
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         let scheme = if has_tls(session) { "https" } else { "http" };
+        headers::identify_client(request, tenancies::identity(session))?;
         headers::forward_request(request, client, scheme, session.req_header().version)?;
         // HTTP/1.0 knows requests without; the VM is asked in HTTP/1.1.
         if !request.headers.contains_key(header::HOST)
@@ -276,7 +277,7 @@ impl ProxyHttp for Proxy {
         match &ctx.lease {
             Some(lease) if timed_out => lease.unanswered(),
             // A kept connection may have been closed by a healthy VM at the moment of its use.
-            Some(lease) if !reused => lease.suspect(),
+            Some(lease) if !reused => lease.broke(),
             _ => {}
         }
         let replayable =

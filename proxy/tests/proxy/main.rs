@@ -10,8 +10,10 @@ mod site;
 
 mod actions;
 mod answers;
+mod client_auth;
 mod connections;
 mod drain;
+mod external;
 mod failures;
 mod filters;
 mod forwarding;
