@@ -1,11 +1,14 @@
 //! Which requests a route lets through.
 
+use bytes::Bytes;
+use tokio::net::TcpStream;
 use weir_config::model::Config;
 
 use crate::actions::routed;
 use crate::backend::Backend;
-use crate::client::{Client, Response, ask};
-use crate::site::{Site, line, ready, until};
+use crate::client::{Client, Response, ask, header};
+use crate::http2::knowing;
+use crate::site::{Site, line, ready, until, within};
 
 /// A route `r` to the pool with this filter, behind proxies on loopback.
 fn filtered(filter: &str) -> Config {
@@ -205,9 +208,9 @@ async fn pages_of_other_origins_do_what_they_may() {
     client.send(&preflight("https://app.example")).await;
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
-    let allowed = |head: &str| crate::client::header(head, "access-control-allow-origin").map(str::to_owned);
+    let allowed = |head: &str| header(head, "access-control-allow-origin").map(str::to_owned);
     assert_eq!(allowed(&head).as_deref(), Some("https://app.example"));
-    assert_eq!(crate::client::header(&head, "access-control-allow-headers"), Some("x-a"));
+    assert_eq!(header(&head, "access-control-allow-headers"), Some("x-a"));
     client.send(&preflight("https://evil.example")).await;
     assert_eq!(allowed(&client.head().await), None);
     // Another OPTIONS is no question of a browser, and no method of this route.
@@ -218,4 +221,59 @@ async fn pages_of_other_origins_do_what_they_may() {
     let response = client.response().await;
     assert_eq!((response.text(), response.header("vary")), ("vm", Some("origin")));
     assert_eq!(response.header("access-control-allow-origin"), Some("https://app.example"));
+}
+
+/// The status and the fields that matter of an HTTP/2 request with this body, of which the length is told or not.
+async fn ask_http2(
+    site: &Site,
+    target: &str,
+    told: Option<usize>,
+    body: &'static [u8],
+) -> [Option<String>; 3] {
+    let socket = TcpStream::connect(site.address).await.unwrap();
+    let (requests, connection) = within(h2::client::handshake(socket)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut requests = within(requests.ready()).await.unwrap();
+    let mut request = http::Request::post(format!("http://a.example{target}"));
+    if let Some(length) = told {
+        request = request.header("content-length", length);
+    }
+    let (response, mut stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    // A stream that was answered already takes no more.
+    let _ = stream.send_data(Bytes::from_static(body), true);
+    let response = within(response).await.unwrap();
+    connection.abort();
+    let field = |name: &str| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
+    [Some(response.status().as_str().to_owned()), field("weir-error"), field("location")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_is_held_to_the_same() {
+    // Takes a whole body of chunks.
+    let backend = Backend::start(|mut connection| async move {
+        while let Some(head) = connection.head().await {
+            let mut body = Vec::new();
+            while header(&head, "transfer-encoding").is_some() && !body.ends_with(b"0\r\n\r\n") {
+                let Some(more) = connection.some().await else { return };
+                body.extend(more);
+            }
+            connection.answer(b"taken").await;
+        }
+    })
+    .await;
+    let routes = routed(
+        "[[route]]\nname = 'r'\npool = 'p'\n[route.filter]\nmax_body = '1000B'\n\
+         [[route]]\npath = '/go'\nredirect = { to = 'https://{host}{path}{query}' }\n",
+    );
+    let config = Config { routes: routes.routes, ..knowing() };
+    let site = Site::start(config, ready(backend.address)).await;
+    let is = |text: &str| Some(text.to_owned());
+    let location = is("https://a.example/go?x");
+    assert_eq!(ask_http2(&site, "/go?x", None, b"").await, [is("308"), None, location]);
+    let refused = [is("413"), is("body_too_large"), None];
+    assert_eq!(ask_http2(&site, "/", Some(1001), &[b'x'; 1001]).await, refused);
+    assert!(site.launcher.started().is_empty());
+    assert_eq!(ask_http2(&site, "/", None, &[b'x'; 1001]).await, refused);
+    assert_eq!(ask_http2(&site, "/", None, &[b'x'; 1000]).await, [is("200"), None, None]);
+    assert_eq!(refusals(&site, "body_too_large"), Some(2.0));
 }
