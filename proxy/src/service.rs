@@ -60,6 +60,10 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         ctx.join_trace(&session.req_header().headers);
         match self.route(session.req_header()) {
+            Ok(_) | Err(Refusal::NoRoute) if tenancies::redirects_https(session) => {
+                self.redirect_https(session, ctx).await?;
+                Ok(true)
+            }
             Ok(found) => self.enter(session, ctx, found).await,
             Err(refusal) => {
                 ctx.refusal = Some(refusal);

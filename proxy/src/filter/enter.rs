@@ -55,4 +55,18 @@ impl Proxy {
             }
         }
     }
+
+    /// Sends a request of plain text to TLS.
+    pub(crate) async fn redirect_https(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        self.close_if_draining(session);
+        if let Err(refusal) = self.to_https.send(session).await? {
+            ctx.refusal = Some(refusal);
+            refusal.send(session).await?;
+        }
+        Ok(())
+    }
 }
