@@ -17,6 +17,7 @@ mod failures;
 mod forwarding;
 mod framing;
 mod http2;
+mod http2_attacks;
 mod isolation;
 mod proxy_protocol;
 mod streams;
