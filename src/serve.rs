@@ -1,7 +1,8 @@
 //! `weir serve`: from the configuration to the last response.
 //!
 //! The order matters: sockets are bound while this process has one thread and is in the host's network namespace; then
-//! it moves into its own; only then do threads start, and the launcher, and with it VMs.
+//! it moves into its own; only then do threads start, and the launcher, and with it VMs. One thread starts earlier and stays
+//! in the host's, to reach the servers of external pools.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -15,10 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_config::Config;
+use weir_net::host::HostThread;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
-use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
+use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
@@ -48,7 +50,10 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         config.host.snapshots.as_deref().map(Snapshots::open).transpose().context("keep snapshots")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
-    let namespace = namespace::enter_private().context("enter a private network namespace")?;
+    let outside =
+        HostThread::start().context("start the thread that stays in the host's network namespace")?;
+    let namespace =
+        namespace::enter_private_beside(&[&outside]).context("enter a private network namespace")?;
     let _log = logging::start(options.log_format);
     raise_file_limit();
     let groups = control_groups();
@@ -60,6 +65,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         snapshots,
         groups: groups.clone(),
         namespace: &namespace,
+        outside: HostNetwork::new(outside),
         launchers: launchers.clone(),
     };
     let outcome = runtime.block_on(run(Arc::new(config), below, listeners));
@@ -116,6 +122,7 @@ struct Below<'a> {
     snapshots: Option<Snapshots>,
     groups: Option<CgroupPool>,
     namespace: &'a PrivateNamespace,
+    outside: HostNetwork,
     launchers: Launchers,
 }
 
@@ -221,10 +228,12 @@ impl Signals {
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.
 fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow::Result<Pools> {
-    let Below { images, snapshots, groups, namespace, launchers } = below;
+    let Below { images, snapshots, groups, namespace, outside, launchers } = below;
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
     let mut sealed = BTreeMap::new();
-    for (name, pool) in &config.pools {
+    let mut of_vms = config.pools.clone();
+    of_vms.retain(|_, pool| pool.external().is_none());
+    for (name, pool) in &of_vms {
         let bytes =
             images.get(&pool.image).with_context(|| format!("image {:?} was not read", pool.image))?;
         sealed.insert(name.clone(), seal(name, bytes).context("keep an image in memory")?);
@@ -232,13 +241,13 @@ fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow
     // From here on the sealed copies are used.
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
-    let templates = config.pools.clone();
     let read = ReadImage::new(images::load);
-    let materials = Materials { taps, mtu: MTU, images: sealed, read, templates, groups, snapshots };
+    let materials = Materials { taps, mtu: MTU, images: sealed, read, templates: of_vms, groups, snapshots };
     let launcher = VmLauncher::new(move || launchers.spawn(), materials, launch_metrics)
         .context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
-    Pools::start(config, Arc::new(launcher), metrics).context("start the pools")
+    let below = weir_pool::Below { launcher: Arc::new(launcher), outside: Arc::new(outside) };
+    Pools::start(config, below, metrics).context("start the pools")
 }
 
 /// Starts this very program as a launcher, be its file replaced meanwhile or not.
