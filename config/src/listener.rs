@@ -19,13 +19,22 @@ pub(crate) struct ListenerSection {
     header_timeout: Option<Option<Located<Duration>>>,
     max_connections: Option<Option<Located<u32>>>,
     proxy_protocol: ProxyProtocolSection,
+    redirect_https: Option<Located<bool>>,
 }
 
 impl ListenerSection {
     pub(crate) fn read(table: &mut Reader<'_>) -> Self {
+        let tls = TlsSection::read(table);
+        let redirect_https = table.read("redirect_https", boolean).or(false);
+        if let Some(redirect) = redirect_https.as_ref().filter(|redirect| redirect.value)
+            && tls.certificates.as_ref().is_some_and(|certificates| !certificates.is_empty())
+        {
+            table.sink().report(&redirect.place, "is for a listener without tls");
+        }
         Self {
             address: read_address(table),
-            tls: TlsSection::read(table),
+            tls,
+            redirect_https,
             http2: table.read("http2", boolean).optional(),
             header_timeout: table.read("header_timeout", duration).optional(),
             proxy_protocol: ProxyProtocolSection::read(table),
@@ -40,6 +49,7 @@ impl ListenerSection {
             http2: self.http2?.map_or(tls.is_some(), |http2| http2.value),
             header_timeout: self.header_timeout?.map_or(defaults.header_timeout, |timeout| timeout.value),
             max_connections: self.max_connections?.map_or(defaults.max_connections, |limit| limit.value),
+            redirect_https: self.redirect_https?.value,
             trusted_proxies: self.proxy_protocol.into_trusted()?,
             tls,
             ..defaults

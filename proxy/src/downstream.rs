@@ -43,7 +43,7 @@ use self::deadline::HeaderDeadline;
 use self::proxy_protocol::ProxyProtocolError;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
-use crate::tenancies::Stay;
+use crate::tenancies::{Origin, Stay};
 use crate::tls::{Identity, Tls, TlsError};
 use crate::upstream::Pace;
 
@@ -62,6 +62,7 @@ pub(crate) struct Entrance {
     /// HTTP/2 is spoken in plain text.
     http2_by_knowledge: bool,
     header_timeout: Duration,
+    redirect_https: bool,
     /// Hosts that say whose connections they pass on.
     trusted_proxies: Vec<IpNetwork>,
     /// One for each connection there may be.
@@ -79,6 +80,7 @@ impl Entrance {
             http2_by_knowledge: tls.is_none() && config.http2,
             tls,
             header_timeout: config.header_timeout,
+            redirect_https: config.redirect_https,
             trusted_proxies: config.trusted_proxies.clone(),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
@@ -135,13 +137,17 @@ impl Downstream {
     }
 
     fn connection(&self, stream: Stream, place: OwnedSemaphorePermit) -> Connection {
+        let redirect_https = self.entrance.redirect_https;
         let identity = Identity::of(&stream);
-        let begin = || Stay::begin(identity.clone());
-        let stay = (self.stays || identity.is_some()).then(begin).transpose().unwrap_or_else(|error| {
-            // Each request is for itself then, and of a client without a name.
-            tracing::error!(%error, "connection without a stay");
-            None
-        });
+        let needed = self.stays || redirect_https || identity.is_some();
+        let stay = needed
+            .then(|| Stay::begin(Origin { identity, redirect_https }))
+            .transpose()
+            .unwrap_or_else(|error| {
+                // Each request is for itself then, and of a client without a name.
+                tracing::error!(%error, "connection without a stay");
+                None
+            });
         Connection {
             phase: Phase::new(matches!(stream.selected_alpn_proto(), Some(ALPN::H2))),
             stream,

@@ -43,6 +43,8 @@ pub(crate) struct Proxy {
     pub(crate) timeouts: Timeouts,
     pub(crate) in_flight: InFlight,
     draining: Arc<AtomicBool>,
+    /// What listeners answer that send everybody to TLS.
+    pub(crate) to_https: Answer,
     pub(crate) upstreams: Arc<Upstreams>,
     made: Instant,
     /// Of fingerprints.
@@ -99,6 +101,7 @@ impl Proxy {
             timeouts,
             in_flight,
             draining,
+            to_https: Answer::to_https(),
             upstreams: Upstreams::new(timeouts),
             made: Instant::now(),
             keys: RandomState::new(),

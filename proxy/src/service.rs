@@ -63,6 +63,10 @@ impl ProxyHttp for Proxy {
         ctx.join_trace(&session.req_header().headers);
         ctx.client = self.client(session);
         match self.route(session.req_header()) {
+            Ok(_) | Err(Refusal::NoRoute) if tenancies::redirects_https(session) => {
+                self.redirect_https(session, ctx).await?;
+                Ok(true)
+            }
             Ok(found) => self.enter(session, ctx, found).await,
             Err(refusal) => {
                 ctx.refusal = Some(refusal);

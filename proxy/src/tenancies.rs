@@ -6,7 +6,8 @@
 //!
 //! All requests of the connection have to find them, HTTP/2's streams in tasks of their own included. What pingora hands
 //! from a client's stream to each of its sessions, whatever the protocol, is the stream's digests; so that is how they
-//! come, and with them who the client has proved to be. The connection itself ends them, and not the last session to hold a digest: pingora may keep one a little longer.
+//! come, and with them what else is the connection's: who its client has proved to be, and that all its requests are sent
+//! elsewhere. The connection itself ends them, and not the last session to hold a digest: pingora may keep one a little longer.
 
 use std::sync::Arc;
 
@@ -24,8 +25,16 @@ use crate::tls::Identity;
 pub(crate) struct Tenancies {
     /// `None` when the connection has ended.
     by_pool: Mutex<Option<ByPool>>,
+    of: Origin,
+}
+
+/// What is known of a connection when it begins.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
     /// Of a client with a certificate.
-    identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
+    /// The listener sends everybody to TLS.
+    pub(crate) redirect_https: bool,
 }
 
 /// A connection meets few pools.
@@ -40,8 +49,8 @@ pub(crate) struct Stay {
 
 impl Stay {
     /// Of a connection that has just been accepted.
-    pub(crate) fn begin(identity: Option<Identity>) -> pingora::Result<Self> {
-        let tenancies = Arc::new(Tenancies { by_pool: Mutex::new(Some(Vec::new())), identity });
+    pub(crate) fn begin(of: Origin) -> pingora::Result<Self> {
+        let tenancies = Arc::new(Tenancies { by_pool: Mutex::new(Some(Vec::new())), of });
         // It is meant for what a CONNECT proxy on the way has answered.
         let response = ResponseHeader::build(http::StatusCode::OK, Some(0))?;
         let digest = ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(&tenancies))));
@@ -87,7 +96,12 @@ pub(crate) fn tenancy(session: &Session, pool: &Arc<Pool>) -> Option<Arc<Tenancy
 
 /// Who the client of the connection that `session` came on has proved to be.
 pub(crate) fn identity(session: &Session) -> Option<&Identity> {
-    tenancies(session)?.identity.as_ref()
+    tenancies(session)?.of.identity.as_ref()
+}
+
+/// Whether the listener of the connection that `session` came on sends everybody to TLS.
+pub(crate) fn redirects_https(session: &Session) -> bool {
+    tenancies(session).is_some_and(|tenancies| tenancies.of.redirect_https)
 }
 
 fn tenancies(session: &Session) -> Option<&Arc<Tenancies>> {

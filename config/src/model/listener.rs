@@ -19,6 +19,8 @@ pub struct Listener {
     pub header_timeout: Duration,
     /// Connections at once; more are closed as they come.
     pub max_connections: u32,
+    /// Every request is sent to the same host and path with TLS.
+    pub redirect_https: bool,
     /// Hosts whose connections begin with a PROXY protocol header, which says whose they are; none: nobody's do.
     pub trusted_proxies: Vec<IpNetwork>,
 }
@@ -32,6 +34,7 @@ impl Listener {
             http2: false,
             header_timeout: Duration::from_secs(10),
             max_connections: 65_536,
+            redirect_https: false,
             trusted_proxies: Vec::new(),
         }
     }

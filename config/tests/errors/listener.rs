@@ -83,3 +83,18 @@ fn proxy_protocol() {
         ],
     );
 }
+
+#[test]
+fn redirects() {
+    check(
+        LISTENER,
+        &[
+            ["redirect_https = true", ""],
+            ["redirect_https = 1", "listener[0].redirect_https: expected a boolean, found an integer"],
+            [
+                "redirect_https = true\ntls = { certificate = 'c.pem', key = 'k.pem' }",
+                "listener[0].redirect_https: is for a listener without tls",
+            ],
+        ],
+    );
+}

@@ -67,6 +67,21 @@ impl Proxy {
             }
         }
     }
+
+    /// Sends a request of plain text to TLS.
+    pub(crate) async fn redirect_https(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        self.close_if_draining(session);
+        if let Err(refusal) = self.to_https.send(session, None).await? {
+            ctx.refusal = Some(refusal);
+            refusal.send(session).await?;
+        }
+        Ok(())
+    }
+
     /// Holds what has come of a request's body against its route's filters. A tunnel has no body.
     pub(crate) fn admit_body(&self, session: &Session, ctx: &mut Context) -> pingora::Result<()> {
         let Some(route) = &ctx.route else { return Ok(()) };

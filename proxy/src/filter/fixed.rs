@@ -1,10 +1,10 @@
 //! Answers that a route gives without a pool.
 
 use bytes::Bytes;
-use http::header;
+use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use weir_config::model::{self, Respond};
+use weir_config::model::{self, Piece, Respond};
 
 use super::Filters;
 use super::redirect::Location;
@@ -37,6 +37,12 @@ impl Answer {
 
     pub(crate) fn redirect(redirect: &model::Redirect) -> Self {
         Self::Redirect(Location::new(redirect))
+    }
+
+    /// The same host, path and query with TLS.
+    pub(crate) fn to_https() -> Self {
+        let to = vec![Piece::Text("https://".to_owned()), Piece::Host, Piece::Path, Piece::Query];
+        Self::redirect(&model::Redirect { status: StatusCode::PERMANENT_REDIRECT, to })
     }
 
     /// Sends the answer, if the request is one that it can be made for.

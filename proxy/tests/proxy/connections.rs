@@ -114,3 +114,34 @@ async fn connections_above_the_limit_are_closed_and_room_is_made_by_those_that_e
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_can_send_everybody_to_tls() {
+    let backend = Backend::echo("vm").await;
+    let change = |listener: &mut Listener| (listener.redirect_https, listener.http2) = (true, true);
+    let site = Site::start(on(change), ready(backend.address)).await;
+    let mut client = Client::connect(site.address).await;
+    for (target, location) in [
+        ("/a?b=c", "https://a.example/a?b=c"),
+        ("//evil.example/", "https://a.example//evil.example/"),
+        ("/", "https://a.example/"),
+    ] {
+        client.send(&format!("GET {target} HTTP/1.1\r\nhost: A.example:8080\r\n\r\n")).await;
+        let response = client.response().await;
+        assert_eq!((response.status(), response.header("location")), (308, Some(location)));
+    }
+    client.send("GET / HTTP/1.1\r\nhost: a@b\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 400);
+
+    let socket = tokio::net::TcpStream::connect(site.address).await.unwrap();
+    let (mut requests, connection) = within(h2::client::handshake(socket)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("http://b.example/x").body(()).unwrap();
+    let response = within(requests.send_request(request, true).unwrap().0).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["location"]),
+        (308, &"https://b.example/x".parse().unwrap())
+    );
+    connection.abort();
+    assert!(site.launcher.started().is_empty(), "it wakes no pool");
+}

@@ -19,6 +19,7 @@ mod filters;
 mod forwarding;
 mod framing;
 mod http2;
+mod http2_attacks;
 mod isolation;
 mod proxy_protocol;
 mod streams;
