@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use weir_config::{Config, LoadError, Machine};
-use weir_proxy::tls::Certificate;
+use weir_proxy::tls::{Certificate, CertificateError, roots};
 
 use crate::cli::Failure;
 use crate::images::{self, Images};
@@ -35,16 +35,21 @@ impl Machine for ThisMachine {
     }
 
     fn certificate(&self, files: &weir_config::Certificate) -> Result<(), String> {
-        let certificate = Certificate::load(files).map_err(|error| match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        })?;
+        let certificate = Certificate::load(files).map_err(|error| with_cause(&error))?;
         // Who serves it says so in the log.
         if !self.serving && certificate.has_expired(SystemTime::now()) {
             eprintln!("weir: warning: {} has expired", files.certificate.display());
         }
         Ok(())
     }
+
+    fn client_ca(&self, file: &Path) -> Result<(), String> {
+        roots(file).map(drop).map_err(|error| with_cause(&error))
+    }
+}
+
+fn with_cause(error: &CertificateError) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// Reports every error of `file`, or how many pools and routes it has.

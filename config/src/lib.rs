@@ -58,11 +58,13 @@
 mod action;
 mod checks;
 mod class;
+mod cors;
 mod decimal;
 mod error;
 mod external;
 mod field;
 mod fields;
+mod filter;
 mod health;
 mod host;
 mod key;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use crate::error::Sink;
 use crate::key::{Located, suggestion};
@@ -29,6 +30,12 @@ pub trait Machine {
     /// # Errors
     /// Why not, with the file that is to blame.
     fn certificate(&self, files: &Certificate) -> Result<(), String>;
+
+    /// Whether this file has certificates that clients' certificates can lead to.
+    ///
+    /// # Errors
+    /// Why not, with the file's name.
+    fn client_ca(&self, file: &Path) -> Result<(), String>;
 }
 
 pub(crate) fn check_addresses<'a>(
@@ -48,6 +55,11 @@ pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Ma
     for files in tables.flatten().flatten() {
         if let Err(message) = machine.certificate(&files.value) {
             sink.report(&files.place, message);
+        }
+    }
+    for file in listeners.iter().filter_map(|listener| listener.tls.client_ca.as_ref()).flatten() {
+        if let Err(message) = machine.client_ca(&file.value) {
+            sink.report(&file.place, message);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use weir_config::{Certificate, Machine, can_bind, check, image_exists};
 
@@ -19,6 +20,10 @@ impl Machine for This {
 
     fn certificate(&self, files: &Certificate) -> Result<(), String> {
         if files.key.ends_with("key.pem") { Ok(()) } else { Err(format!("{} is bad", files.key.display())) }
+    }
+
+    fn client_ca(&self, file: &Path) -> Result<(), String> {
+        Err(format!("{} is bad", file.display()))
     }
 }
 
@@ -106,11 +111,15 @@ fn certificates_that_cannot_be_used_are_reported() {
     let bad = "certificate = 'c.pem'\nkey = 'other.pem'";
     let text = format!(
         "{}{}",
-        listener(0, "tls = { certificate = 'c.pem', key = 'mine.pem' }"),
+        listener(0, "client_ca = 'ca.pem'\ntls = { certificate = 'c.pem', key = 'mine.pem' }"),
         listener(0, &format!("[[listener.tls]]\n{good}\n[[listener.tls]]\n{bad}")),
     );
     assert_eq!(
         errors(&text),
-        ["listener[0].tls: mine.pem is bad".to_owned(), "listener[1].tls[1]: other.pem is bad".to_owned()]
+        [
+            "listener[0].client_ca: ca.pem is bad".to_owned(),
+            "listener[0].tls: mine.pem is bad".to_owned(),
+            "listener[1].tls[1]: other.pem is bad".to_owned(),
+        ]
     );
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{
-    Class, Destination, Health, HostPattern, Idle, Isolation, Kind, LoadError, Overflow, Piece, Quarantine,
-    Queue, Retry, Rewrite, Schedule, ServerAddress, Thousandths, VmLimits, load, parse,
+    Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins, Overflow,
+    Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Thousandths, VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -19,6 +19,7 @@ fn defaults() {
     assert_eq!((config.host.memory, config.host.max_vms), (8 << 30, 512));
     assert_eq!(config.host.network.to_string(), "10.88.0.0/16");
     assert_eq!((config.host.snapshots, config.host.max_starts), (None, 16));
+    assert_eq!(config.host.trusted_proxies, []);
     let pool = &config.pools["hello"];
     assert_eq!((pool.name.as_str(), &pool.kind, pool.image.as_str()), ("hello", &Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));
@@ -392,4 +393,44 @@ rewrite = { regex = "^/x(.*)", to = "/$1" }
     assert_eq!(prefix.rewrite, Some(Rewrite::Prefix("/a".to_owned())));
     let Some(Rewrite::Pattern { pattern, to }) = &pattern.rewrite else { panic!("{pattern:?}") };
     assert_eq!((pattern.regex().as_str(), to.as_str()), ("^/x(.*)", "/$1"));
+}
+
+#[test]
+fn filters_are_read() {
+    let keys = r#"
+[[route]]
+pool = "hello"
+[route.filter]
+allow = ["10.0.0.0/8", "::1"]
+deny = ["10.1.0.0/16"]
+max_body = "1MiB"
+max_header = "8KiB"
+max_in_flight_per_client = 3
+remove_request_headers = ["x-a"]
+set_response_headers = { x-b = "c" }
+[route.cors]
+origins = ["*"]
+[[route]]
+path = "/x"
+pool = "hello"
+"#;
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    let [route, plain] = &config.routes[..] else { panic!("two routes") };
+    let filter = &route.filter;
+    let text = |networks: &[ipnetwork::IpNetwork]| -> Vec<String> {
+        networks.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(text(filter.allow.as_deref().expect("written")), ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(text(&filter.deny), ["10.1.0.0/16"]);
+    let limits = (filter.max_body, filter.max_header, filter.max_in_flight_per_client);
+    assert_eq!(limits, (Some(1 << 20), Some(8 << 10), Some(3)));
+    assert_eq!(filter.request.remove, ["x-a"]);
+    assert_eq!(filter.response.set, [("x-b".parse().unwrap(), "c".parse().unwrap())]);
+    let cors = route.cors.as_ref().expect("written");
+    assert_eq!(
+        (&cors.origins, cors.credentials, cors.max_age),
+        (&Origins::Any, false, Duration::from_secs(5))
+    );
+    assert_eq!(cors.methods, ["GET", "HEAD", "POST"]);
+    assert_eq!((&plain.filter, &plain.cors), (&Filter::default(), &None));
 }

@@ -44,7 +44,7 @@ use self::proxy_protocol::ProxyProtocolError;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::tenancies::Stay;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Identity, Tls, TlsError};
 use crate::upstream::Pace;
 
 /// pingora's HTTP on the [`Connection`]s of one listener.
@@ -135,8 +135,10 @@ impl Downstream {
     }
 
     fn connection(&self, stream: Stream, place: OwnedSemaphorePermit) -> Connection {
-        let stay = self.stays.then(Stay::begin).transpose().unwrap_or_else(|error| {
-            // Each request is for itself then.
+        let identity = Identity::of(&stream);
+        let begin = || Stay::begin(identity.clone());
+        let stay = (self.stays || identity.is_some()).then(begin).transpose().unwrap_or_else(|error| {
+            // Each request is for itself then, and of a client without a name.
             tracing::error!(%error, "connection without a stay");
             None
         });

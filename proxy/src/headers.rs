@@ -12,9 +12,14 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::tls::Identity;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+const CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+const CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-sha256");
 
 /// Fields of a response that are for one hop only, whatever `Connection` says. `Transfer-Encoding` is not here: it
 /// tells pingora how to frame the body towards the client.
@@ -52,6 +57,18 @@ pub(crate) fn forward_request(
     }
     let value = joined(&request.headers, &header::VIA, via_weir(via));
     request.insert_header(header::VIA, value)
+}
+
+/// Tells the application which certificate the client has shown, and takes out what a client says of itself.
+pub(crate) fn identify_client(
+    request: &mut RequestHeader,
+    identity: Option<&Identity>,
+) -> pingora::Result<()> {
+    request.remove_header(&CLIENT_SUBJECT);
+    request.remove_header(&CLIENT_FINGERPRINT);
+    let Some(identity) = identity else { return Ok(()) };
+    request.insert_header(CLIENT_SUBJECT, identity.subject.clone())?;
+    request.insert_header(CLIENT_FINGERPRINT, identity.fingerprint.clone())
 }
 
 /// HTTP/2 may spread cookies over several fields, HTTP/1 has one (RFC 9113 §8.2.3).

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::RandomState;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use weir_pool::{Caller, Lease, Pool, Pools};
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
 use crate::context::{AnsweringRoute, Context, Found, Route};
-use crate::filter::{Answer, Filters};
+use crate::filter::{Answer, Filters, TrustedProxies};
 use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
@@ -36,6 +36,7 @@ use crate::upstream::Upstreams;
 pub(crate) struct Proxy {
     isolates_connections: bool,
     router: Router<Found>,
+    trusted_proxies: TrustedProxies,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
@@ -87,6 +88,7 @@ impl Proxy {
         let entries = config.routes.iter().zip(routes);
         Ok(Self {
             isolates_connections,
+            trusted_proxies: TrustedProxies::new(&config.host.trusted_proxies),
             router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
             unrouted: Arc::new(Unrouted {
                 series: metrics.route("", ""),
@@ -132,10 +134,21 @@ impl Proxy {
         self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
     }
 
+    /// Whom a request comes from; `None`: the connection has no address.
+    pub(crate) fn client(&self, session: &Session) -> Option<IpAddr> {
+        let peer = session.client_addr()?.as_inet().map(SocketAddr::ip)?;
+        Some(self.trusted_proxies.client(peer, &session.req_header().headers))
+    }
+
     /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
-    pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
+    pub(crate) async fn lease(
+        &self,
+        session: &mut Session,
+        route: &Route,
+        client: Option<IpAddr>,
+    ) -> Result<Lease, NoLease> {
         let tenancy = tenancy(session, &route.pool);
-        let caller = caller(session, route);
+        let caller = caller(session, route, client);
         let session = session.as_downstream_mut();
         let leasing = async {
             match tenancy {
@@ -191,12 +204,11 @@ fn pool_route(
 }
 
 /// Who asks for a lease.
-fn caller(session: &Session, route: &Route) -> Caller {
-    let address = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+fn caller(session: &Session, route: &Route, client: Option<IpAddr>) -> Caller {
     Caller {
         class: Arc::clone(&route.config.class),
         route: route.number,
-        client: address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into(),
+        client: client.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into(),
         bytes: header_bytes(session.req_header()) as u64,
     }
 }

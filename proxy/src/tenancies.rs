@@ -6,7 +6,7 @@
 //!
 //! All requests of the connection have to find them, HTTP/2's streams in tasks of their own included. What pingora hands
 //! from a client's stream to each of its sessions, whatever the protocol, is the stream's digests; so that is how they
-//! come. The connection itself ends them, and not the last session to hold a digest: pingora may keep one a little longer.
+//! come, and with them who the client has proved to be. The connection itself ends them, and not the last session to hold a digest: pingora may keep one a little longer.
 
 use std::sync::Arc;
 
@@ -17,11 +17,15 @@ use pingora::proxy::Session;
 use weir_config::model::Isolation;
 use weir_pool::{Pool, Tenancy};
 
+use crate::tls::Identity;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Tenancies {
     /// `None` when the connection has ended.
     by_pool: Mutex<Option<ByPool>>,
+    /// Of a client with a certificate.
+    identity: Option<Identity>,
 }
 
 /// A connection meets few pools.
@@ -36,8 +40,8 @@ pub(crate) struct Stay {
 
 impl Stay {
     /// Of a connection that has just been accepted.
-    pub(crate) fn begin() -> pingora::Result<Self> {
-        let tenancies = Arc::new(Tenancies { by_pool: Mutex::new(Some(Vec::new())) });
+    pub(crate) fn begin(identity: Option<Identity>) -> pingora::Result<Self> {
+        let tenancies = Arc::new(Tenancies { by_pool: Mutex::new(Some(Vec::new())), identity });
         // It is meant for what a CONNECT proxy on the way has answered.
         let response = ResponseHeader::build(http::StatusCode::OK, Some(0))?;
         let digest = ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(&tenancies))));
@@ -78,7 +82,15 @@ pub(crate) fn tenancy(session: &Session, pool: &Arc<Pool>) -> Option<Arc<Tenancy
     if pool.config().isolation != Isolation::Connection {
         return None;
     }
+    tenancies(session)?.of(pool)
+}
+
+/// Who the client of the connection that `session` came on has proved to be.
+pub(crate) fn identity(session: &Session) -> Option<&Identity> {
+    tenancies(session)?.identity.as_ref()
+}
+
+fn tenancies(session: &Session) -> Option<&Arc<Tenancies>> {
     let digest = session.as_downstream().digest()?.proxy_digest.as_ref()?;
-    let tenancies: &Arc<Tenancies> = digest.user_data.as_ref()?.downcast_ref()?;
-    tenancies.of(pool)
+    digest.user_data.as_ref()?.downcast_ref()
 }

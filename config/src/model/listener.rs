@@ -44,6 +44,17 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// Clients that speak nothing newer are refused.
     pub min_version: TlsVersion,
+    /// `None`: clients are not asked who they are.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Which clients are let in by their certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// PEM file: the certificates that clients' certificates lead to.
+    pub ca: PathBuf,
+    /// Clients without a certificate are refused.
+    pub required: bool,
 }
 
 /// Where a certificate and its key are.

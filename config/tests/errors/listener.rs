@@ -25,6 +25,19 @@ fn tls() {
                 &format!("tls = {{ {files}, ky = '' }}"),
                 r#"listener[0].tls.ky: unknown key, did you mean "key"?"#,
             ],
+            [&format!("client_ca = 'ca.pem'\nclient_auth = 'optional'\ntls = {{ {files} }}"), ""],
+            [
+                "client_ca = 'ca.pem'\nclient_auth = 'optional'",
+                "listener[0].client_ca: has no effect without tls",
+            ],
+            [
+                &format!("client_auth = 'optional'\ntls = {{ {files} }}"),
+                "listener[0].client_auth: has no effect without client_ca",
+            ],
+            [
+                &format!("client_ca = 'ca.pem'\nclient_auth = 'on'\ntls = {{ {files} }}"),
+                r#"listener[0].client_auth: must be "required" or "optional", is "on""#,
+            ],
             ["min_version = '1.3'", "listener[0].min_version: has no effect without tls"],
             ["min_version = '1.3'\ntls = []", "listener[0].min_version: has no effect without tls"],
             [

@@ -3,6 +3,7 @@
 mod action;
 mod class;
 mod external;
+mod filter;
 mod follow;
 mod host;
 mod listener;
@@ -90,7 +91,8 @@ fn unknown_keys() {
     check(
         &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n"),
         &[
-            ["filter = {}", "route[0].filter: unknown key"],
+            ["filters = {}", r#"route[0].filters: unknown key, did you mean "filter"?"#],
+            ["filter.max_boby = '1B'", r#"route[0].filter.max_boby: unknown key, did you mean "max_body"?"#],
             ["hots = 'a'", r#"route[0].hots: unknown key, did you mean "host"?"#],
             ["[pool.hello.scael]", r#"pool.hello.scael: unknown key, did you mean "scale"?"#],
             ["[pool.hello.scale]\nmi = 1", r#"pool.hello.scale.mi: unknown key, did you mean "min"?"#],

@@ -68,6 +68,14 @@ pub enum CertificateError {
         /// What is wrong with it.
         source: TlsError,
     },
+    /// A certificate that others lead to cannot be used.
+    #[error("a certificate in {} cannot be used for clients'", .path.display())]
+    UnusableRoot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TlsError,
+    },
     /// The key is another certificate's.
     #[error("the key in {} does not belong to the certificate in {}", .key.display(), .certificate.display())]
     OtherKey {

@@ -4,6 +4,7 @@
 //! so it has a deadline of its own, versions are a listener's choice, and whatever comes before it (PROXY protocol) can.
 
 mod certificate;
+mod client;
 mod names;
 mod resolver;
 
@@ -17,12 +18,14 @@ use pingora::listeners::tls::Acceptor;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as Socket;
 use rustls::crypto::ring;
-use rustls::server::ServerConfig;
+use rustls::server::{ServerConfig, VerifierBuilderError};
 use rustls::version::{TLS12, TLS13};
 use tokio::time::MissedTickBehavior;
 use weir_config::model::{self, TlsVersion};
 
 pub use certificate::{Certificate, CertificateError};
+pub(crate) use client::Identity;
+pub use client::roots;
 use resolver::Resolver;
 
 use crate::metrics::Metrics;
@@ -45,6 +48,9 @@ pub enum TlsError {
     /// A certificate cannot be used.
     #[error("load a certificate")]
     Certificate(#[from] CertificateError),
+    /// Clients' certificates cannot be asked for.
+    #[error("ask clients for certificates")]
+    ClientAuth(#[source] VerifierBuilderError),
     /// rustls refuses the settings.
     #[error("set TLS up")]
     Settings(#[from] rustls::Error),
@@ -61,10 +67,14 @@ impl Tls {
             TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
             TlsVersion::Tls13 => &[&TLS13],
         };
-        let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&resolver) as _);
+        let provider = Arc::new(ring::default_provider());
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+        let builder = match &config.client_auth {
+            Some(auth) => builder.with_client_cert_verifier(client::verifier(auth, provider)?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut server = builder.with_cert_resolver(Arc::clone(&resolver) as _);
         let protocols = if http2 { &PROTOCOLS[..] } else { &PROTOCOLS[1..] };
         server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         // Clients keep what resuming takes, instead of weir's memory.

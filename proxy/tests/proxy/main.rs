@@ -10,10 +10,12 @@ mod site;
 
 mod actions;
 mod answers;
+mod client_auth;
 mod connections;
 mod drain;
 mod external;
 mod failures;
+mod filters;
 mod forwarding;
 mod framing;
 mod http2;

@@ -4,6 +4,7 @@ use weir_config::model::{Config, Listener};
 
 use crate::backend::Backend;
 use crate::client::{Client, header};
+use crate::secure::{Guise, get_as, listener};
 use crate::site::{Site, config, line, ready};
 
 fn trusting(network: &str) -> Config {
@@ -76,8 +77,9 @@ async fn it_comes_before_tls() {
     let directory = tempfile::tempdir().unwrap();
     let backend = Backend::echo("vm").await;
     let mut config = trusting("127.0.0.0/8");
-    config.listeners[0].tls = crate::secure::listener(directory.path()).tls;
+    config.listeners[0].tls = listener(directory.path()).tls;
     let site = Site::start(config, ready(backend.address)).await;
-    let answer = crate::secure::get_behind(site.address, b"PROXY TCP4 192.0.2.7 1.1.1.1 1 2\r\n", "/").await;
+    let before = b"PROXY TCP4 192.0.2.7 1.1.1.1 1 2\r\n".to_vec();
+    let answer = get_as(site.address, &Guise { before, ..Guise::default() }, "/", "").await.unwrap();
     assert!(answer.contains("x-forwarded-for: 192.0.2.7\r\n"), "{answer}");
 }

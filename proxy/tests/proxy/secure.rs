@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,7 +35,11 @@ pub(crate) fn certificate(directory: &Path, file: &str, names: &[&str]) -> (mode
 }
 
 pub(crate) fn tls(certificates: impl IntoIterator<Item = model::Certificate>) -> model::Tls {
-    model::Tls { certificates: certificates.into_iter().collect(), min_version: model::TlsVersion::Tls12 }
+    model::Tls {
+        certificates: certificates.into_iter().collect(),
+        min_version: model::TlsVersion::Tls12,
+        client_auth: None,
+    }
 }
 
 /// A listener with a certificate for anybody.
@@ -91,44 +95,64 @@ pub(crate) async fn connect(
     protocols: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<TlsStream<TcpStream>> {
-    connect_behind(address, b"", name, protocols, versions).await
+    connect_as(address, &Guise::default(), name, protocols, versions).await
 }
 
-/// The same, with something before the handshake.
-async fn connect_behind(
+/// What a client brings along.
+#[derive(Debug, Default)]
+pub(crate) struct Guise {
+    /// Sent before the handshake.
+    pub(crate) before: Vec<u8>,
+    /// In DER, and its key in PKCS #8.
+    pub(crate) certificate: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The same, with something more.
+pub(crate) async fn connect_as(
     address: SocketAddr,
-    before: &[u8],
+    guise: &Guise,
     name: &str,
     protocols: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<TlsStream<TcpStream>> {
     let provider = ring::default_provider();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
+    let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Gullible(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Gullible(provider)));
+    let mut config = match guise.certificate.clone() {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let key = PrivatePkcs8KeyDer::from(key).into();
+            config.with_client_auth_cert(vec![certificate.into()], key).unwrap()
+        }
+    };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut socket = within(TcpStream::connect(address)).await?;
-    within(socket.write_all(before)).await?;
+    within(socket.write_all(&guise.before)).await?;
     within(TlsConnector::from(Arc::new(config)).connect(name, socket)).await
 }
 
 /// One GET in HTTP/1.1, and all that comes back until the connection ends.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    get_behind(address, b"", path).await
+    get_as(address, &Guise::default(), path, "").await.unwrap()
 }
 
-/// The same, with something before the handshake.
-pub(crate) async fn get_behind(address: SocketAddr, before: &[u8], path: &str) -> String {
-    let mut stream = connect_behind(address, before, "a.example", &[], VERSIONS).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
-    within(stream.write_all(request.as_bytes())).await.unwrap();
+/// The same with something more, and with these header lines.
+pub(crate) async fn get_as(
+    address: SocketAddr,
+    guise: &Guise,
+    path: &str,
+    lines: &str,
+) -> io::Result<String> {
+    let mut stream = connect_as(address, guise, "a.example", &[], VERSIONS).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\n{lines}connection: close\r\n\r\n");
+    within(stream.write_all(request.as_bytes())).await?;
     let mut answer = String::new();
-    within(stream.read_to_string(&mut answer)).await.unwrap();
-    answer
+    within(stream.read_to_string(&mut answer)).await?;
+    Ok(answer)
 }
 
 /// What the server showed.
