@@ -31,6 +31,7 @@ mod metrics;
 mod names;
 mod reach;
 mod servers;
+mod show;
 mod standing;
 
 pub use host::HostNetwork;

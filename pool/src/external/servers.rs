@@ -22,13 +22,10 @@ use super::names::{Names, Question};
 use super::reach::Reach;
 use super::standing::{Found, Standing, Verdict};
 use crate::health::{Finding, Unhealthy, check};
-use crate::launcher::Revision;
 use crate::lease::LeaseError;
 use crate::network::Network;
 use crate::owner::{Event, Suspicion};
-use crate::pool::Instances;
 use crate::shared::Shared;
-use crate::status::{PoolStatus, VmState, VmStatus};
 use crate::vm::Vm;
 
 /// How long a lookup may take.
@@ -38,25 +35,25 @@ const EVENTS: usize = 1024;
 
 /// See the module's documentation.
 pub(crate) struct Servers {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     reach: Arc<Reach>,
     ids: Arc<AtomicU64>,
     inbox: mpsc::UnboundedReceiver<Event>,
     names: Names,
-    members: BTreeMap<SocketAddr, Server>,
+    pub(super) members: BTreeMap<SocketAddr, Server>,
     checks: FuturesUnordered<BoxFuture<'static, Checked>>,
     lookups: FuturesUnordered<BoxFuture<'static, LookedUp>>,
-    series: UpstreamSeries,
+    pub(super) series: UpstreamSeries,
     /// Who is in service is not what the pool shows.
-    changed: bool,
+    pub(super) changed: bool,
     shutdown: Option<Instant>,
 }
 
-struct Server {
-    vm: Arc<Vm>,
-    standing: Standing,
+pub(super) struct Server {
+    pub(super) vm: Arc<Vm>,
+    pub(super) standing: Standing,
     /// No name has it any more.
-    leaving: bool,
+    pub(super) leaving: bool,
 }
 
 /// Of which server it is, and what the check has found. The address may be another server's by then.
@@ -303,55 +300,6 @@ impl Servers {
             }
         }
         Some(until)
-    }
-
-    /// Shows requests and metrics the servers as they are now.
-    fn publish(&mut self) {
-        if !std::mem::take(&mut self.changed) {
-            return;
-        }
-        let ready = self.members.values().filter(|server| server.standing.is_in_service() && !server.leaving);
-        let ready: Vec<_> = ready.map(|server| server.vm.clone()).collect();
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let (in_service, leaving) =
-            (count(ready.len()), count(self.members.values().filter(|server| server.leaving).count()));
-        self.series.in_service.set(in_service.into());
-        self.series.leaving.set(leaving.into());
-        self.series.out_of_service.set(i64::from(count(self.members.len()) - in_service - leaving));
-        self.shared.set_ready(ready);
-        let instances = Instances { ready: in_service, draining: leaving, ..Instances::default() };
-        self.shared.instances.send_replace(instances);
-    }
-
-    fn status(&self, now: Instant) -> PoolStatus {
-        let vms = self.members.values().map(|server| VmStatus {
-            id: server.vm.id,
-            state: server.state(),
-            address: Some(server.vm.address),
-            in_flight: server.vm.gate.in_flight(),
-            age: now.saturating_duration_since(server.vm.ready_at),
-            start: None,
-            revision: Revision::FIRST,
-        });
-        PoolStatus {
-            instances: *self.shared.instances.borrow(),
-            queued: self.shared.waiting(),
-            desired: 0,
-            template: false,
-            revision: Revision::FIRST,
-            rollout: None,
-            vms: vms.collect(),
-        }
-    }
-}
-
-impl Server {
-    fn state(&self) -> VmState {
-        match (self.leaving, self.standing.is_in_service()) {
-            (true, _) => VmState::Draining,
-            (false, true) => VmState::Ready,
-            (false, false) => VmState::Out,
-        }
     }
 }
 

@@ -224,3 +224,15 @@ fn threads_never_find_another_tenancy_s_traces() {
     });
     assert_eq!(tenancies.into_inner(), resets.into_inner());
 }
+
+#[test]
+fn a_gate_that_is_opened_again_has_those_inside_that_it_had() {
+    let gate = Gate::default();
+    gate.enter(2).unwrap();
+    assert_eq!(gate.close(), Closing { first: true, in_flight: 1 });
+    assert_eq!(gate.enter(2), None);
+    gate.reopen();
+    assert_eq!((gate.enter(2), gate.enter(2)), (Some(2), None));
+    assert_eq!([gate.leave(), gate.leave()], [Left::Open(1), Left::Open(0)]);
+    assert!(gate.close().first, "it can be closed again");
+}

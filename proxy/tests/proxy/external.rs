@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
 use weir_config::model::{Config, External, HostPattern, Kind, ServerAddress};
 use weir_pool::fake;
 
@@ -174,36 +175,39 @@ async fn a_client_cannot_take_the_last_server_away_by_what_it_asks() {
 
 #[tokio::test]
 async fn a_server_has_no_more_requests_than_its_limit_and_a_drain_waits_for_those() {
-    let server = Backend::start(|mut connection| async move {
-        let Some(_) = connection.request().await else { return };
-        // The second part of the answer comes when the client has sent more.
-        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
-        if connection.some().await.is_some() {
-            connection.send("cd").await;
+    let answers = Arc::new(Semaphore::new(0));
+    let held = answers.clone();
+    let server = Backend::start(move |mut connection| {
+        let held = held.clone();
+        async move {
+            while connection.request().await.is_some() {
+                held.acquire().await.unwrap().forget();
+                if !connection.answer(b"done").await {
+                    return;
+                }
+            }
         }
     })
     .await;
     let site = site(config(&[server.address])).await;
     until(|| in_service(&site) == Some(1.0)).await;
-    let mut clients = Vec::new();
-    for _ in 0..4 {
-        let mut client = Client::connect(site.address).await;
-        client.send("POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 100\r\n\r\n").await;
-        assert!(client.head().await.starts_with("HTTP/1.1 200"));
-        clients.push(client);
-    }
+    let clients: Vec<_> = (0..4).map(|_| tokio::spawn(get(site.address, "/"))).collect();
+    let in_flight = || async { site.pool().status().await.unwrap().vms[0].in_flight };
+    within(async { while in_flight().await < 4 {} }).await;
     let fifth = tokio::spawn(get(site.address, "/"));
     until(|| site.pool().queued() == 1).await;
+    assert_eq!(in_flight().await, 4);
     fifth.abort();
     until(|| site.pool().queued() == 0).await;
-    let status = site.pool().status().await.unwrap();
-    let vms: Vec<_> = status.vms.iter().map(|vm| (vm.address, vm.in_flight, vm.state.label())).collect();
-    assert_eq!(vms, [(Some(server.address), 4, "ready")]);
     let pools = site.pools.clone();
     let drained = tokio::spawn(async move { pools.drain(Duration::from_secs(8)).await });
     until(|| site.pool().instances().borrow().draining == 1).await;
-    drop(clients);
+    answers.add_permits(4);
+    for client in clients {
+        assert_eq!(within(client).await.unwrap().text(), "done");
+    }
     within(drained).await.unwrap();
+    assert_eq!(site.pool().instances().borrow().total(), 0);
 }
 
 #[tokio::test]
