@@ -55,6 +55,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod change;
 mod checks;
 mod class;
 mod decimal;
@@ -82,6 +83,7 @@ mod signal;
 pub mod units;
 mod values;
 
+pub use change::{Change, NeedsRestart, PoolChange};
 pub use error::{ConfigError, ConfigErrors, LoadError, Location};
 pub use load::{check, load, parse};
 pub use machine::{Machine, can_bind, image_exists};
