@@ -223,11 +223,11 @@ impl Signals {
 fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow::Result<Pools> {
     let Below { images, snapshots, groups, namespace, launchers } = below;
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
-    let mut sealed = BTreeMap::new();
+    let mut sealed = Vec::new();
     for (name, pool) in &config.pools {
         let bytes =
             images.get(&pool.image).with_context(|| format!("image {:?} was not read", pool.image))?;
-        sealed.insert(name.clone(), seal(name, bytes).context("keep an image in memory")?);
+        sealed.push((pool.clone(), seal(name, bytes).context("keep an image in memory")?));
     }
     // From here on the sealed copies are used.
     drop(images);

@@ -155,7 +155,7 @@ impl Lease {
     /// Reports that the answer did not begin, or did not go on, within its time. When that was so for
     /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`].
     pub fn unanswered(&self) {
-        if self.vm.signs.unanswered() >= self.vm.shared.config.health.unhealthy_after {
+        if self.vm.signs.unanswered() >= self.vm.shared.config().health.unhealthy_after {
             self.vm.shared.suspect(&self.vm, Suspicion::Unanswered);
         }
     }

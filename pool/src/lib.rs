@@ -57,7 +57,7 @@ pub use launcher::{
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use pool::{Instances, Pool};
-pub use pools::{Pools, StartPoolsError};
+pub use pools::{Pools, StageError, Staged, StartPoolsError};
 pub use queue::{Caller, Client};
 pub use rollout::{Draining, Replaced, RestartError, Restarting};
 pub use scale::decide;

@@ -1,16 +1,27 @@
-//! All pools of one configuration.
+//! All pools of one configuration, which may become another while they are used.
+//!
+//! ```text
+//!  stage(change)                commit()                        retire(names)
+//!  what can fail ─────────────> pools are added, changed ─────> pools are removed: no new requests,
+//!     │ dropped                 the host is resized             what waits and runs has its time, then it ends
+//!     v
+//!  nothing has changed
+//! ```
+
+mod stage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use weir_config::model::Config;
+use weir_config::model::{self, Config};
 
-use crate::budget::{HostBudget, MinExceedsHost};
+use crate::budget::{HostBudget, MinExceedsHost, Share};
 use crate::health::watch;
 use crate::launcher::Launcher;
 use crate::metrics::PoolMetrics;
@@ -19,13 +30,37 @@ use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::signal;
 
+pub use stage::{StageError, Staged};
+
 /// How long ending VMs by force may take: the graces of a start and of a stop, and what the kernel needs.
 const FORCE: Duration = Duration::from_secs(5);
 
 /// Every pool by name. Clones are the same pools.
 #[derive(Clone, Debug)]
-pub struct Pools {
-    by_name: Arc<BTreeMap<String, Arc<Pool>>>,
+pub struct Pools(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    by_name: ArcSwap<ByName>,
+    /// Pools that were removed and are not gone yet.
+    leaving: watch::Sender<ByName>,
+    common: Common,
+}
+
+type ByName = BTreeMap<String, Arc<Pool>>;
+
+/// What all pools stand on.
+struct Common {
+    launcher: Arc<dyn Launcher>,
+    metrics: PoolMetrics,
+    budget: Arc<HostBudget>,
+    ids: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Common {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Common").field("budget", &self.budget).finish_non_exhaustive()
+    }
 }
 
 /// Why no pool was started.
@@ -48,32 +83,24 @@ impl Pools {
         metrics: PoolMetrics,
     ) -> Result<Self, StartPoolsError> {
         let budget = HostBudget::new(config)?;
-        let ids = Arc::new(AtomicU64::new(1));
-        let start = |(number, config): (usize, &Arc<weir_config::model::Pool>)| {
-            let (events, inbox) = mpsc::unbounded_channel();
-            let shared = Shared::new(config.clone(), metrics.series(&config.name), events);
-            let owner =
-                Owner::new(shared.clone(), launcher.clone(), budget.share(number), ids.clone(), inbox);
-            tokio::spawn(owner.run());
-            tokio::spawn(watch(shared.clone(), launcher.clone()));
-            if let Some(signal) = &config.signal {
-                tokio::spawn(signal::follow(shared.clone(), signal.clone(), metrics.signal(&config.name)));
-            }
-            Arc::new(Pool { shared })
-        };
-        let by_name =
-            config.pools.keys().cloned().zip(config.pools.values().enumerate().map(start)).collect();
-        Ok(Self { by_name: Arc::new(by_name) })
+        let common = Common { launcher, metrics, budget, ids: Arc::new(AtomicU64::new(1)) };
+        // Each one's minimum is set aside before any of them takes something.
+        let shares: Vec<_> = config.pools.values().map(|pool| (pool, common.budget.share(pool))).collect();
+        let start =
+            |(pool, share): (&Arc<model::Pool>, Share)| (pool.name.clone(), common.start(pool, share));
+        let by_name: ByName = shares.into_iter().map(start).collect();
+        let (by_name, leaving) = (ArcSwap::from_pointee(by_name), watch::Sender::default());
+        Ok(Self(Arc::new(Inner { by_name, leaving, common })))
     }
 
     /// The pool called `name`.
-    pub fn get(&self, name: &str) -> Option<&Arc<Pool>> {
-        self.by_name.get(name)
+    pub fn get(&self, name: &str) -> Option<Arc<Pool>> {
+        self.0.by_name.load().get(name).cloned()
     }
 
-    /// All pools, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Pool>)> {
-        self.by_name.iter().map(|(name, pool)| (name.as_str(), pool))
+    /// All pools that there are now, by name.
+    pub fn all(&self) -> Arc<BTreeMap<String, Arc<Pool>>> {
+        self.0.by_name.load_full()
     }
 
     /// Ends all pools: from now on nobody gets into a queue; those that wait are still served, and leases still run,
@@ -81,14 +108,30 @@ impl Pools {
     /// kernel for good, some seconds after `deadline`.
     pub async fn drain(&self, deadline: Duration) {
         let until = Instant::now() + deadline;
-        join_all(self.by_name.iter().map(|(name, pool)| async move {
-            // The owner's inbox closes when it has ended, which may have been before.
-            drop(pool.shared.events.send(Event::Shutdown { until }));
-            if timeout_at(until + FORCE, pool.shared.events.closed()).await.is_err() {
-                let left = pool.shared.instances.borrow().total();
-                tracing::error!(pool = name, left, "vms cannot be killed, leaving them behind");
-            }
-        }))
-        .await;
+        let leaving = self.0.leaving.borrow().clone();
+        join_all(self.all().iter().chain(&leaving).map(|(name, pool)| end(name, pool, until))).await;
+    }
+}
+
+impl Common {
+    /// Starts a pool that has this share of the host.
+    fn start(&self, config: &Arc<model::Pool>, share: Share) -> Arc<Pool> {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let shared = Shared::new(config.clone(), self.metrics.series(&config.name), events);
+        let owner = Owner::new(shared.clone(), self.launcher.clone(), share, self.ids.clone(), inbox);
+        tokio::spawn(owner.run());
+        tokio::spawn(watch(shared.clone(), self.launcher.clone()));
+        tokio::spawn(signal::follow(shared.clone(), self.metrics.clone()));
+        Arc::new(Pool { shared })
+    }
+}
+
+/// Ends one pool, by force from `until` on.
+async fn end(name: &str, pool: &Pool, until: Instant) {
+    // The owner's inbox closes when it has ended, which may have been before.
+    drop(pool.shared.events.send(Event::Shutdown { until }));
+    if timeout_at(until + FORCE, pool.shared.events.closed()).await.is_err() {
+        let left = pool.shared.instances.borrow().total();
+        tracing::error!(pool = name, left, "vms cannot be killed, leaving them behind");
     }
 }

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
@@ -43,6 +44,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::answer::Refusal;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
+use crate::table::Table;
 use crate::tenancies::Stay;
 use crate::upstream::Pace;
 
@@ -53,8 +55,8 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 ";
 pub(crate) struct Downstream {
     proxy: Arc<HttpProxy<Proxy>>,
     unrouted: Arc<Unrouted>,
-    /// Some pool isolates connections.
-    stays: bool,
+    /// Says whether some pool isolates connections.
+    table: Arc<ArcSwap<Table>>,
 }
 
 /// See the module's documentation.
@@ -68,21 +70,21 @@ struct Connection {
     unrouted: Arc<Unrouted>,
     /// Says when the request's body may be read.
     pace: Mutex<Option<Pace>>,
-    /// `None` where no pool isolates connections.
+    /// `None` where no pool isolated connections when it was accepted: each of its requests is for itself then.
     stay: Option<Stay>,
 }
 
 impl Downstream {
-    /// `stays`: some pool isolates connections.
-    pub(crate) fn new(proxy: HttpProxy<Proxy>, unrouted: Arc<Unrouted>, stays: bool) -> Self {
-        Self { proxy: Arc::new(proxy), unrouted, stays }
+    /// `table`: where its requests go.
+    pub(crate) fn new(proxy: HttpProxy<Proxy>, unrouted: Arc<Unrouted>, table: Arc<ArcSwap<Table>>) -> Self {
+        Self { proxy: Arc::new(proxy), unrouted, table }
     }
 }
 
 #[async_trait]
 impl ServerApp for Downstream {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let stay = match self.stays.then(Stay::begin).transpose() {
+        let stay = match self.table.load().isolates_connections.then(Stay::begin).transpose() {
             Ok(stay) => stay,
             Err(error) => {
                 // Each request is for itself then.

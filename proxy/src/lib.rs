@@ -29,6 +29,7 @@ mod retry;
 pub mod routes;
 mod serve;
 mod service;
+mod table;
 pub mod target;
 mod tenancies;
 mod trace;

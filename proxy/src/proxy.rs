@@ -1,19 +1,19 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
-use std::collections::HashMap;
 use std::hash::RandomState;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use weir_config::model::{Config, Isolation};
-use weir_pool::{Caller, Lease, Pool, Pools};
+use weir_config::model::Config;
+use weir_pool::{Caller, Lease, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
@@ -23,9 +23,8 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
-use crate::retry::Retries;
-use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
+use crate::table::Table;
 use crate::target;
 use crate::tenancies::tenancy;
 use crate::upstream::Upstreams;
@@ -33,8 +32,8 @@ use crate::upstream::Upstreams;
 /// The proxy as pingora drives it.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    isolates_connections: bool,
-    router: Router<Arc<Route>>,
+    /// Where requests go; a reload replaces it.
+    pub(crate) table: Arc<ArcSwap<Table>>,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
@@ -63,25 +62,9 @@ impl Proxy {
         in_flight: InFlight,
         draining: Arc<AtomicBool>,
     ) -> Result<Self, ServeError> {
-        let retries =
-            |(name, pool): (&str, &Arc<Pool>)| (name.to_owned(), Arc::new(metrics.retries(pool.config())));
-        let retries: HashMap<String, Arc<Retries>> = pools.iter().map(retries).collect();
-        let route = |(number, config): (u32, &Arc<weir_config::model::Route>)| {
-            let (route, pool) = (config.name.clone(), config.pool.clone());
-            let (Some(found), Some(retries)) = (pools.get(&pool), retries.get(&pool)) else {
-                return Err(ServeError::NoPool { route, pool });
-            };
-            let (pool, series) = (Arc::clone(found), metrics.route(&route, &pool));
-            let (config, retries) = (Arc::clone(config), Arc::clone(retries));
-            Ok(Arc::new(Route { config, number, pool, retries, series }))
-        };
-        let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
-        let of_connections = |route: &Arc<Route>| route.pool.config().isolation == Isolation::Connection;
-        let isolates_connections = routes.iter().any(of_connections);
-        let entries = config.routes.iter().zip(routes);
+        let table = Table::new(config, pools, &metrics, None)?;
         Ok(Self {
-            isolates_connections,
-            router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
+            table: Arc::new(ArcSwap::from_pointee(table)),
             unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
             metrics,
             timeouts,
@@ -91,11 +74,6 @@ impl Proxy {
             made: Instant::now(),
             keys: RandomState::new(),
         })
-    }
-
-    /// Whether a connection can have a VM of its own.
-    pub(crate) fn isolates_connections(&self) -> bool {
-        self.isolates_connections
     }
 
     pub(crate) fn since_made(&self) -> Duration {
@@ -119,7 +97,7 @@ impl Proxy {
         }
         let host = target::host(authority.unwrap_or_default()).map_err(|_| Refusal::BadRequest)?;
         let path = target::path(target).map_err(|_| Refusal::BadRequest)?;
-        self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
+        self.table.load().router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
     }
 
     /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.

@@ -169,10 +169,10 @@ fn service(
         ..ServerConf::default()
     };
     let unrouted = Arc::clone(&proxy.unrouted);
-    let stays = proxy.isolates_connections();
+    let table = Arc::clone(&proxy.table);
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
     proxy.server_options = Some(options);
-    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted, stays));
+    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted, table));
     let mut fds = Fds::new();
     for (index, socket) in listeners.http.into_iter().enumerate() {
         // pingora finds the socket by this name, and takes it over.

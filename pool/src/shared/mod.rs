@@ -29,7 +29,13 @@ use crate::vm::Vm;
 /// One pool's state outside its owner task.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Arc<model::Pool>,
+    pub(crate) name: String,
+    /// When its VMs go back to their snapshot, which never changes.
+    pub(crate) isolation: model::Isolation,
+    /// What it is now. Only the owner stores.
+    config: ArcSwap<model::Pool>,
+    /// Tells those who look at `config` from time to time that it is another one.
+    pub(crate) configured: watch::Sender<()>,
     pub(crate) metrics: PoolSeries,
     pub(crate) quarantine: Quarantine,
     /// VMs that take requests, oldest first. Only the owner stores.
@@ -71,7 +77,10 @@ impl Shared {
             events,
             instances: watch::Sender::new(Instances::default()),
             signalled: Signalled::default(),
-            config,
+            name: config.name.clone(),
+            isolation: config.isolation,
+            configured: watch::Sender::new(()),
+            config: ArcSwap::new(config),
         })
     }
 
@@ -157,6 +166,19 @@ impl Shared {
         }
     }
 
+    /// The pool's configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<model::Pool> {
+        self.config.load_full()
+    }
+
+    /// The owner's: from now on the pool is so. Its name and isolation are the same.
+    pub(crate) fn configure(&self, config: Arc<model::Pool>) {
+        self.quarantine.configure(&config.quarantine);
+        self.queue.lock().set_bounds(&config.queue);
+        self.config.store(config);
+        self.configured.send_replace(());
+    }
+
     /// Whether no request may come in any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(SeqCst)
@@ -179,7 +201,7 @@ impl Shared {
 
     /// The owner's: these VMs take requests.
     pub(crate) fn set_ready(&self, ready: Vec<Arc<Vm>>) {
-        self.ready.store(Arc::new(Ready::new(ready, &self.config)));
+        self.ready.store(Arc::new(Ready::new(ready, &self.config())));
     }
 
     /// The owner's: how far requests from the queue may fill a VM.
@@ -200,7 +222,7 @@ impl Shared {
 
     /// Within its timeout every place in a full queue becomes free, on average in half of it.
     pub(crate) fn queue_retry_after(&self) -> Duration {
-        whole_seconds(self.config.queue.timeout / 2)
+        whole_seconds(self.config().queue.timeout / 2)
     }
 }
 

@@ -41,9 +41,9 @@ impl Control for Pools {
     fn pools(&self) -> BoxFuture<'_, Vec<(String, PoolStatus)>> {
         async {
             let mut statuses = Vec::new();
-            for (name, pool) in self.iter() {
+            for (name, pool) in &*self.all() {
                 if let Some(status) = pool.status().await {
-                    statuses.push((name.to_owned(), status));
+                    statuses.push((name.clone(), status));
                 }
             }
             statuses

@@ -111,7 +111,7 @@ impl Site {
         Self { address, launcher, pools, registry, page, writer: Some(writer), shutdown, serving }
     }
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> Arc<Pool> {
         self.pools.get("p").unwrap()
     }
 
