@@ -119,6 +119,12 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.released.notify_one();
+    }
+}
+
 impl Instances {
     /// All processes that are not gone.
     pub fn total(&self) -> u32 {

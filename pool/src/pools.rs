@@ -43,7 +43,7 @@ pub struct Pools(Arc<Inner>);
 struct Inner {
     by_name: ArcSwap<ByName>,
     /// Pools that were removed and are not gone yet.
-    leaving: watch::Sender<ByName>,
+    leaving: watch::Sender<BTreeMap<String, Arc<Shared>>>,
     common: Common,
 }
 
@@ -108,8 +108,9 @@ impl Pools {
     /// kernel for good, some seconds after `deadline`.
     pub async fn drain(&self, deadline: Duration) {
         let until = Instant::now() + deadline;
-        let leaving = self.0.leaving.borrow().clone();
-        join_all(self.all().iter().chain(&leaving).map(|(name, pool)| end(name, pool, until))).await;
+        let mut ending = self.0.leaving.borrow().clone();
+        ending.extend(self.all().iter().map(|(name, pool)| (name.clone(), pool.shared.clone())));
+        join_all(ending.values().map(|shared| end(shared, until))).await;
     }
 }
 
@@ -127,11 +128,11 @@ impl Common {
 }
 
 /// Ends one pool, by force from `until` on.
-async fn end(name: &str, pool: &Pool, until: Instant) {
+async fn end(shared: &Shared, until: Instant) {
     // The owner's inbox closes when it has ended, which may have been before.
-    drop(pool.shared.events.send(Event::Shutdown { until }));
-    if timeout_at(until + FORCE, pool.shared.events.closed()).await.is_err() {
-        let left = pool.shared.instances.borrow().total();
-        tracing::error!(pool = name, left, "vms cannot be killed, leaving them behind");
+    drop(shared.events.send(Event::Shutdown { until }));
+    if timeout_at(until + FORCE, shared.events.closed()).await.is_err() {
+        let left = shared.instances.borrow().total();
+        tracing::error!(pool = shared.name, left, "vms cannot be killed, leaving them behind");
     }
 }

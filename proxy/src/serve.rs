@@ -31,7 +31,9 @@ use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::reload::{Orders, reloader};
 use crate::retry::RETRIES_MAX;
+use crate::table::Table;
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -111,7 +113,20 @@ pub enum ServeError {
 ///
 /// If serving is not possible. Nothing is left running then.
 pub async fn serve(server: Server, shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
-    serve_with(server, shutdown, options()).await
+    serve_reloadable(server, reloader().1, shutdown).await
+}
+
+/// As [`serve`], but the configuration becomes another one whenever the [`crate::Reloader`] of `orders` says so.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_reloadable(
+    server: Server,
+    orders: Orders,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Drained, ServeError> {
+    serve_with(server, orders, shutdown, options()).await
 }
 
 fn options() -> HttpServerOptions {
@@ -123,6 +138,7 @@ fn options() -> HttpServerOptions {
 
 async fn serve_with(
     server: Server,
+    mut orders: Orders,
     mut shutdown: watch::Receiver<bool>,
     options: HttpServerOptions,
 ) -> Result<Drained, ServeError> {
@@ -130,6 +146,7 @@ async fn serve_with(
     let draining = Arc::new(AtomicBool::new(false));
     let drain_timeout = server.timeouts.drain;
     let listeners = server.listeners;
+    let (pools, metrics) = (server.pools.clone(), server.metrics.clone());
     let proxy = Proxy::new(
         &server.config,
         &server.pools,
@@ -139,13 +156,22 @@ async fn serve_with(
         in_flight.clone(),
         Arc::clone(&draining),
     )?;
+    let table = Arc::clone(&proxy.table);
+    let reload = |config: &Config| {
+        table.store(Arc::new(Table::new(config, &pools, &metrics, Some(&table.load()))?));
+        Ok(())
+    };
     let (mut service, fds) = service(proxy, listeners, options);
     let (stop, stopped) = watch::channel(false);
     let mut accepting = tokio::spawn(async move { service.start_service(Some(fds), stopped, 1).await });
-    tokio::select! {
-        ended = &mut accepting => return Err(ServeError::Ended(ended.err())),
-        // An error means that whoever could have asked for it is gone.
-        _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+    loop {
+        tokio::select! {
+            ended = &mut accepting => return Err(ServeError::Ended(ended.err())),
+            // Whoever ordered it may have gone away meanwhile.
+            order = orders.next() => drop(order.done.send(reload(&order.config))),
+            // An error means that whoever could have asked for it is gone.
+            _ = shutdown.wait_for(|shutdown| *shutdown) => break,
+        }
     }
     draining.store(true, Release);
     stop.send_replace(true);

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use weir_config::change::{Change, PoolChange};
 use weir_config::model;
 
 use super::{Pools, end};
 use crate::launcher::PrepareError;
 use crate::owner::Event;
+use crate::shared::Shared;
 
+/// How long a pool that is removed may be held by requests that have not been sent to a VM: those that were routed a moment
+/// ago, or are sent once more.
+const HOLD: Duration = Duration::from_secs(5);
 /// How long requests of a pool that is removed may take.
 const RETIRE: Duration = Duration::from_secs(30);
 
@@ -57,21 +61,28 @@ impl Pools {
         Ok(staged)
     }
 
-    /// Removes the pools of these names. Whoever holds one, or waits in it, has some time; returns at once.
+    /// Removes the pools of these names; returns at once. Whoever still has one can use it for as long as he has it, but no
+    /// longer than 5 seconds; what then waits or runs there has 30 seconds in all.
     pub fn retire<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
             let mut by_name = (*self.all()).clone();
             let Some(pool) = by_name.remove(name) else { continue };
-            self.0.leaving.send_modify(|leaving| drop(leaving.insert(name.to_owned(), pool.clone())));
+            let shared = pool.shared.clone();
+            self.0.leaving.send_modify(|leaving| drop(leaving.insert(name.to_owned(), shared.clone())));
             self.0.by_name.store(Arc::new(by_name));
-            let (pools, name) = (self.clone(), name.to_owned());
-            tokio::spawn(async move {
-                end(&name, &pool, Instant::now() + RETIRE).await;
-                pools.0.common.launcher.remove(&name);
-                tracing::info!(pool = name, "pool removed");
-                pools.0.leaving.send_modify(|leaving| drop(leaving.remove(&name)));
-            });
+            drop(pool);
+            tokio::spawn(self.clone().end_unused(shared));
         }
+    }
+
+    async fn end_unused(self, shared: Arc<Shared>) {
+        let until = Instant::now() + RETIRE;
+        // Either way it is to end now.
+        let _ = timeout(HOLD, shared.released.notified()).await;
+        end(&shared, until).await;
+        self.0.common.launcher.remove(&shared.name);
+        tracing::info!(pool = shared.name, "pool removed");
+        self.0.leaving.send_modify(|leaving| drop(leaving.remove(&shared.name)));
     }
 }
 

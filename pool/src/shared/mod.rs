@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     /// Whether more demand could start another VM.
     may_grow: AtomicBool,
     closed: AtomicBool,
+    /// Nobody can send requests any more.
+    pub(crate) released: Notify,
     /// Tells the owner to look again.
     pub(crate) wake: Notify,
     pub(crate) events: mpsc::UnboundedSender<Event>,
@@ -73,6 +75,7 @@ impl Shared {
             queued_limit: AtomicU32::new(config.hard_limit),
             may_grow: AtomicBool::new(true),
             closed: AtomicBool::new(false),
+            released: Notify::new(),
             wake: Notify::new(),
             events,
             instances: watch::Sender::new(Instances::default()),

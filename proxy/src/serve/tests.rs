@@ -96,7 +96,7 @@ fn isolated(isolation: Isolation, vms: usize) -> (SocketAddr, Arc<FakeLauncher>,
     let mut options = options();
     options.h2c = true;
     let (shutdown, stop) = watch::channel(false);
-    tokio::spawn(serve_with(server, stop, options));
+    tokio::spawn(serve_with(server, crate::reloader().1, stop, options));
     (address, launcher, shutdown)
 }
 

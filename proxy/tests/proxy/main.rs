@@ -11,6 +11,7 @@ mod drain;
 mod failures;
 mod forwarding;
 mod isolation;
+mod reload;
 mod streams;
 mod upgrades;
 mod waiting;
