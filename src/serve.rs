@@ -1,9 +1,13 @@
 //! `weir serve`: from the configuration to the last response.
 //!
 //! The order matters: sockets are bound while this process has one thread and is in the host's network namespace; then
-//! it moves into its own; only then do threads start, and the launcher, and with it VMs.
+//! it moves into its own; only then do threads start, and the launcher, and with it VMs. From then on the configuration may
+//! become another one, see [`reload`].
 
-use std::collections::BTreeMap;
+mod file;
+mod reload;
+mod signals;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_config::Config;
@@ -24,6 +27,9 @@ use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeE
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
 use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
+use self::file::ConfigFile;
+use self::reload::Reload;
+use self::signals::Signals;
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
 use crate::{check, images, logging};
@@ -42,6 +48,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// A wrong configuration, or what could not be set up.
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
+    // Looked at before it is read, so that no change is missed.
+    let file = ConfigFile::new(&options.config);
     let (config, images) = check::load(&options.config)?;
     devices_are_usable()?;
     let snapshots =
@@ -62,7 +70,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         namespace: &namespace,
         launchers: launchers.clone(),
     };
-    let outcome = runtime.block_on(run(Arc::new(config), below, listeners));
+    let outcome = runtime.block_on(run(file, Arc::new(config), below, listeners));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_timeout(LOG_TIMEOUT);
     // Only without processes can the groups be removed.
@@ -135,7 +143,12 @@ fn control_groups() -> Option<CgroupPool> {
     }
 }
 
-async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) -> anyhow::Result<()> {
+async fn run(
+    file: ConfigFile,
+    config: Arc<Config>,
+    below: Below<'_>,
+    mut listeners: Listeners,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
     let pools = start_pools(&config, below, &registry)?;
@@ -145,12 +158,15 @@ async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) ->
 
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
+    let (reloader, orders) = weir_proxy::reloader();
+    let reload = Reload::new(file, config.clone(), pools.clone(), reloader, &registry)?;
     let admin =
         listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
     let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
-    let mut serving = tokio::spawn(weir_proxy::serve(server, stopped));
+    let mut serving = tokio::spawn(weir_proxy::serve_reloadable(server, orders, stopped));
+    let reloading = tokio::spawn(reload.run());
     readiness.send_replace(Readiness::Ready);
     tracing::info!("ready");
 
@@ -163,6 +179,7 @@ async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) ->
     };
     tracing::info!(signal, "draining; a second signal ends at once");
     readiness.send_replace(Readiness::Draining);
+    reloading.abort();
     shutdown.send_replace(true);
     tokio::select! {
         drained = drain(serving, &pools, writer) => drained?,
@@ -193,28 +210,6 @@ async fn drain(
         Err(_) => {
             tracing::warn!("the access log's last lines are lost");
             Ok(())
-        }
-    }
-}
-
-/// The signals that end weir.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    /// The next one's name.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
