@@ -1,10 +1,13 @@
 //! `weir check`: every error of a configuration, those of the text and those of this machine.
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use weir_config::{Config, LoadError, Machine};
+use weir_proxy::tls::Certificate;
 
 use crate::cli::Failure;
 use crate::images::{self, Images};
@@ -27,6 +30,18 @@ impl Machine for ThisMachine {
         let mut images = self.images.borrow_mut();
         if !images.contains_key(image) {
             images.insert(image.to_owned(), images::load(image)?);
+        }
+        Ok(())
+    }
+
+    fn certificate(&self, files: &weir_config::Certificate) -> Result<(), String> {
+        let certificate = Certificate::load(files).map_err(|error| match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })?;
+        // Who serves it says so in the log.
+        if !self.serving && certificate.has_expired(SystemTime::now()) {
+            eprintln!("weir: warning: {} has expired", files.certificate.display());
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `weir serve`: from the configuration to the last response.
 //!
 //! The order matters: sockets are bound while this process has one thread and is in the host's network namespace; then
-//! it moves into its own; only then do threads start, and the launcher, and with it VMs. From then on the configuration may
+//! it moves into its own, but for one thread that binds the sockets of later configurations; only then do threads start, and the launcher, and with it VMs. From then on the configuration may
 //! become another one, see [`reload`].
 
 mod file;
@@ -18,6 +18,7 @@ use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_config::Config;
+use weir_net::host::HostThread;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
@@ -28,7 +29,7 @@ use weir_vmm::cgroup::{CgroupPool, Cgroups};
 use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
 use self::file::ConfigFile;
-use self::reload::Reload;
+use self::reload::{Reload, Source};
 use self::signals::Signals;
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
@@ -56,7 +57,9 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         config.host.snapshots.as_deref().map(Snapshots::open).transpose().context("keep snapshots")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
-    let namespace = namespace::enter_private().context("enter a private network namespace")?;
+    let outside = HostThread::start().context("start the thread that binds listeners")?;
+    let namespace =
+        namespace::enter_private_beside(&[&outside]).context("enter a private network namespace")?;
     let _log = logging::start(options.log_format);
     raise_file_limit();
     let groups = control_groups();
@@ -70,7 +73,8 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         namespace: &namespace,
         launchers: launchers.clone(),
     };
-    let outcome = runtime.block_on(run(file, Arc::new(config), below, listeners));
+    let source = Source { file, outside };
+    let outcome = runtime.block_on(run(source, Arc::new(config), below, listeners));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_timeout(LOG_TIMEOUT);
     // Only without processes can the groups be removed.
@@ -144,7 +148,7 @@ fn control_groups() -> Option<CgroupPool> {
 }
 
 async fn run(
-    file: ConfigFile,
+    source: Source,
     config: Arc<Config>,
     below: Below<'_>,
     mut listeners: Listeners,
@@ -159,7 +163,7 @@ async fn run(
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
     let (reloader, orders) = weir_proxy::reloader();
-    let reload = Reload::new(file, config.clone(), pools.clone(), reloader, &registry)?;
+    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, &registry)?;
     let admin =
         listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);

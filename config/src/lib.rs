@@ -55,12 +55,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod action;
 pub mod change;
 mod checks;
 mod class;
 mod decimal;
 mod error;
 mod field;
+mod fields;
 mod health;
 mod host;
 mod key;
@@ -80,6 +82,7 @@ mod scale;
 mod schedule;
 mod selector;
 mod signal;
+mod tls;
 pub mod units;
 mod values;
 

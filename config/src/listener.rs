@@ -1,13 +1,50 @@
 //! `[[listener]]` and `[admin]`: sockets in the host's network namespace.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::key::Located;
+use crate::model::Listener;
 use crate::reader::Reader;
-use crate::values::socket_address;
+use crate::tls::TlsSection;
+use crate::values::{boolean, duration, integer, socket_address};
 
-/// Reads either table; both have an address only.
-pub(crate) fn read(table: &mut Reader<'_>) -> Option<Located<SocketAddr>> {
+/// One `[[listener]]` as far as it is valid.
+pub(crate) struct ListenerSection {
+    pub(crate) address: Option<Located<SocketAddr>>,
+    pub(crate) tls: TlsSection,
+    /// `Some(None)`: left out.
+    http2: Option<Option<Located<bool>>>,
+    header_timeout: Option<Option<Located<Duration>>>,
+    max_connections: Option<Option<Located<u32>>>,
+}
+
+impl ListenerSection {
+    pub(crate) fn read(table: &mut Reader<'_>) -> Self {
+        Self {
+            address: read_address(table),
+            tls: TlsSection::read(table),
+            http2: table.read("http2", boolean).optional(),
+            header_timeout: table.read("header_timeout", duration).optional(),
+            max_connections: table.read("max_connections", integer(1..=10_000_000)).optional(),
+        }
+    }
+
+    pub(crate) fn into_listener(self) -> Option<Listener> {
+        let tls = self.tls.into_tls()?;
+        let defaults = Listener::at(self.address?.value);
+        Some(Listener {
+            http2: self.http2?.map_or(tls.is_some(), |http2| http2.value),
+            header_timeout: self.header_timeout?.map_or(defaults.header_timeout, |timeout| timeout.value),
+            max_connections: self.max_connections?.map_or(defaults.max_connections, |limit| limit.value),
+            tls,
+            ..defaults
+        })
+    }
+}
+
+/// `address`, in either table.
+pub(crate) fn read_address(table: &mut Reader<'_>) -> Option<Located<SocketAddr>> {
     table.read("address", socket_address).required()
 }
 

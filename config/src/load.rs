@@ -12,9 +12,9 @@ use crate::class::{self, ClassSection};
 use crate::error::{ConfigErrors, LoadError, Sink};
 use crate::host::HostSection;
 use crate::key::Place;
-use crate::listener;
+use crate::listener::{ListenerSection, read_address};
 use crate::machine::{self, Machine};
-use crate::model::{Admin, Config, Listener};
+use crate::model::{Admin, Config};
 use crate::pool::PoolSection;
 use crate::reader::{Reader, read_document};
 use crate::route::RouteSection;
@@ -88,8 +88,8 @@ fn report_syntax(error: &toml::de::Error, sink: &Sink) {
 fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<Config> {
     let sink = root.sink();
     // All sections are read before any is judged, and judged before any failure ends this function.
-    let listeners = root.tables("listener", listener::read);
-    let admin = root.optional_table("admin", listener::read);
+    let listeners = root.tables("listener", ListenerSection::read);
+    let admin = root.optional_table("admin", read_address);
     let host = root.table("host", HostSection::read);
     let classes = root.named_tables("class", ClassSection::read);
     let pools = root.named_tables("pool", PoolSection::read);
@@ -98,10 +98,12 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     if listeners.as_ref().is_some_and(Vec::is_empty) {
         sink.report(&root.place().child("listener", 0), "at least one [[listener]] is needed");
     }
-    let addresses = listeners.iter().flatten().flatten().chain(admin.iter().flatten());
+    let addresses = listeners.iter().flatten().flat_map(|listener| &listener.address);
+    let addresses = addresses.chain(admin.iter().flatten());
     checks::addresses_are_distinct(addresses.clone(), sink);
     if let Some(machine) = machine {
         machine::check_addresses(addresses, machine, sink);
+        machine::check_certificates(listeners.as_deref().unwrap_or_default(), machine, sink);
         machine::check_images(pools.as_deref().unwrap_or_default(), machine, sink);
     }
     if let (Some(host), Some(pools)) = (&host, &pools) {
@@ -120,7 +122,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         }
     }
 
-    let listeners = listeners?.into_iter().map(|address| Some(Listener { address: address?.value }));
+    let listeners = listeners?.into_iter().map(ListenerSection::into_listener);
     let classes = class::into_classes(classes?)?;
     let pools = pools?.into_iter().map(|pool| Some((pool.name, Arc::new(pool.pool?))));
     let routes = routes?.into_iter().map(|route| Some(Arc::new(route.into_route(&classes)?)));

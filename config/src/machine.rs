@@ -1,4 +1,4 @@
-//! What depends on the machine: addresses that can be bound, images that are there.
+//! What depends on the machine: addresses that can be bound, images and certificates that are there.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use crate::error::Sink;
 use crate::key::{Located, suggestion};
+use crate::listener::ListenerSection;
+use crate::model::Certificate;
 use crate::pool::PoolSection;
 
 /// What a configuration is held against besides its own rules.
@@ -21,6 +23,12 @@ pub trait Machine {
     /// # Errors
     /// Why not.
     fn image(&self, image: &str) -> Result<(), String>;
+
+    /// Whether these files are a certificate that a server can show, and its key.
+    ///
+    /// # Errors
+    /// Why not, with the file that is to blame.
+    fn certificate(&self, files: &Certificate) -> Result<(), String>;
 }
 
 pub(crate) fn check_addresses<'a>(
@@ -31,6 +39,15 @@ pub(crate) fn check_addresses<'a>(
     for address in addresses {
         if let Err(message) = machine.address(address.value) {
             sink.report(&address.place, message);
+        }
+    }
+}
+
+pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Machine, sink: &Sink) {
+    let tables = listeners.iter().filter_map(|listener| listener.tls.certificates.as_ref());
+    for files in tables.flatten().flatten() {
+        if let Err(message) = machine.certificate(&files.value) {
+            sink.report(&files.place, message);
         }
     }
 }

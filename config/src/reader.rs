@@ -175,6 +175,18 @@ impl<'d> Reader<'d> {
         tables.into_iter().collect()
     }
 
+    /// The table `[key]`, or the tables `[[key]]`; none if absent. `None`: something there is no table.
+    pub(crate) fn one_or_more_tables<T>(
+        &mut self,
+        key: &'static str,
+        mut visit: impl FnMut(&mut Reader<'d>) -> T,
+    ) -> Option<Vec<T>> {
+        match self.table.and_then(|table| table.get(key)) {
+            Some(value) if value.get_ref().is_table() => Some(vec![self.table(key, visit)?]),
+            _ => self.tables(key, &mut visit),
+        }
+    }
+
     /// The tables `[key.NAME]`, none if absent. `None`: something there is no table.
     pub(crate) fn named_tables<T>(
         &mut self,

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use http::Method;
 use toml::de::DeValue;
 
+use crate::action;
+use crate::error::Sink;
 use crate::key::{Located, Place};
-use crate::model::{Class, HostPattern, Route};
+use crate::model::{Class, Destination, HostPattern, Redirect, Respond, Rewrite, Route};
 use crate::path;
 use crate::reader::Reader;
 use crate::values::string;
@@ -20,19 +23,74 @@ pub(crate) struct RouteSection {
     pub(crate) host: Option<Located<HostPattern>>,
     /// In normal form.
     pub(crate) path: Option<Located<String>>,
-    pub(crate) pool: Option<Located<String>>,
-    pub(crate) class: Option<Located<String>>,
+    /// `None`: invalid. `Some(None)`: it leads to none.
+    pub(crate) pool: Option<Option<Located<String>>>,
+    respond: Option<Option<Located<Respond>>>,
+    redirect: Option<Option<Located<Redirect>>>,
+    /// `Some(None)`: left out.
+    pub(crate) class: Option<Option<Located<String>>>,
+    methods: Option<Option<Located<Vec<Method>>>>,
+    rewrite: Option<Option<Located<Rewrite>>>,
 }
 
 impl RouteSection {
     pub(crate) fn read(table: &mut Reader<'_>) -> Self {
-        Self {
+        let respond = table.optional_table("respond", action::respond);
+        let redirect = table.optional_table("redirect", action::redirect);
+        let pool = table.read("pool", string);
+        let answers = !matches!((&respond, &redirect), (Some(None), Some(None)));
+        let pool = if answers { pool.optional() } else { pool.required().map(Some) };
+        let section = Self {
             place: table.place().clone(),
             name: table.read("name", string).check(|name| check_name(name)).optional(),
             host: table.read("host", host_pattern).or(HostPattern::Any),
             path: table.read("path", |value| path::normalize(&string(value)?)).or("/".to_owned()),
-            pool: table.read("pool", string).required(),
-            class: table.read("class", string).or(Class::DEFAULT.to_owned()),
+            pool,
+            respond,
+            redirect,
+            class: table.read("class", string).optional(),
+            methods: table.strings("methods", method).check(|methods| each_once(methods)).optional(),
+            rewrite: table.optional_table("rewrite", action::rewrite),
+        };
+        section.check_destination(table.sink());
+        section
+    }
+
+    /// It leads to one thing, and has no key that only pools have.
+    fn check_destination(&self, sink: &Sink) {
+        fn place<T>(key: &Option<Option<Located<T>>>) -> Option<&Place> {
+            key.as_ref()?.as_ref().map(|located| &located.place)
+        }
+        let answers = [("respond", place(&self.respond)), ("redirect", place(&self.redirect))];
+        for (key, found) in [("class", place(&self.class)), ("rewrite", place(&self.rewrite))] {
+            if let (Some(found), Some((answer, _))) =
+                (found, answers.iter().find(|(_, place)| place.is_some()))
+            {
+                sink.report(found, format!("a route with {answer} has no {key}"));
+            }
+        }
+        let mut leads = [("pool", place(&self.pool))]
+            .into_iter()
+            .chain(answers)
+            .filter_map(|(key, place)| Some((key, place?)));
+        if let (Some((first, _)), Some((key, place))) = (leads.next(), leads.next()) {
+            sink.report(
+                place,
+                format!("a route has one of pool, respond and redirect, this one has {first} and {key}"),
+            );
+        }
+    }
+
+    fn destination(
+        pool: Option<Located<String>>,
+        respond: Option<Located<Respond>>,
+        redirect: Option<Located<Redirect>>,
+    ) -> Option<Destination> {
+        match (pool, respond, redirect) {
+            (Some(pool), None, None) => Some(Destination::Pool(pool.value)),
+            (None, Some(respond), None) => Some(Destination::Respond(respond.value)),
+            (None, None, Some(redirect)) => Some(Destination::Redirect(redirect.value)),
+            _ => None,
         }
     }
 
@@ -41,8 +99,12 @@ impl RouteSection {
     pub(crate) fn into_route(self, classes: &BTreeMap<String, Arc<Class>>) -> Option<Route> {
         let (host, path) = (self.host?.value, self.path?.value);
         let name = self.name?.map_or_else(|| format!("{}{path}", host_text(&host)), |name| name.value);
-        let class = Arc::clone(classes.get(&self.class?.value)?);
-        Some(Route { name, host, path, pool: self.pool?.value, class })
+        let class = self.class?.map_or_else(|| Class::DEFAULT.to_owned(), |class| class.value);
+        let class = Arc::clone(classes.get(&class)?);
+        let to = Self::destination(self.pool?, self.respond?, self.redirect?)?;
+        let methods = self.methods?.map(|methods| methods.value);
+        let rewrite = self.rewrite?.map(|rewrite| rewrite.value);
+        Some(Route { name, host, path, to, class, methods, rewrite })
     }
 }
 
@@ -62,6 +124,31 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(r#"a route's name has 1 to 63 characters of a-z, A-Z, 0-9, ".", "_" and "-""#.to_owned())
+}
+
+fn method(value: &DeValue<'_>) -> Result<Method, String> {
+    let text = string(value)?;
+    // Methods are case-sensitive (RFC 9110 §9.1), and all that there are have capitals only.
+    let method = text
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+        .then(|| text.parse().ok())
+        .flatten();
+    match method {
+        Some(Method::CONNECT) => Err("CONNECT is never served".to_owned()),
+        Some(method) => Ok(method),
+        None => Err(format!("{text:?} is no method such as \"GET\"")),
+    }
+}
+
+fn each_once(methods: &[Method]) -> Result<(), String> {
+    if methods.is_empty() {
+        return Err("must name at least one method; leave it out for all".to_owned());
+    }
+    match methods.iter().enumerate().find(|(index, method)| methods[..*index].contains(method)) {
+        Some((_, method)) => Err(format!("names {method} more than once")),
+        None => Ok(()),
+    }
 }
 
 fn host_pattern(value: &DeValue<'_>) -> Result<HostPattern, String> {

@@ -138,6 +138,15 @@ pub(crate) fn size_within(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -
 
 /// A directory's path; whether it is there is not asked.
 pub(crate) fn directory(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    path(value)
+}
+
+/// A file's path; whether it is there is not asked.
+pub(crate) fn file(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    path(value)
+}
+
+fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     let text = string(value)?;
     if text.is_empty() {
         return Err("must not be empty".to_owned());

@@ -70,6 +70,15 @@ const KEYS: &[&str] = &[
     "host",
     "path",
     "pool",
+    "methods",
+    "respond",
+    "status",
+    "body",
+    "headers",
+    "redirect",
+    "rewrite",
+    "prefix",
+    "regex",
 ];
 const STRINGS: &[&str] = &[
     "127.0.0.1:80",
@@ -96,6 +105,11 @@ const STRINGS: &[&str] = &[
     "unused",
     "reject",
     "jobs{a=\"b\"}",
+    "GET",
+    "https://{host}{path}{query}",
+    "/$1",
+    "^/(a|b)",
+    "(",
     "[::1]",
     "",
 ];
@@ -150,7 +164,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
         Ok(config) => {
             prop_assert!(!config.listeners.is_empty());
             for route in &config.routes {
-                prop_assert!(config.pools.contains_key(&route.pool));
+                prop_assert!(route.pool().is_none_or(|pool| config.pools.contains_key(pool)));
                 prop_assert!(route.path.starts_with('/'));
                 prop_assert!(config.classes[&route.class.name] == route.class);
             }

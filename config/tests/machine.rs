@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 
-use weir_config::{Machine, can_bind, check, image_exists};
+use weir_config::{Certificate, Machine, can_bind, check, image_exists};
 
 /// This machine, with two embedded images.
 struct This;
@@ -15,6 +15,10 @@ impl Machine for This {
 
     fn image(&self, image: &str) -> Result<(), String> {
         image_exists(image, &["hello", "echo"])
+    }
+
+    fn certificate(&self, files: &Certificate) -> Result<(), String> {
+        if files.key.ends_with("key.pem") { Ok(()) } else { Err(format!("{} is bad", files.key.display())) }
     }
 }
 
@@ -93,4 +97,20 @@ fn mistakes_of_the_text_and_of_the_machine_are_reported_together() {
     let keys: Vec<String> =
         errors(text).iter().filter_map(|error| error.split(": ").next().map(str::to_owned)).collect();
     assert_eq!(keys, ["listener[0].address", "host.max_vm", "pool.p.image", "pool.p.port"]);
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_reported() {
+    let listener = |port: u16, tls: &str| format!("[[listener]]\naddress = '127.0.0.1:{port}'\n{tls}\n");
+    let good = "certificate = 'c.pem'\nkey = 'key.pem'";
+    let bad = "certificate = 'c.pem'\nkey = 'other.pem'";
+    let text = format!(
+        "{}{}",
+        listener(0, "tls = { certificate = 'c.pem', key = 'mine.pem' }"),
+        listener(0, &format!("[[listener.tls]]\n{good}\n[[listener.tls]]\n{bad}")),
+    );
+    assert_eq!(
+        errors(&text),
+        ["listener[0].tls: mine.pem is bad".to_owned(), "listener[1].tls[1]: other.pem is bad".to_owned()]
+    );
 }

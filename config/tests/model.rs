@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{
-    Class, Health, HostPattern, Idle, Isolation, Kind, LoadError, Overflow, Quarantine, Queue, Retry,
-    Schedule, Thousandths, VmLimits, load, parse,
+    Class, Destination, Health, HostPattern, Idle, Isolation, Kind, LoadError, Overflow, Piece, Quarantine,
+    Queue, Retry, Rewrite, Schedule, Thousandths, VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -293,7 +293,7 @@ fn routes_keep_their_order_and_get_normal_forms_and_names() {
     assert_eq!(config.routes.len(), routes.len());
     for (route, (_, name, host, path)) in config.routes.iter().zip(routes) {
         assert_eq!((route.name.as_str(), &route.host, route.path.as_str()), (name, &host, path));
-        assert_eq!(route.pool, "hello");
+        assert_eq!(route.pool(), Some("hello"));
     }
 }
 
@@ -328,4 +328,38 @@ fn what_is_no_configuration_file_is_not_read_to_its_end() {
         let error = weir_config::load(path).expect_err("no configuration");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
+}
+
+#[test]
+fn routes_answer_redirect_and_rewrite() {
+    let routes = r#"
+[[route]]
+path = "/up"
+methods = ["GET", "HEAD"]
+respond = { body = "fine", headers = { x-a = "b" } }
+[[route]]
+path = "/old"
+redirect = { to = "https://{host}/new{path}?a{query}" }
+[[route]]
+pool = "hello"
+rewrite = { prefix = "/%61/" }
+[[route]]
+path = "/x"
+pool = "hello"
+rewrite = { regex = "^/x(.*)", to = "/$1" }
+"#;
+    let config = parse(&format!("{MINIMAL}{routes}"), "test").expect("valid");
+    let [up, old, prefix, pattern] = &config.routes[..] else { panic!("four routes") };
+    let Destination::Respond(respond) = &up.to else { panic!("{up:?}") };
+    assert_eq!((respond.status.as_u16(), respond.body.as_str()), (200, "fine"));
+    assert_eq!(respond.headers, [("x-a".parse().unwrap(), "b".parse().unwrap())]);
+    assert_eq!(up.methods.as_deref(), Some(&["GET", "HEAD"].map(|name| name.parse().unwrap())[..]));
+    assert_eq!((up.pool(), prefix.pool(), &prefix.methods), (None, Some("hello"), &None));
+    let text = |text: &str| Piece::Text(text.to_owned());
+    let to = [text("https://"), Piece::Host, text("/new"), Piece::Path, text("?a"), Piece::Query];
+    let Destination::Redirect(redirect) = &old.to else { panic!("{old:?}") };
+    assert_eq!((redirect.status.as_u16(), &redirect.to[..]), (308, &to[..]));
+    assert_eq!(prefix.rewrite, Some(Rewrite::Prefix("/a".to_owned())));
+    let Some(Rewrite::Pattern { pattern, to }) = &pattern.rewrite else { panic!("{pattern:?}") };
+    assert_eq!((pattern.regex().as_str(), to.as_str()), ("^/x(.*)", "/$1"));
 }

@@ -12,6 +12,7 @@
 //!   no more than that.
 //! * [`address`] gives each VM a /31 link of its own and the MAC addresses that go with it.
 //! * [`tap`] makes TAP devices for those links and recycles them.
+//! * [`host`] keeps a thread outside, for connections that are to leave.
 //! * [`doctor`] says beforehand what a machine lacks for all this.
 //!
 //! Everything is synchronous and quick (a fraction of a millisecond), and nothing here runs another program. The
@@ -20,6 +21,7 @@
 
 pub mod address;
 pub mod doctor;
+pub mod host;
 pub mod namespace;
 mod process;
 mod route;

@@ -33,6 +33,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use crate::doctor;
+use crate::host::HostThread;
 use crate::process::Status;
 use crate::route::{LOOPBACK, Route};
 
@@ -42,11 +43,13 @@ pub enum NamespaceError {
     /// `/proc` does not tell what this process is.
     #[error("read /proc/self/status")]
     Status(#[source] io::Error),
-    /// Namespaces are made before any thread: one made later would stay behind in the old namespace.
-    #[error("this process has {threads} threads; namespaces are entered before a second one starts")]
+    /// Namespaces are made before any thread: one made before would stay behind in the old namespace.
+    #[error("this process has {threads} threads, not {expected}; namespaces are entered before others start")]
     Threaded {
         /// Its threads.
         threads: u32,
+        /// This one, and those that are to stay behind.
+        expected: u32,
     },
     /// No user namespace.
     #[error("create a user namespace: {hint}")]
@@ -104,7 +107,7 @@ pub fn become_user_root() -> Result<(), NamespaceError> {
     if status.is_capable_root() {
         return Ok(());
     }
-    single_threaded(status)?;
+    has_threads(status, 1)?;
     let (user, group) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER)
         .map_err(|errno| NamespaceError::User { hint: user_namespace_hint(), source: errno.into() })?;
@@ -121,7 +124,16 @@ pub fn become_user_root() -> Result<(), NamespaceError> {
 /// # Errors
 /// [`NamespaceError`], also if this process has more than one thread.
 pub fn enter_private() -> Result<PrivateNamespace, NamespaceError> {
-    single_threaded(Status::read().map_err(NamespaceError::Status)?)?;
+    enter_private_beside(&[])
+}
+
+/// As [`enter_private`], but these threads may be there, too: they stay in the namespace that is left.
+///
+/// # Errors
+/// [`NamespaceError`], also if this process has any other thread.
+pub fn enter_private_beside(staying: &[&HostThread]) -> Result<PrivateNamespace, NamespaceError> {
+    let expected = u32::try_from(staying.len()).unwrap_or(u32::MAX).saturating_add(1);
+    has_threads(Status::read().map_err(NamespaceError::Status)?, expected)?;
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| NamespaceError::Network { hint: network_namespace_hint(), source: errno.into() })?;
     settings::apply()?;
@@ -129,10 +141,10 @@ pub fn enter_private() -> Result<PrivateNamespace, NamespaceError> {
     Ok(PrivateNamespace(()))
 }
 
-fn single_threaded(status: Status) -> Result<(), NamespaceError> {
+fn has_threads(status: Status, expected: u32) -> Result<(), NamespaceError> {
     match status.threads {
-        1 => Ok(()),
-        threads => Err(NamespaceError::Threaded { threads }),
+        threads if threads == expected => Ok(()),
+        threads => Err(NamespaceError::Threaded { threads, expected }),
     }
 }
 

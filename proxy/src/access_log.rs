@@ -31,6 +31,10 @@ pub(crate) struct Record<'a> {
     pub(crate) ts: f64,
     pub(crate) client: Option<std::net::IpAddr>,
     pub(crate) method: Option<&'a str>,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
+    pub(crate) protocol: Option<&'static str>,
+    /// `TLSv1_2` or `TLSv1_3`; `None` in plain text.
+    pub(crate) tls: Option<&'a str>,
     pub(crate) host: Option<&'a str>,
     /// Path and query as the client sent them.
     pub(crate) path: Option<&'a str>,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
@@ -16,6 +16,9 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// A field of an answer's header.
+pub(crate) type Field = (HeaderName, HeaderValue);
+
 /// Why weir answers in a VM's stead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -23,8 +26,12 @@ pub(crate) enum Refusal {
     BadRequest,
     /// The request's header is larger than what weir sends on.
     HeaderTooLarge,
+    /// The client took too long for the request's header.
+    HeaderTimeout,
     /// No route matches.
     NoRoute,
+    /// The route takes other methods only.
+    MethodNotAllowed,
     /// VMs refused, reset or died, and retries were used up or not allowed.
     VmFailed,
     /// The pool's wait queue is full.
@@ -51,7 +58,9 @@ impl Refusal {
         match self {
             Self::BadRequest => "bad_request",
             Self::HeaderTooLarge => "header_too_large",
+            Self::HeaderTimeout => "header_timeout",
             Self::NoRoute => "no_route",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
             Self::NoRoom(_) => "no_room",
@@ -68,7 +77,9 @@ impl Refusal {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
             Self::QueueFull(_)
             | Self::NoRoom(_)
@@ -85,7 +96,9 @@ impl Refusal {
         match self {
             Self::BadRequest => "bad request\n",
             Self::HeaderTooLarge => "request header too large\n",
+            Self::HeaderTimeout => "the request header took too long\n",
             Self::NoRoute => "no route for this host and path\n",
+            Self::MethodNotAllowed => "method not allowed\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
             Self::NoRoom(_) => "no microVM has room\n",
@@ -125,13 +138,31 @@ impl Refusal {
 
     /// Sends the answer. The connection stays open where the client and the state of the request allow it.
     pub(crate) async fn send(self, session: &mut Session) -> pingora::Result<()> {
-        let is_head = session.req_header().method == Method::HEAD;
-        session.write_response_header(Box::new(self.header()?), is_head).await?;
-        let body = if is_head { Bytes::new() } else { Bytes::from_static(self.text().as_bytes()) };
-        session.write_response_body(Some(body), true).await?;
-        linger(session.as_downstream_mut()).await;
-        Ok(())
+        self.send_with(session, None).await
     }
+
+    /// Sends the answer with one more field in its header.
+    pub(crate) async fn send_with(self, session: &mut Session, field: Option<Field>) -> pingora::Result<()> {
+        let mut header = self.header()?;
+        if let Some((name, value)) = field {
+            header.insert_header(name, value)?;
+        }
+        send(session, Box::new(header), Bytes::from_static(self.text().as_bytes())).await
+    }
+}
+
+/// Sends an answer of weir's own. The connection stays open where the client and the state of the request allow it.
+pub(crate) async fn send(
+    session: &mut Session,
+    header: Box<ResponseHeader>,
+    body: Bytes,
+) -> pingora::Result<()> {
+    let is_head = session.req_header().method == Method::HEAD;
+    session.write_response_header(header, is_head).await?;
+    let body = if is_head { Bytes::new() } else { body };
+    session.write_response_body(Some(body), true).await?;
+    linger(session.as_downstream_mut()).await;
+    Ok(())
 }
 
 impl From<&LeaseError> for Refusal {
@@ -172,7 +203,9 @@ mod tests {
         for (refusal, status, retry_after) in [
             (Refusal::BadRequest, 400, None),
             (Refusal::HeaderTooLarge, 431, None),
+            (Refusal::HeaderTimeout, 408, None),
             (Refusal::NoRoute, 404, None),
+            (Refusal::MethodNotAllowed, 405, None),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),
             (Refusal::NoRoom(Duration::from_secs(1)), 503, Some("1")),

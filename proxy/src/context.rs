@@ -8,13 +8,32 @@ use weir_config::model;
 use weir_pool::{Lease, Pass, Pool, Start};
 
 use crate::answer::Refusal;
+use crate::filter::{Answer, Filters};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::retry::{Blame, Retries};
 use crate::trace::{TRACEPARENT, TraceId};
-use crate::upstream::Pace;
+use crate::upstream::{Pace, Traffic};
 
-/// A route, ready for use.
+/// What the router finds.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// A route to a pool.
+    Pool(Arc<Route>),
+    /// A route that weir answers for itself.
+    Answer(Arc<AnsweringRoute>),
+}
+
+/// A route without a pool, ready for use.
+#[derive(Debug)]
+pub(crate) struct AnsweringRoute {
+    pub(crate) config: Arc<model::Route>,
+    pub(crate) series: RouteSeries,
+    pub(crate) filters: Option<Box<Filters>>,
+    pub(crate) answer: Answer,
+}
+
+/// A route to a pool, ready for use.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) config: Arc<model::Route>,
@@ -24,6 +43,17 @@ pub(crate) struct Route {
     /// Its pool's, shared by all routes there.
     pub(crate) retries: Arc<Retries>,
     pub(crate) series: RouteSeries,
+    pub(crate) filters: Option<Box<Filters>>,
+}
+
+impl Found {
+    /// The route's name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Pool(route) => &route.config.name,
+            Self::Answer(route) => &route.config.name,
+        }
+    }
 }
 
 /// One request's state. Whatever ends the request, a panic included, drops it, and with it the lease and the request's
@@ -33,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) began: Instant,
     pub(crate) began_at: SystemTime,
     pub(crate) route: Option<Arc<Route>>,
+    /// Its route, if that has no pool; then there is no other.
+    pub(crate) answering: Option<Arc<AnsweringRoute>>,
     /// Held from the choice of a VM to the last byte of its response.
     pub(crate) lease: Option<Lease>,
     /// Leave to be sent to the lease's VM.
@@ -41,6 +73,8 @@ pub(crate) struct Context {
     pub(crate) tries: usize,
     pub(crate) blame: Blame,
     pub(crate) vm: Option<u64>,
+    /// What the request needs of its connection to a VM; the same in each try.
+    pub(crate) traffic: Option<Traffic>,
     /// The VM was asked to switch protocols.
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
@@ -75,11 +109,13 @@ impl Context {
             began: now,
             began_at: at,
             route: None,
+            answering: None,
             lease: None,
             pass: None,
             tries: 0,
             blame: Blame::default(),
             vm: None,
+            traffic: None,
             asks_upgrade: false,
             pace: None,
             start: None,

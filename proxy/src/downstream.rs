@@ -14,98 +14,136 @@
 //!   refusing: the response gets its `weir-error`, the request its count and its line
 //! ```
 //!
-//! pingora closes the connection after such an answer.
+//! pingora closes the connection after such an answer. HTTP/2 has hooks for each of its streams instead, and nothing
+//! that is written between them is looked at.
 //!
-//! It is also where a client's body is held back, see [`hold_by`], and whose end is the end of its stays in pools that
+//! It is also where a header that takes too long ends its connection, see [`deadline`],//! where a client's body is held back, see [`hold_by`], and whose end is the end of its stays in pools that
 //! isolate connections, see [`crate::tenancies`].
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+mod connection;
+mod deadline;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::{HttpProxy, Session};
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::answer::Refusal;
+use self::connection::{Connection, Phase};
+use self::deadline::HeaderDeadline;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
 use crate::tenancies::Stay;
+use crate::tls::{Tls, TlsError};
 use crate::upstream::Pace;
 
-/// How pingora's own refusals begin, and nothing else that it writes between two requests.
-const REFUSAL: &[u8] = b"HTTP/1.1 400 ";
-
-/// pingora's HTTP on [`Connection`]s.
+/// pingora's HTTP on the [`Connection`]s of one listener.
 pub(crate) struct Downstream {
     proxy: Arc<HttpProxy<Proxy>>,
     unrouted: Arc<Unrouted>,
     /// Says whether some pool isolates connections.
     table: Arc<ArcSwap<Table>>,
+    entrance: Entrance,
 }
 
-/// See the module's documentation.
-#[derive(Debug)]
-struct Connection {
-    stream: Stream,
-    /// A request is in the hooks' hands.
-    within: AtomicBool,
-    /// What is left to send of a refusal.
-    refusal: Bytes,
-    unrouted: Arc<Unrouted>,
-    /// Says when the request's body may be read.
-    pace: Mutex<Option<Pace>>,
-    /// `None` where no pool isolated connections when it was accepted: each of its requests is for itself then.
-    stay: Option<Stay>,
+/// What a listener asks of its clients.
+pub(crate) struct Entrance {
+    tls: Option<Arc<Tls>>,
+    /// HTTP/2 is spoken in plain text.
+    http2_by_knowledge: bool,
+    header_timeout: Duration,
+    /// One for each connection there may be.
+    places: Arc<Semaphore>,
+}
+
+impl Entrance {
+    /// Reads what `config` names.
+    ///
+    /// # Errors
+    /// If a certificate cannot be used.
+    pub(crate) fn new(config: &weir_config::model::Listener) -> Result<Self, TlsError> {
+        let tls = config.tls.as_ref().map(|tls| Tls::load(tls, config.http2)).transpose()?.map(Arc::new);
+        Ok(Self {
+            http2_by_knowledge: tls.is_none() && config.http2,
+            tls,
+            header_timeout: config.header_timeout,
+            places: Arc::new(Semaphore::new(config.max_connections as usize)),
+        })
+    }
+
+    /// `None`: plain text.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// From an accepted connection to one that speaks HTTP. `None`: it came to nothing.
+    async fn enter(&self, stream: Stream) -> Option<Stream> {
+        let Some(tls) = &self.tls else { return Some(stream) };
+        match tokio::time::timeout(self.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(%error, "no tls with a client"),
+            Err(_) => tracing::debug!("a client's tls handshake took too long"),
+        }
+        None
+    }
 }
 
 impl Downstream {
-    /// `table`: where its requests go.
-    pub(crate) fn new(proxy: HttpProxy<Proxy>, unrouted: Arc<Unrouted>, table: Arc<ArcSwap<Table>>) -> Self {
-        Self { proxy: Arc::new(proxy), unrouted, table }
+    pub(crate) fn new(
+        proxy: Arc<HttpProxy<Proxy>>,
+        unrouted: Arc<Unrouted>,
+        table: Arc<ArcSwap<Table>>,
+        entrance: Entrance,
+    ) -> Self {
+        Self { proxy, unrouted, table, entrance }
+    }
+
+    fn connection(&self, stream: Stream, place: OwnedSemaphorePermit, closing: ShutdownWatch) -> Connection {
+        let stay =
+            self.table.load().isolates_connections.then(Stay::begin).transpose().unwrap_or_else(|error| {
+                // Each request is for itself then.
+                tracing::error!(%error, "connection without a stay");
+                None
+            });
+        Connection {
+            phase: Phase::new(matches!(stream.selected_alpn_proto(), Some(ALPN::H2))),
+            stream,
+            http2_by_knowledge: self.entrance.http2_by_knowledge,
+            ahead: BytesMut::new(),
+            deadline: HeaderDeadline::new(self.entrance.header_timeout),
+            refusal: Bytes::new(),
+            unrouted: Arc::clone(&self.unrouted),
+            pace: Mutex::new(None),
+            stay,
+            closing,
+            _place: place,
+        }
     }
 }
 
 #[async_trait]
 impl ServerApp for Downstream {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let stay = match self.table.load().isolates_connections.then(Stay::begin).transpose() {
-            Ok(stay) => stay,
-            Err(error) => {
-                // Each request is for itself then.
-                tracing::error!(%error, "connection without a stay");
-                None
-            }
+        let Ok(place) = Arc::clone(&self.entrance.places).try_acquire_owned() else {
+            self.unrouted.turned_away.inc();
+            return None;
         };
-        let connection = Connection {
-            stream,
-            within: AtomicBool::new(false),
-            refusal: Bytes::new(),
-            unrouted: Arc::clone(&self.unrouted),
-            pace: Mutex::new(None),
-            stay,
-        };
-        self.proxy.process_new(Box::new(connection), shutdown).await
+        let stream = self.entrance.enter(stream).await?;
+        self.proxy.process_new(Box::new(self.connection(stream, place, shutdown.clone())), shutdown).await
     }
+}
 
-    async fn cleanup(&self) {
-        self.proxy.cleanup().await;
-    }
+/// Whether the listener of the request's connection is there no more, so that the connection is to end.
+pub(crate) fn is_closing(session: &Session) -> bool {
+    connection(session).is_some_and(|connection| *connection.closing.borrow())
 }
 
 /// From now on the hooks see what becomes of this request.
@@ -129,179 +167,10 @@ pub(crate) fn hold_by(session: &Session, pace: Option<Pace>) {
 
 fn set_within(session: &Session, within: bool) {
     if let Some(connection) = connection(session) {
-        // One task has the connection; it needs no order.
-        connection.within.store(within, Relaxed);
+        connection.phase.set_within(within);
     }
 }
 
 fn connection(session: &Session) -> Option<&Connection> {
     session.as_downstream().stream()?.as_any().downcast_ref()
-}
-
-impl Connection {
-    fn within(&self) -> bool {
-        self.within.load(Relaxed)
-    }
-
-    /// Takes `head` for a refusal if it is one.
-    fn take_refusal(&mut self, head: &[u8]) {
-        if self.refusal.is_empty() && !self.within() && head.starts_with(REFUSAL) {
-            self.refusal = named(head);
-            let digest = self.stream.get_socket_digest();
-            let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet().copied());
-            self.unrouted.refused_unread(Refusal::BadRequest, peer.map(|peer| peer.ip()));
-        }
-    }
-}
-
-/// The response's header with the refusal's word in it, and without the name of weir's HTTP library.
-fn named(head: &[u8]) -> Bytes {
-    let mut named = Vec::with_capacity(head.len() + 32);
-    for line in head.split_inclusive(|byte| *byte == b'\n') {
-        if line == b"\r\n" {
-            named.extend_from_slice(b"weir-error: ");
-            named.extend_from_slice(Refusal::BadRequest.word().as_bytes());
-            named.extend_from_slice(b"\r\n");
-        }
-        if !line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"server:")) {
-            named.extend_from_slice(line);
-        }
-    }
-    named.into()
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(pace) = self.pace.get_mut() {
-            ready!(pace.poll_free(cx));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        this.take_refusal(bytes);
-        if this.refusal.is_empty() {
-            return Pin::new(&mut this.stream).poll_write(cx, bytes);
-        }
-        while !this.refusal.is_empty() {
-            let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &this.refusal))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            this.refusal.advance(written);
-        }
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.within() {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        }
-        let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
-        self.poll_write(cx, first)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Connection {
-    async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
-    }
-}
-
-#[async_trait]
-impl Peek for Connection {
-    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.stream.try_peek(buffer).await
-    }
-}
-
-impl UniqueID for Connection {
-    fn id(&self) -> UniqueIDType {
-        self.stream.id()
-    }
-}
-
-impl Ssl for Connection {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.stream.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for Connection {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.stream.get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.stream.get_write_pending_time()
-    }
-}
-
-impl GetProxyDigest for Connection {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stay.as_ref().map(Stay::digest).or_else(|| self.stream.get_proxy_digest())
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.stream.set_proxy_digest(digest);
-    }
-}
-
-impl GetSocketDigest for Connection {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_socket_digest()
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.stream.set_socket_digest(digest);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_gets_its_word_and_loses_the_library_s_name() {
-        let head = b"HTTP/1.1 400 Bad Request\r\nServer: Pingora\r\nDate: x\r\nContent-Length: 0\r\n\r\n";
-        let expected =
-            "HTTP/1.1 400 Bad Request\r\nDate: x\r\nContent-Length: 0\r\nweir-error: bad_request\r\n\r\n";
-        assert_eq!(std::str::from_utf8(&named(head)).unwrap(), expected);
-    }
 }

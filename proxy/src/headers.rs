@@ -33,6 +33,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 pub(crate) fn forward_request(
     request: &mut RequestHeader,
     client: Option<IpAddr>,
+    scheme: &'static str,
     via: Version,
 ) -> pingora::Result<()> {
     if let Some(client) = client {
@@ -40,14 +41,27 @@ pub(crate) fn forward_request(
         let value = joined(&request.headers, &X_FORWARDED_FOR, client.as_bytes());
         request.insert_header(X_FORWARDED_FOR, value)?;
     }
-    request.insert_header(X_FORWARDED_PROTO, "http")?;
+    request.insert_header(X_FORWARDED_PROTO, scheme)?;
     match request.headers.get(header::HOST).cloned() {
         Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
         None => drop(request.remove_header(&X_FORWARDED_HOST)),
     }
     request.remove_header(&header::FORWARDED);
+    if via == Version::HTTP_2 {
+        join_cookies(request)?;
+    }
     let value = joined(&request.headers, &header::VIA, via_weir(via));
     request.insert_header(header::VIA, value)
+}
+
+/// HTTP/2 may spread cookies over several fields, HTTP/1 has one (RFC 9113 §8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> pingora::Result<()> {
+    if request.headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let values: Vec<_> = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = values.join(&b"; "[..]);
+    request.insert_header(header::COOKIE, joined)
 }
 
 /// Makes a VM's response this hop's own.
@@ -132,7 +146,8 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("via", "1.0 other"),
         ]);
-        forward_request(&mut request, Some("::ffff:192.0.2.1".parse().unwrap()), Version::HTTP_11).unwrap();
+        forward_request(&mut request, Some("::ffff:192.0.2.1".parse().unwrap()), "http", Version::HTTP_11)
+            .unwrap();
         let expected = [
             ("host", "a.example"),
             ("via", "1.0 other, 1.1 weir"),
@@ -149,9 +164,10 @@ mod tests {
     #[test]
     fn a_request_without_a_host_forwards_none() {
         let mut request = request(&[("x-forwarded-host", "evil.example")]);
-        forward_request(&mut request, None, Version::HTTP_10).unwrap();
+        forward_request(&mut request, None, "https", Version::HTTP_10).unwrap();
         assert!(!request.headers.contains_key("x-forwarded-host"));
         assert!(!request.headers.contains_key("x-forwarded-for"));
+        assert_eq!(request.headers["x-forwarded-proto"], "https");
         assert_eq!(request.headers["via"], "1.0 weir");
     }
 

@@ -1,7 +1,7 @@
 //! weir-proxy: from a client's connection to a VM's, and back.
 //!
 //! ```text
-//!  Listeners -> pingora HTTP/1.1 -> Router -> Pool::lease -> VM's connection -> response -> access log, metrics
+//!  Listeners -> TLS, pingora HTTP -> Router -> Pool::lease -> VM's connection -> response -> access log, metrics
 //!  (bound in     (our runtime)       404       503, waits      502, 504, retries
 //!  the host's
 //!  namespace)
@@ -15,9 +15,12 @@ pub mod admin;
 mod answer;
 mod context;
 mod descriptors;
+mod doors;
 mod downstream;
+mod filter;
 mod hangup;
 mod headers;
+mod http2;
 mod in_flight;
 mod listeners;
 mod metrics;
@@ -33,6 +36,7 @@ mod service;
 mod table;
 pub mod target;
 mod tenancies;
+pub mod tls;
 mod trace;
 mod upstream;
 
@@ -41,8 +45,8 @@ mod testing;
 
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use descriptors::raise_descriptor_limit;
-pub use listeners::{BindError, Listeners, bind};
+pub use listeners::{BindError, Listeners, bind, bind_listener};
 pub use metrics::Metrics;
-pub use reload::{Orders, Reloader, reloader};
+pub use reload::{ListenerChange, Orders, Reloader, listeners_to_bind, reloader};
 pub use routes::Router;
 pub use serve::{Drained, ServeError, Server, Timeouts, serve, serve_reloadable};

@@ -29,8 +29,11 @@ pub struct Metrics {
     pub(crate) in_flight: IntGauge,
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
+    filter_refusals: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
+    pub(crate) turned_away: IntCounter,
+    pub(crate) tls_reloads: IntCounterVec,
 }
 
 /// One route's time series.
@@ -77,6 +80,10 @@ impl Metrics {
                 ),
                 &["pool"],
             )?,
+            filter_refusals: IntCounterVec::new(
+                Opts::new("weir_filter_refusals_total", "Requests that a route's filters refused."),
+                &["route", "reason"],
+            )?,
             truncated: IntCounter::new(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
@@ -84,6 +91,14 @@ impl Metrics {
             log_dropped: IntCounter::new(
                 "weir_access_log_dropped_total",
                 "Lines of the access log that were dropped because its reader is too slow.",
+            )?,
+            turned_away: IntCounter::new(
+                "weir_connections_refused_total",
+                "Connections closed at once because their listener has as many as it may have.",
+            )?,
+            tls_reloads: IntCounterVec::new(
+                Opts::new("weir_tls_reloads_total", "Certificates read again because their files changed."),
+                &["result"],
             )?,
         };
         metrics.register_with(registry)?;
@@ -96,8 +111,11 @@ impl Metrics {
         registry.register(Box::new(self.in_flight.clone()))?;
         registry.register(Box::new(self.retries.clone()))?;
         registry.register(Box::new(self.retries_refused.clone()))?;
+        registry.register(Box::new(self.filter_refusals.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
+        registry.register(Box::new(self.turned_away.clone()))?;
+        registry.register(Box::new(self.tls_reloads.clone()))?;
         let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -107,6 +125,11 @@ impl Metrics {
     pub(crate) fn retries(&self, pool: &weir_config::model::Pool) -> Retries {
         let of = |counts: &IntCounterVec| counts.with_label_values(&[pool.name.as_str()]);
         Retries::new(&pool.retry, of(&self.retries), of(&self.retries_refused))
+    }
+
+    /// A route's filters refused a request; `reason` is a word of the `weir-error` header.
+    pub(crate) fn filter_refusal(&self, route: &str, reason: &str) {
+        self.filter_refusals.with_label_values(&[route, reason]).inc();
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

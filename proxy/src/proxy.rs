@@ -17,12 +17,13 @@ use weir_pool::{Caller, Lease, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
-use crate::context::{Context, Route};
+use crate::context::{Context, Found, Route};
+use crate::downstream;
 use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
-use crate::request::{authority_and_target, has_one_length, header_bytes, header_fits};
+use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
 use crate::serve::{ServeError, Timeouts};
 use crate::table::Table;
 use crate::target;
@@ -65,7 +66,11 @@ impl Proxy {
         let table = Table::new(config, pools, &metrics, None)?;
         Ok(Self {
             table: Arc::new(ArcSwap::from_pointee(table)),
-            unrouted: Arc::new(Unrouted { series: metrics.route("", ""), access_log }),
+            unrouted: Arc::new(Unrouted {
+                series: metrics.route("", ""),
+                access_log,
+                turned_away: metrics.turned_away.clone(),
+            }),
             metrics,
             timeouts,
             in_flight,
@@ -80,7 +85,7 @@ impl Proxy {
         self.made.elapsed()
     }
 
-    pub(crate) fn route(&self, request: &RequestHeader) -> Result<Arc<Route>, Refusal> {
+    pub(crate) fn route(&self, request: &RequestHeader) -> Result<Found, Refusal> {
         // A tunnel to somewhere is not what weir is for, and changes what the body is.
         if request.method == Method::CONNECT {
             return Err(Refusal::BadRequest);
@@ -88,7 +93,7 @@ impl Proxy {
         if !header_fits(request) {
             return Err(Refusal::HeaderTooLarge);
         }
-        if !has_one_length(request) {
+        if !has_one_framing(request) {
             return Err(Refusal::BadRequest);
         }
         let (authority, target) = authority_and_target(request);
@@ -131,7 +136,7 @@ impl Proxy {
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {
-        if self.draining.load(Acquire) {
+        if self.draining.load(Acquire) || downstream::is_closing(session) {
             session.set_keepalive(None);
         }
     }
@@ -150,7 +155,8 @@ fn caller(session: &Session, route: &Route) -> Caller {
 
 /// Resolves when the client has gone away.
 async fn gone(session: &mut ServerSession) -> Box<Error> {
-    let idle = if session.is_body_done() {
+    // HTTP/2 tells of a stream's end beside its body.
+    let idle = if session.is_http2() || session.is_body_done() {
         session.read_body_or_idle(true).await.err()
     } else {
         hangup(session).await;

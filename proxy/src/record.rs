@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::Version;
 use pingora::proxy::Session;
+use prometheus::IntCounter;
 use weir_pool::Start;
 
 use crate::access_log::{AccessLog, Record};
 use crate::answer::Refusal;
-use crate::context::{Context, Route};
+use crate::context::Context;
 use crate::metrics::{CLIENT_GONE, RouteSeries};
 use crate::proxy::Proxy;
 use crate::request::{authority_and_target, status_sent};
@@ -18,6 +20,8 @@ use crate::request::{authority_and_target, status_sent};
 pub(crate) struct Unrouted {
     pub(crate) series: RouteSeries,
     pub(crate) access_log: AccessLog,
+    /// Connections above their listener's limit.
+    pub(crate) turned_away: IntCounter,
 }
 
 impl Unrouted {
@@ -39,7 +43,12 @@ impl Proxy {
     pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
         let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
-        ctx.route.as_ref().map_or(&self.unrouted.series, |route| &route.series).ended(status, took);
+        let series = match (&ctx.route, &ctx.answering) {
+            (Some(route), _) => &route.series,
+            (None, Some(route)) => &route.series,
+            (None, None) => &self.unrouted.series,
+        };
+        series.ended(status, took);
         if self.unrouted.access_log.is_enabled() {
             self.write_line(session, ctx, status, took);
         }
@@ -48,16 +57,20 @@ impl Proxy {
     fn write_line(&self, session: &Session, ctx: &Context, status: u16, took: Duration) {
         let request = session.req_header();
         let (authority, _) = authority_and_target(request);
-        let route: Option<&Route> = ctx.route.as_deref();
+        let tls = session.as_downstream().digest().and_then(|digest| digest.ssl_digest.clone());
+        let answering = ctx.answering.as_ref().map(|route| &route.config);
+        let route = ctx.route.as_ref().map(|route| &route.config).or(answering);
         self.unrouted.access_log.write(&Record {
             ts: timestamp(ctx.began_at),
             client: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
             method: Some(request.method.as_str()),
+            protocol: Some(protocol(request.version)),
+            tls: tls.as_ref().map(|tls| tls.version.as_ref()),
             host: Some(&String::from_utf8_lossy(authority.unwrap_or_default())),
             path: Some(&String::from_utf8_lossy(request.raw_path())),
             status,
-            route: route.map(|route| route.config.name.as_str()),
-            pool: route.map(|route| route.config.pool.as_str()),
+            route: route.map(|route| route.name.as_str()),
+            pool: route.and_then(|route| route.pool()),
             vm: ctx.vm,
             start: ctx.start.map(Start::label),
             queue_ms: ctx.vm.map(|_| milliseconds(ctx.queued)),
@@ -68,6 +81,15 @@ impl Proxy {
             trace_id: ctx.trace.as_ref().map(|trace| trace.as_str()),
             error: ctx.error(),
         });
+    }
+}
+
+/// As nginx and others write it.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
     }
 }
 

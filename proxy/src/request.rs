@@ -5,6 +5,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::proxy::Session;
 
+use crate::http2;
 use crate::upstream::Traffic;
 
 /// Bodies up to this, bytes, are written to a VM in one go even if it reads nothing: Linux makes a new connection's send
@@ -40,14 +41,16 @@ pub(crate) fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()>
     Ok(())
 }
 
-pub(crate) fn traffic(request: &RequestHeader) -> Traffic {
-    let headers = &request.headers;
+pub(crate) fn traffic(session: &mut Session) -> Traffic {
+    let has_open_body = http2::has_open_body(session);
+    let headers = &session.req_header().headers;
     if headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return Traffic::Tunnel;
     }
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let large = headers.contains_key(header::TRANSFER_ENCODING)
+    let large = has_open_body
+        || headers.contains_key(header::TRANSFER_ENCODING)
         || headers.contains_key(header::CONTENT_LENGTH) && length.is_none_or(|length| length > SMALL_BODY);
     if large { Traffic::Duplex } else { Traffic::Exchange }
 }
@@ -76,10 +79,16 @@ pub(crate) fn header_bytes(request: &RequestHeader) -> usize {
     request.raw_path().len() + fields.sum::<usize>()
 }
 
-/// Whether there is at most one length, given once. Two equal ones mean the same (RFC 9112 §6.3 lets a proxy merge them),
-/// but whoever sends them is no client worth the risk that a VM reads them otherwise.
-pub(crate) fn has_one_length(request: &RequestHeader) -> bool {
-    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return true };
-    lengths.next().is_none() && !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit)
+/// Whether nobody can read the body's end in two ways: there is at most one length, given once, and no coding but `chunked`,
+/// given once. Two equal lengths mean the same (RFC 9112 §6.3 lets a proxy merge them), and so does a coding given twice to
+/// who looks at the last one only; but whoever sends that is no client worth the risk that a VM reads it otherwise, and other
+/// codings would have to be undone by who asks for the body unchunked (RFC 9112 §6.1).
+pub(crate) fn has_one_framing(request: &RequestHeader) -> bool {
+    let one = |name, is_right: fn(&[u8]) -> bool| {
+        let mut values = request.headers.get_all(name).iter();
+        values.next().is_none_or(|first| values.next().is_none() && is_right(first.as_bytes()))
+    };
+    let is_length = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let is_chunked = |value: &[u8]| value.eq_ignore_ascii_case(b"chunked");
+    one(header::CONTENT_LENGTH, is_length) && one(header::TRANSFER_ENCODING, is_chunked)
 }

@@ -7,33 +7,30 @@
 //!                         Drained
 //! ```
 
-use std::os::fd::IntoRawFd;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
-use pingora::listeners::TcpSocketOptions;
-use pingora::protocols::l4::ext::TcpKeepalive;
-use pingora::proxy::http_proxy;
+use pingora::apps::ServerApp as _;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
 use tokio::sync::watch;
-use weir_config::model::Config;
+use weir_config::model::{Config, Listener};
 use weir_pool::Pools;
 
 use crate::access_log::AccessLog;
-use crate::downstream::Downstream;
+use crate::doors::{Doors, NewDoor};
+use crate::downstream::Entrance;
+use crate::http2;
 use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::reload::{Orders, reloader};
+use crate::reload::{Order, Orders, reloader};
 use crate::retry::RETRIES_MAX;
 use crate::table::Table;
+use crate::tls::TlsError;
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -101,12 +98,31 @@ pub enum ServeError {
         /// What it calls its pool.
         pool: String,
     },
+    /// A listener's TLS cannot be had.
+    #[error("{key}")]
+    Tls {
+        /// The configuration's key.
+        key: String,
+        /// Why not.
+        source: TlsError,
+    },
+    /// A route's fixed answer cannot be made.
+    #[error("route {route}: make its answer")]
+    Answer {
+        /// The route.
+        route: String,
+        /// Why.
+        source: Box<pingora::Error>,
+    },
+    /// There is no descriptor left for a listener's socket.
+    #[error("take a listener's socket")]
+    Socket(#[source] std::io::Error),
     /// The accept loops ended by themselves.
     #[error("accept loops ended")]
     Ended(#[source] Option<tokio::task::JoinError>),
 }
 
-/// Serves HTTP/1.1 in the calling tokio runtime until `shutdown` becomes true or its sender is dropped, and then
+/// Serves HTTP in the calling tokio runtime until `shutdown` becomes true or its sender is dropped, and then
 /// drains. Every listening socket is closed when this returns.
 ///
 /// # Errors
@@ -123,30 +139,16 @@ pub async fn serve(server: Server, shutdown: watch::Receiver<bool>) -> Result<Dr
 /// As [`serve`].
 pub async fn serve_reloadable(
     server: Server,
-    orders: Orders,
-    shutdown: watch::Receiver<bool>,
-) -> Result<Drained, ServeError> {
-    serve_with(server, orders, shutdown, options()).await
-}
-
-fn options() -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    // Not to allow it, but to refuse it in the hooks.
-    options.allow_connect_method_proxying = true;
-    options
-}
-
-async fn serve_with(
-    server: Server,
     mut orders: Orders,
     mut shutdown: watch::Receiver<bool>,
-    options: HttpServerOptions,
 ) -> Result<Drained, ServeError> {
     let in_flight = InFlight::new(server.metrics.in_flight.clone());
     let draining = Arc::new(AtomicBool::new(false));
-    let drain_timeout = server.timeouts.drain;
-    let listeners = server.listeners;
-    let (pools, metrics) = (server.pools.clone(), server.metrics.clone());
+    let (drain_timeout, pools, metrics) =
+        (server.timeouts.drain, server.pools.clone(), server.metrics.clone());
+    let sockets = server.listeners.http.into_iter().map(Some);
+    let entrances = new_doors(&server.config.listeners, sockets)?;
+    let idle_timeout = server.timeouts.idle;
     let proxy = Proxy::new(
         &server.config,
         &server.pools,
@@ -156,36 +158,52 @@ async fn serve_with(
         in_flight.clone(),
         Arc::clone(&draining),
     )?;
-    let table = Arc::clone(&proxy.table);
-    let reload = |config: &Config| {
-        table.store(Arc::new(Table::new(config, &pools, &metrics, Some(&table.load()))?));
-        Ok(())
-    };
-    let (mut service, fds) = service(proxy, listeners, options);
-    let (stop, stopped) = watch::channel(false);
-    let mut accepting = tokio::spawn(async move { service.start_service(Some(fds), stopped, 1).await });
+    let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
+    let proxy = Arc::new(with_options(proxy, idle_timeout));
+    let mut doors = Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone());
+    doors.change(&[], entrances).map_err(ServeError::Socket)?;
     loop {
         tokio::select! {
-            ended = &mut accepting => return Err(ServeError::Ended(ended.err())),
-            // Whoever ordered it may have gone away meanwhile.
-            order = orders.next() => drop(order.done.send(reload(&order.config))),
+            failed = doors.failed() => return Err(ServeError::Ended(failed)),
+            order = orders.next() => {
+                let Order { config, listeners, done } = order;
+                let routes = Table::new(&config, &pools, &metrics, Some(&table.load()));
+                let reloaded = routes.and_then(|routes| {
+                    doors.change(&listeners.closed, listeners.opened).map_err(ServeError::Socket)?;
+                    table.store(Arc::new(routes));
+                    Ok(())
+                });
+                // Whoever ordered it may have gone away meanwhile.
+                drop(done.send(reloaded));
+            }
             // An error means that whoever could have asked for it is gone.
             _ = shutdown.wait_for(|shutdown| *shutdown) => break,
         }
     }
     draining.store(true, Release);
-    stop.send_replace(true);
-    accepting.await.map_err(|error| ServeError::Ended(Some(error)))?;
+    let closed = doors.close().await;
+    // Idle connections are closed by this.
+    proxy.cleanup().await;
+    closed.map_err(|error| ServeError::Ended(Some(error)))?;
     // Whether it was in time shows in what is left.
     let _ = tokio::time::timeout(drain_timeout, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
 }
 
-fn service(
-    proxy: Proxy,
-    listeners: Listeners,
-    options: HttpServerOptions,
-) -> (Service<Downstream>, ListenFds) {
+/// Listeners with what each of them asks of its clients.
+pub(crate) fn new_doors(
+    listeners: &[Listener],
+    sockets: impl Iterator<Item = Option<TcpListener>>,
+) -> Result<Vec<NewDoor>, ServeError> {
+    let new = |(index, (listener, socket)): (usize, (&Listener, Option<TcpListener>))| {
+        let tls = |source| ServeError::Tls { key: format!("listener[{index}].tls"), source };
+        let entrance = Entrance::new(listener).map_err(tls)?;
+        Ok(NewDoor { listener: listener.clone(), entrance, socket })
+    };
+    listeners.iter().zip(sockets).enumerate().map(new).collect()
+}
+
+fn with_options(proxy: Proxy, idle_timeout: Duration) -> HttpProxy<Proxy> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -194,31 +212,10 @@ fn service(
         upstream_keepalive_pool_size: IDLE_UPSTREAMS.div_ceil(threads),
         ..ServerConf::default()
     };
-    let unrouted = Arc::clone(&proxy.unrouted);
-    let table = Arc::clone(&proxy.table);
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
-    proxy.server_options = Some(options);
-    let mut service = Service::new("weir".to_owned(), Downstream::new(proxy, unrouted, table));
-    let mut fds = Fds::new();
-    for (index, socket) in listeners.http.into_iter().enumerate() {
-        // pingora finds the socket by this name, and takes it over.
-        let name = format!("listener[{index}]");
-        fds.add(name.clone(), socket.into_raw_fd());
-        service.add_tcp_with_settings(&name, client_socket_options());
-    }
-    (service, Arc::new(Mutex::new(fds)))
-}
-
-/// A client that vanished without a word is noticed within two minutes even on a silent tunnel.
-fn client_socket_options() -> TcpSocketOptions {
-    let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(10),
-        count: 6,
-        user_timeout: Duration::ZERO,
-    });
-    options
+    proxy.server_options = Some(http2::server_options(idle_timeout));
+    proxy.h2_options = Some(http2::limits());
+    proxy
 }
 
 #[cfg(test)]

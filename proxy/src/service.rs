@@ -3,7 +3,7 @@
 //! ```text
 //!  (before)               what pingora refuses, see `downstream`       400
 //!  early_request_filter   connection settings
-//!  request_filter         host, path -> route                          400, 404
+//!  request_filter         host, path -> route -> filters               400, 404, 405
 //!  proxy_upstream_filter  the pool's lease; waits                      503
 //!  upstream_peer          the lease's VM; on a retry another lease     503
 //!  upstream_request_filter, upstream_response_filter, response_filter  headers
@@ -60,11 +60,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         ctx.join_trace(&session.req_header().headers);
         match self.route(session.req_header()) {
-            Ok(route) => {
-                route.retries.request(self.since_made());
-                ctx.route = Some(route);
-                Ok(false)
-            }
+            Ok(found) => self.enter(session, ctx, found).await,
             Err(refusal) => {
                 ctx.refusal = Some(refusal);
                 self.close_if_draining(session);
@@ -114,7 +110,7 @@ impl ProxyHttp for Proxy {
         }
         let lease = ctx.lease.as_ref().ok_or_else(no_route_chosen)?;
         lease.asked();
-        let traffic = traffic(session.req_header());
+        let traffic = *ctx.traffic.get_or_insert_with(|| traffic(session));
         if traffic == Traffic::Exchange {
             lease.timed();
         }
@@ -131,7 +127,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let traffic = traffic(session.req_header());
+        let traffic = ctx.traffic.unwrap_or(Traffic::Exchange);
         let pace = match traffic {
             Traffic::Exchange => None,
             Traffic::Duplex | Traffic::Tunnel => ctx.vm.and_then(|vm| self.upstreams.pace(vm, fd)),
@@ -155,10 +151,14 @@ impl ProxyHttp for Proxy {
         #[cfg(test)]
         assert!(!request.headers.contains_key(crate::testing::PANIC), "asked to panic");
         to_origin_form(request)?;
+        if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
+            filters.edit_request(request)?;
+        }
         ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
-        headers::forward_request(request, client, session.req_header().version)?;
+        let scheme = if has_tls(session) { "https" } else { "http" };
+        headers::forward_request(request, client, scheme, session.req_header().version)?;
         // HTTP/1.0 knows requests without; the VM is asked in HTTP/1.1.
         if !request.headers.contains_key(header::HOST)
             && let Some(lease) = &ctx.lease
@@ -269,7 +269,7 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if *error.esource() == ErrorSource::Downstream && *error.etype() != ErrorType::InvalidHTTPHeader {
+        if *error.esource() == ErrorSource::Downstream && !is_malformed(error) {
             ctx.end = End::ClientGone;
             return gone;
         }
@@ -307,6 +307,15 @@ impl ProxyHttp for Proxy {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
+}
+
+/// Whether the client is still there, and said what makes no sense.
+fn is_malformed(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
+}
+
+fn has_tls(session: &Session) -> bool {
+    session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn refusal_for(error: &Error) -> Refusal {

@@ -3,13 +3,14 @@
 //! A reload puts another table in the place of this one, all at once. A request takes its route out of the table that is
 //! there when its header has been read, and keeps that, with its pool, to its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_config::model::{self, Config, Isolation};
+use weir_config::model::{self, Config, Destination, Isolation};
 use weir_pool::{Pool, Pools};
 
-use crate::context::Route;
+use crate::context::{AnsweringRoute, Found, Route};
+use crate::filter::{Answer, Filters};
 use crate::metrics::Metrics;
 use crate::retry::Retries;
 use crate::routes::Router;
@@ -18,7 +19,7 @@ use crate::serve::ServeError;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Table {
-    pub(crate) router: Router<Arc<Route>>,
+    pub(crate) router: Router<Found>,
     /// Whether a connection can have a VM of its own.
     pub(crate) isolates_connections: bool,
     /// By pool.
@@ -49,20 +50,50 @@ impl Table {
         };
         let pools = pools.all();
         let retries: HashMap<_, _> = pools.iter().map(budget).collect();
-        let route = |(number, config): (u32, &Arc<model::Route>)| {
-            let (route, pool) = (config.name.clone(), config.pool.clone());
-            let (Some(found), Some(budget)) = (pools.get(&pool), retries.get(&pool)) else {
-                return Err(ServeError::NoPool { route, pool });
-            };
-            let (pool, series) = (Arc::clone(found), metrics.route(&route, &pool));
-            let (config, retries) = (Arc::clone(config), Arc::clone(&budget.retries));
-            Ok(Arc::new(Route { config, number, pool, retries, series }))
+        let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
+            Destination::Pool(pool) => pool_route(config, number, pool, &pools, &retries, metrics),
+            Destination::Respond(respond) => answering_route(config, Answer::respond(respond), metrics),
+            Destination::Redirect(to) => answering_route(config, Ok(Answer::redirect(to)), metrics),
         };
         let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
-        let of_connections = |route: &Arc<Route>| route.pool.isolation() == Isolation::Connection;
+        let of_connections = |found: &Found| match found {
+            Found::Pool(route) => route.pool.isolation() == Isolation::Connection,
+            Found::Answer(_) => false,
+        };
         let isolates_connections = routes.iter().any(of_connections);
         let entries = config.routes.iter().zip(routes);
         let router = Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route)));
         Ok(Self { router, isolates_connections, retries })
     }
+}
+
+fn answering_route(
+    config: &Arc<model::Route>,
+    answer: pingora::Result<Answer>,
+    metrics: &Metrics,
+) -> Result<Found, ServeError> {
+    let answer = answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
+    let (series, filters) = (metrics.route(&config.name, ""), Filters::new(config));
+    Ok(Found::Answer(Arc::new(AnsweringRoute { config: Arc::clone(config), series, filters, answer })))
+}
+
+fn pool_route(
+    config: &Arc<model::Route>,
+    number: u32,
+    pool: &str,
+    pools: &BTreeMap<String, Arc<Pool>>,
+    retries: &HashMap<String, Budget>,
+    metrics: &Metrics,
+) -> Result<Found, ServeError> {
+    let (Some(found), Some(budget)) = (pools.get(pool), retries.get(pool)) else {
+        return Err(ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() });
+    };
+    Ok(Found::Pool(Arc::new(Route {
+        config: Arc::clone(config),
+        number,
+        pool: Arc::clone(found),
+        retries: Arc::clone(&budget.retries),
+        series: metrics.route(&config.name, pool),
+        filters: Filters::new(config),
+    })))
 }

@@ -99,21 +99,45 @@ pub fn path(target: &[u8]) -> Result<Cow<'_, [u8]>, TargetError> {
 fn decode(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let [first, tail @ ..] = rest {
-        let (byte, tail) = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, tail),
-                _ => (b'%', rest.split_at(1).1),
-            },
-            _ => (*first, tail),
-        };
-        let byte = if byte == b'\\' { b'/' } else { byte };
+    while let Some((byte, tail)) = character(rest) {
         if byte != b'/' || decoded.last() != Some(&b'/') {
             decoded.push(byte);
         }
         rest = tail;
     }
     decoded
+}
+
+/// The first character of a path, decoded, and what follows it as it is.
+fn character(path: &[u8]) -> Option<(u8, &[u8])> {
+    let (first, tail) = path.split_first()?;
+    let (byte, tail) = match (first, tail) {
+        (b'%', [high, low, behind @ ..]) => match (hex(*high), hex(*low)) {
+            (Some(high), Some(low)) => (high << 4 | low, behind),
+            _ => (b'%', tail),
+        },
+        _ => (*first, tail),
+    };
+    Some((if byte == b'\\' { b'/' } else { byte }, tail))
+}
+
+/// What of a path, spelt as it was sent, follows the first `length` bytes of its comparable form; and whether slashes
+/// were in between, which are not part of it.
+pub(crate) fn behind(path: &[u8], length: usize) -> (bool, &[u8]) {
+    let (mut rest, mut decoded, mut after_slash) = (path, 0, false);
+    while decoded < length
+        && let Some((byte, tail)) = character(rest)
+    {
+        let repeated = byte == b'/' && after_slash;
+        decoded += usize::from(!repeated);
+        after_slash = byte == b'/';
+        rest = tail;
+    }
+    let mut slash = false;
+    while let Some((b'/', tail)) = character(rest) {
+        (slash, rest) = (true, tail);
+    }
+    (slash, rest)
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -11,11 +11,11 @@ pub(crate) const PANIC: &str = "weir-test-panic";
 /// One listener on a port that the kernel chooses, and one route for everything to the pool `p`.
 pub(crate) fn config() -> Config {
     let mut config = fake::config([fake::pool("p")]);
-    config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
+    config.listeners = vec![Listener::at("127.0.0.1:0".parse().unwrap())];
     config.routes = vec![route("all", HostPattern::Any, "/", "p")];
     config
 }
 
 pub(crate) fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
-    Arc::new(Route { name: name.into(), host, path: path.into(), pool: pool.into(), class: Arc::default() })
+    Arc::new(Route::to_pool(name, host, path, pool))
 }

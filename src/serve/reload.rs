@@ -17,10 +17,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use weir_config::change::{Change, PoolChange};
 use weir_config::model::Config;
+use weir_net::host::HostThread;
 use weir_pool::Pools;
-use weir_proxy::Reloader;
+use weir_proxy::{ListenerChange, Reloader, bind_listener, listeners_to_bind};
 
 use super::file::ConfigFile;
 use crate::check;
@@ -30,9 +32,16 @@ use crate::cli::Failure;
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
+/// Where a configuration comes from, and the sockets that it names.
+pub(super) struct Source {
+    pub(super) file: ConfigFile,
+    /// In the host's network namespace.
+    pub(super) outside: HostThread,
+}
+
 /// What is reloaded, and from where.
 pub(super) struct Reload {
-    file: ConfigFile,
+    source: Source,
     hangup: Signal,
     current: Arc<Config>,
     pools: Pools,
@@ -46,7 +55,7 @@ impl Reload {
     /// # Errors
     /// If its metric is there already, or SIGHUP cannot be had.
     pub(super) fn new(
-        file: ConfigFile,
+        source: Source,
         current: Arc<Config>,
         pools: Pools,
         reloader: Reloader,
@@ -61,7 +70,7 @@ impl Reload {
             results.with_label_values(&[result]);
         }
         let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-        Ok(Self { file, hangup, current, pools, reloader, results })
+        Ok(Self { source, hangup, current, pools, reloader, results })
     }
 
     /// Reloads whenever it is due. Stopped while it reloads, it may leave pools of both configurations behind.
@@ -69,9 +78,9 @@ impl Reload {
         loop {
             let why = tokio::select! {
                 _ = self.hangup.recv() => "SIGHUP",
-                () = self.file.changed() => "the file changed",
+                () = self.source.file.changed() => "the file changed",
             };
-            tracing::info!(why, file = ?self.file.path(), "reloading");
+            tracing::info!(why, file = ?self.source.file.path(), "reloading");
             let reloaded = self.reload().await;
             // First, for whoever hears of it may look.
             self.results.with_label_values(&[if reloaded.is_ok() { OK } else { FAILED }]).inc();
@@ -86,17 +95,36 @@ impl Reload {
     }
 
     async fn reload(&mut self) -> anyhow::Result<Change> {
-        let file = self.file.path().to_owned();
+        let file = self.source.file.path().to_owned();
         let read = tokio::task::spawn_blocking(move || check::load(&file).map(|(config, _)| config));
         let new = read.await.context("read the configuration")?.map_err(Failure::into_error)?;
         let new = Arc::new(new);
         let change = Change::between(&self.current, &new)?;
+        let listeners = self.source.listeners(&change).await?;
         let staged = self.pools.stage(&change).await?;
         staged.commit().await;
-        self.reloader.reload(new.clone()).await?;
+        // Whatever comes now, that is what the pools are.
+        self.current = new.clone();
+        self.reloader.reload(new, listeners).await?;
         let removed = change.pools.iter().filter(|(_, change)| **change == PoolChange::Removed);
         self.pools.retire(removed.map(|(name, _)| name.as_str()));
-        self.current = new;
         Ok(change)
+    }
+}
+
+impl Source {
+    /// What `change` says of listeners, with their sockets.
+    async fn listeners(&self, change: &Change) -> anyhow::Result<ListenerChange> {
+        let mut sockets = Vec::new();
+        for listener in listeners_to_bind(change) {
+            let (address, (reply, bound)) = (listener.address, oneshot::channel());
+            // Whoever wants it waits for it, or weir ends.
+            self.outside.run(move || drop(reply.send(bind_listener(address))));
+            let socket = bound.await.context("ask the thread that binds listeners")??;
+            let address = socket.local_addr().context("ask for a listener's address")?;
+            tracing::info!(key = "listener", %address, "listening");
+            sockets.push(socket);
+        }
+        Ok(ListenerChange::new(change, sockets)?)
     }
 }

@@ -42,7 +42,7 @@ impl Drop for EndOfLoad<'_> {
 
 /// Has each of `failures` happen as often as it says, in an order that the seed decides.
 fn run(seed: u64, failures: &[(Failure, usize)]) {
-    let health = "soft_limit = 2\nhard_limit = 8\n[pool.p.health]\npath = \"/\"\ninterval = \"200ms\"\ntimeout = \"200ms\"\nunhealthy_after = 2";
+    let health = "soft_limit = 2\nhard_limit = 8\nstart_timeout = \"2s\"\n[pool.p.health]\npath = \"/\"\ninterval = \"200ms\"\ntimeout = \"200ms\"\nunhealthy_after = 2";
     let scale = format!(
         "min = 2\nmax = {MAX}\nidle_timeout = \"500ms\"\nstable_window = \"1s\"\npanic_window = \"500ms\""
     );

@@ -1,6 +1,8 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
+mod action;
 mod failure;
+mod listener;
 mod pool;
 mod scale;
 
@@ -9,10 +11,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::Method;
 use ipnetwork::Ipv4Network;
 
 pub use crate::decimal::Thousandths;
+pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use failure::{Health, Quarantine, Retry};
+pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
@@ -31,13 +36,6 @@ pub struct Config {
     pub pools: BTreeMap<String, Arc<Pool>>,
     /// Routes, in the file's order; names are unique and every pool and class exists.
     pub routes: Vec<Arc<Route>>,
-}
-
-/// One `[[listener]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Address to bind in the host's network namespace.
-    pub address: SocketAddr,
 }
 
 /// `[admin]`.
@@ -99,10 +97,37 @@ pub struct Route {
     pub host: HostPattern,
     /// Path prefix, starts with `/`; matches whole segments.
     pub path: String,
-    /// Name of an existing pool.
-    pub pool: String,
+    /// What becomes of its requests.
+    pub to: Destination,
     /// Whose share its requests have while they wait; one of the configuration's classes.
     pub class: Arc<Class>,
+    /// Methods that it takes, each once; `None`: all.
+    pub methods: Option<Vec<Method>>,
+    /// How the path changes on the way to a pool.
+    pub rewrite: Option<Rewrite>,
+}
+
+impl Route {
+    /// A route to a pool that has nothing else to it.
+    pub fn to_pool(name: &str, host: HostPattern, path: &str, pool: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            host,
+            path: path.to_owned(),
+            to: Destination::Pool(pool.to_owned()),
+            class: Arc::default(),
+            methods: None,
+            rewrite: None,
+        }
+    }
+
+    /// The pool that it leads to, if it leads to one.
+    pub fn pool(&self) -> Option<&str> {
+        match &self.to {
+            Destination::Pool(name) => Some(name),
+            Destination::Respond(_) | Destination::Redirect(_) => None,
+        }
+    }
 }
 
 /// `route.host`.

@@ -1,8 +1,10 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod action;
 mod class;
 mod follow;
 mod host;
+mod listener;
 mod pool;
 mod route;
 mod signal;

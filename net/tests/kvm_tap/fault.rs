@@ -60,10 +60,10 @@ pub(crate) fn second_thread_is_refused() {
     let (end, wait) = mpsc::channel::<()>();
     let thread = thread::spawn(move || wait.recv());
     let error = namespace::enter_private().expect_err("two threads");
-    assert!(matches!(error, NamespaceError::Threaded { threads: 2 }), "{error:?}");
+    assert!(matches!(error, NamespaceError::Threaded { threads: 2, expected: 1 }), "{error:?}");
     if !nix::unistd::geteuid().is_root() {
         let error = namespace::become_user_root().expect_err("two threads");
-        assert!(matches!(error, NamespaceError::Threaded { threads: 2 }), "{error:?}");
+        assert!(matches!(error, NamespaceError::Threaded { threads: 2, expected: 1 }), "{error:?}");
     }
     drop(end);
     // Its end: the channel is closed.

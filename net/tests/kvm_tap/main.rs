@@ -6,6 +6,7 @@
 
 mod fault;
 mod frame;
+mod host;
 mod isolation;
 mod lifetime;
 mod traffic;
@@ -48,6 +49,7 @@ const CASES: &[Case] = &[
     ("guest_gets_no_answer_to_arp", isolation::guest_gets_no_answer_to_arp),
     ("sigkill_leaves_no_tap", lifetime::sigkill_leaves_no_tap),
     ("exhausted_network_is_an_error_until_a_release", fault::exhausted_network_is_an_error_until_a_release),
+    ("only_the_hosts_thread_reaches_the_host", host::only_the_hosts_thread_reaches_the_host),
     ("missing_driver_is_named", fault::missing_driver_is_named),
     ("failed_setup_leaves_nothing", fault::failed_setup_leaves_nothing),
     ("unseen_settings_are_refused", fault::unseen_settings_are_refused),

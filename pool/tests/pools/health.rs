@@ -50,7 +50,8 @@ async fn every_vm_in_use_is_asked_every_interval_and_not_in_step() {
         assert!(gaps.clone().all(|gap| gap >= INTERVAL * 9 / 10 && gap <= INTERVAL * 11 / 10 + ms(250)));
     }
     let times: BTreeSet<_> = world.launcher.checked().iter().map(|(_, at)| (*at - begin).as_secs()).collect();
-    assert!(times.len() > 40, "spread over the interval: {times:?}");
+    // In step it would be twenty. Where they begin is chance.
+    assert!(times.len() > 24, "spread over the interval: {times:?}");
     assert_eq!(world.metric(&checks("ok")), world.launcher.checked().len() as f64);
 }
 

@@ -68,6 +68,7 @@ fn ask(address: SocketAddr, header: &str) -> String {
 /// A site of VMs that serve one tenancy at a time, and what ends it.
 fn isolated(isolation: Isolation, vms: usize) -> (SocketAddr, Arc<FakeLauncher>, watch::Sender<bool>) {
     let mut config = config();
+    config.listeners[0].http2 = true;
     let pool = Arc::get_mut(config.pools.get_mut("p").unwrap()).unwrap();
     pool.isolation = isolation;
     (pool.hard_limit, pool.soft_limit, pool.scale.max) = (1, 1, u32::try_from(vms).unwrap());
@@ -93,10 +94,8 @@ fn isolated(isolation: Isolation, vms: usize) -> (SocketAddr, Arc<FakeLauncher>,
         access_log: AccessLog::disabled(),
         timeouts: Timeouts::default(),
     };
-    let mut options = options();
-    options.h2c = true;
     let (shutdown, stop) = watch::channel(false);
-    tokio::spawn(serve_with(server, crate::reloader().1, stop, options));
+    tokio::spawn(serve(server, stop));
     (address, launcher, shutdown)
 }
 

@@ -4,14 +4,21 @@
 
 mod backend;
 mod client;
+mod frames;
+mod secure;
 mod site;
 
+mod actions;
 mod answers;
+mod connections;
 mod drain;
 mod failures;
 mod forwarding;
+mod framing;
+mod http2;
 mod isolation;
 mod reload;
 mod streams;
+mod tls;
 mod upgrades;
 mod waiting;

@@ -1,11 +1,16 @@
 //! A configuration that becomes another one while requests are under way.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use weir_config::model::{HostPattern, Isolation};
+use weir_config::change::Change;
+use weir_config::model::{Certificate, HostPattern, Isolation, Listener, Tls, TlsVersion};
 use weir_pool::fake;
+use weir_proxy::{ListenerChange, ServeError, listeners_to_bind};
 
 use crate::backend::Backend;
 use crate::client::Client;
@@ -105,14 +110,90 @@ async fn connections_that_come_after_a_reload_are_isolated_by_a_pool_that_came_w
     assert!(vms.iter().all(|vm| site.launcher.resets(vm.id) == 0));
 }
 
+/// An address that nobody listens on, of a socket that was just closed.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_come_and_go() {
+    let (backend, taken, release) = held_back().await;
+    let site = Site::start(config(), ready(backend.address)).await;
+    let second = free_address();
+    site.reload(|config| config.listeners.push(Listener::at(second))).await;
+    let mut busy = Client::connect(second).await;
+    busy.send(GET).await;
+    within(taken.notified()).await;
+    let mut first = Client::connect(site.address).await;
+    site.reload(|config| drop(config.listeners.pop())).await;
+    within(async { while TcpStream::connect(second).await.is_ok() {} }).await;
+    release.notify_one();
+    let response = busy.response().await;
+    assert_eq!((response.text(), response.header("connection")), ("done", Some("close")));
+    assert!(busy.is_at_end().await);
+    // The other one has noticed nothing.
+    first.send(GET).await;
+    release.notify_one();
+    let response = first.response().await;
+    assert_eq!((response.text(), response.header("connection")), ("done", Some("keep-alive")));
+    // And once more where one was before.
+    site.reload(|config| config.listeners.push(Listener::at(second))).await;
+    assert!(TcpStream::connect(second).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_listener_takes_an_address_over_without_a_refused_connection() {
+    let backend = says("ok").await;
+    let mut start = config();
+    let address = free_address();
+    start.listeners = vec![Listener::at(address)];
+    let site = Site::start(start, ready(backend.address)).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let over = over.clone();
+            tokio::spawn(async move {
+                let mut count = 0;
+                while !over.load(SeqCst) {
+                    let mut client = Client::connect(address).await;
+                    assert_eq!(ask(&mut client).await, (200, "ok".to_owned()));
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for header_timeout in 1..30 {
+        let header_timeout = Duration::from_secs(header_timeout);
+        site.reload(|config| config.listeners[0].header_timeout = header_timeout).await;
+    }
+    over.store(true, SeqCst);
+    for client in clients {
+        assert!(within(client).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_cannot_be_used_change_nothing() {
+    let tls = Tls {
+        certificates: vec![Certificate { certificate: "/none".into(), key: "/none".into() }],
+        min_version: TlsVersion::Tls12,
+    };
+    let old = config();
+    let mut new = config();
+    new.listeners.push(Listener { tls: Some(tls), ..Listener::at(free_address()) });
+    let change = Change::between(&old, &new).unwrap();
+    assert_eq!(listeners_to_bind(&change).count(), 1);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = ListenerChange::new(&change, vec![socket]).unwrap_err();
+    assert_eq!(error.to_string(), "listener[0].tls");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_has_ended_says_so() {
-    let backend = says("ok").await;
-    let mut site = Site::start(config(), ready(backend.address)).await;
-    site.shut_down();
-    within(&mut site.serving).await.unwrap().unwrap();
     let (reloader, orders) = weir_proxy::reloader();
     drop(orders);
-    let reloaded = tokio::time::timeout(Duration::from_secs(9), reloader.reload(Arc::new(config())));
-    assert!(reloaded.await.unwrap().is_err());
+    let listeners = ListenerChange::new(&Change::default(), Vec::new()).unwrap();
+    let reloaded = within(reloader.reload(Arc::new(config()), listeners)).await;
+    assert!(matches!(reloaded, Err(ServeError::Ended(None))));
 }

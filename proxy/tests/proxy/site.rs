@@ -14,8 +14,8 @@ use weir_config::model::{Config, HostPattern, Listener, Route};
 use weir_pool::fake::{self, Boot, FakeLauncher, Script};
 use weir_pool::{Pool, PoolMetrics, Pools};
 use weir_proxy::{
-    AccessLog, AccessLogWriter, Drained, Metrics, Reloader, ServeError, Server, Timeouts, bind, reloader,
-    serve_reloadable,
+    AccessLog, AccessLogWriter, Drained, ListenerChange, Metrics, Reloader, ServeError, Server, Timeouts,
+    bind, listeners_to_bind, reloader, serve_reloadable,
 };
 use weir_vmm::VmId;
 
@@ -62,7 +62,7 @@ pub(crate) struct Site {
 }
 
 pub(crate) fn route(name: &str, host: HostPattern, path: &str, pool: &str) -> Arc<Route> {
-    Arc::new(Route { name: name.into(), host, path: path.into(), pool: pool.into(), class: Arc::default() })
+    Arc::new(Route::to_pool(name, host, path, pool))
 }
 
 /// One pool `p` with a route for everything.
@@ -93,7 +93,9 @@ impl Site {
     }
 
     pub(crate) async fn start_with(mut config: Config, usual: Script, timeouts: Timeouts) -> Self {
-        config.listeners = vec![Listener { address: "127.0.0.1:0".parse().unwrap() }];
+        if config.listeners.is_empty() {
+            config.listeners = vec![Listener::at("127.0.0.1:0".parse().unwrap())];
+        }
         let listeners = bind(&config).unwrap();
         let address = listeners.addresses().unwrap()[0];
         let registry = Registry::new();
@@ -138,7 +140,14 @@ impl Site {
         change(&mut new);
         let (new, change) = (Arc::new(new.clone()), Change::between(&old, &new).unwrap());
         within(self.pools.stage(&change)).await.unwrap().commit().await;
-        within(self.reloader.reload(new.clone())).await.unwrap();
+        let bind = |listener: &Listener| {
+            let socket = std::net::TcpListener::bind(listener.address).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let sockets = listeners_to_bind(&change).map(bind).collect();
+        let listeners = ListenerChange::new(&change, sockets).unwrap();
+        within(self.reloader.reload(new.clone(), listeners)).await.unwrap();
         let gone = old.pools.keys().filter(|name| !new.pools.contains_key(*name));
         self.pools.retire(gone.map(String::as_str));
         *self.config.lock().unwrap() = new;

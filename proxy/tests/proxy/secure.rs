@@ -1,0 +1,120 @@
+//! A TLS client, and certificates for the server.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use weir_config::model;
+
+use crate::site::within;
+
+/// Both versions that weir knows.
+pub(crate) const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// Files of a new certificate for `names`, and the certificate itself.
+pub(crate) fn certificate(directory: &Path, file: &str, names: &[&str]) -> (model::Certificate, Vec<u8>) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let files = model::Certificate {
+        certificate: directory.join(format!("{file}.pem")),
+        key: directory.join(format!("{file}.key")),
+    };
+    fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    fs::write(&files.certificate, made.cert.pem()).unwrap();
+    (files, made.cert.der().to_vec())
+}
+
+pub(crate) fn tls(certificates: impl IntoIterator<Item = model::Certificate>) -> model::Tls {
+    model::Tls { certificates: certificates.into_iter().collect(), min_version: model::TlsVersion::Tls12 }
+}
+
+/// A listener with a certificate for anybody.
+pub(crate) fn listener(directory: &Path) -> model::Listener {
+    let (files, _) = certificate(directory, "any", &["a.example"]);
+    let plain = model::Listener::at("127.0.0.1:0".parse().unwrap());
+    model::Listener { tls: Some(tls([files])), http2: true, ..plain }
+}
+
+/// Takes whatever certificate it is shown; tests look at it.
+#[derive(Debug)]
+struct Gullible(CryptoProvider);
+
+impl ServerCertVerifier for Gullible {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A client that asks for `name` and offers `protocols`.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    name: &str,
+    protocols: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<TlsStream<TcpStream>> {
+    let provider = ring::default_provider();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Gullible(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let socket = within(TcpStream::connect(address)).await?;
+    within(TlsConnector::from(Arc::new(config)).connect(name, socket)).await
+}
+
+/// One GET in HTTP/1.1, and all that comes back until the connection ends.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = connect(address, "a.example", &[], VERSIONS).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+    within(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+/// What the server showed.
+pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> Vec<u8> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
