@@ -85,7 +85,8 @@ impl Doors {
     pub(crate) fn change(&mut self, closed: &[Listener], opened: Vec<NewDoor>) -> io::Result<()> {
         let mut closing = Vec::new();
         for gone in closed {
-            if let Some(at) = self.open.iter().position(|door| door.listener == *gone) {
+            // Of several with port 0 the latest.
+            if let Some(at) = self.open.iter().rposition(|door| door.listener == *gone) {
                 closing.push(self.open.remove(at));
             }
         }

@@ -74,6 +74,11 @@ impl ConfigFile {
         &self.path
     }
 
+    /// It is about to be read as it is now.
+    pub(super) fn seen(&mut self) {
+        self.looks = Looks::of(Stamp::of(&self.path).ok());
+    }
+
     /// Resolves when it is another one than the last time, or than at first.
     pub(super) async fn changed(&mut self) {
         loop {

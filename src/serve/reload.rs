@@ -77,7 +77,10 @@ impl Reload {
     pub(super) async fn run(mut self) {
         loop {
             let why = tokio::select! {
-                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.hangup.recv() => {
+                    self.source.file.seen();
+                    "SIGHUP"
+                }
                 () = self.source.file.changed() => "the file changed",
             };
             tracing::info!(why, file = ?self.source.file.path(), "reloading");

@@ -17,6 +17,7 @@ mod isolation;
 mod neighbours;
 mod probe;
 mod queue;
+mod reload;
 mod requests;
 mod rollout;
 mod signal;
