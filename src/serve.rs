@@ -1,8 +1,8 @@
 //! `weir serve`: from the configuration to the last response.
 //!
 //! The order matters: sockets are bound while this process has one thread and is in the host's network namespace; then
-//! it moves into its own, but for one thread that binds the sockets of later configurations; only then do threads start, and the launcher, and with it VMs. From then on the configuration may
-//! become another one, see [`reload`].
+//! it moves into its own; only then do threads start, and the launcher, and with it VMs. One thread starts earlier and stays
+//! in the host's, to reach the servers of external pools and to bind the listeners of later configurations, see [`reload`].
 
 mod file;
 mod reload;
@@ -22,7 +22,7 @@ use weir_net::host::HostThread;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
-use weir_pool::{LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
+use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
@@ -57,7 +57,9 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         config.host.snapshots.as_deref().map(Snapshots::open).transpose().context("keep snapshots")?;
     namespace::become_user_root().context("become root of a user namespace")?;
     let listeners = weir_proxy::bind(&config).context("listen")?;
-    let outside = HostThread::start().context("start the thread that binds listeners")?;
+    let outside =
+        HostThread::start().context("start the thread that stays in the host's network namespace")?;
+    let outside = Arc::new(outside);
     let namespace =
         namespace::enter_private_beside(&[&outside]).context("enter a private network namespace")?;
     let _log = logging::start(options.log_format);
@@ -71,6 +73,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         snapshots,
         groups: groups.clone(),
         namespace: &namespace,
+        outside: HostNetwork::new(outside.clone()),
         launchers: launchers.clone(),
     };
     let source = Source { file, outside };
@@ -128,6 +131,7 @@ struct Below<'a> {
     snapshots: Option<Snapshots>,
     groups: Option<CgroupPool>,
     namespace: &'a PrivateNamespace,
+    outside: HostNetwork,
     launchers: Launchers,
 }
 
@@ -220,10 +224,12 @@ async fn drain(
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.
 fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow::Result<Pools> {
-    let Below { images, snapshots, groups, namespace, launchers } = below;
+    let Below { images, snapshots, groups, namespace, outside, launchers } = below;
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
     let mut sealed = Vec::new();
-    for (name, pool) in &config.pools {
+    let mut of_vms = config.pools.clone();
+    of_vms.retain(|_, pool| pool.external().is_none());
+    for (name, pool) in &of_vms {
         let bytes =
             images.get(&pool.image).with_context(|| format!("image {:?} was not read", pool.image))?;
         sealed.push((pool.clone(), seal(name, bytes).context("keep an image in memory")?));
@@ -231,13 +237,13 @@ fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow
     // From here on the sealed copies are used.
     drop(images);
     let launch_metrics = LaunchMetrics::register(registry).context("register the launcher's metrics")?;
-    let templates = config.pools.clone();
     let read = ReadImage::new(images::load);
-    let materials = Materials { taps, mtu: MTU, images: sealed, read, templates, groups, snapshots };
+    let materials = Materials { taps, mtu: MTU, images: sealed, read, templates: of_vms, groups, snapshots };
     let launcher = VmLauncher::new(move || launchers.spawn(), materials, launch_metrics)
         .context("start the launcher")?;
     let metrics = PoolMetrics::register(registry).context("register the pools' metrics")?;
-    Pools::start(config, Arc::new(launcher), metrics).context("start the pools")
+    let below = weir_pool::Below { launcher: Arc::new(launcher), outside: Arc::new(outside) };
+    Pools::start(config, below, metrics).context("start the pools")
 }
 
 /// Starts this very program as a launcher, be its file replaced meanwhile or not.

@@ -17,7 +17,9 @@ use crate::cli::{Failure, SimulateOptions};
 /// What is wrong with the trace, the configuration or the options; when a file cannot be read or written.
 pub(crate) fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
     // Neither the addresses of this machine nor the images matter.
-    let config = weir_config::load(&options.config).map_err(check::failure)?;
+    let mut config = weir_config::load(&options.config).map_err(check::failure)?;
+    // Servers outside are not scaled.
+    config.pools.retain(|_, pool| pool.external().is_none());
     let trace = read(&options.trace, &config)?;
     let SimulateOptions { start: starts, slow_vms: slow, seed, step, settle, .. } = *options;
     let comparison =

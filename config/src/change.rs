@@ -70,7 +70,7 @@ impl Pool {
     #[must_use]
     pub fn with_machines_of(&self, other: &Self) -> Self {
         Self {
-            kind: other.kind,
+            kind: other.kind.clone(),
             image: other.image.clone(),
             port: other.port,
             vcpus: other.vcpus,
@@ -141,9 +141,13 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     let mut hold = |same: bool, key: String| keys.extend((!same).then_some(key));
     hold(old.admin == new.admin, "admin.address".to_owned());
     hold(old.host.network == new.host.network, "host.network".to_owned());
+    hold(old.host.trusted_proxies == new.host.trusted_proxies, "host.trusted_proxies".to_owned());
     hold(old.host.snapshots == new.host.snapshots, "host.snapshots".to_owned());
     for (name, (old, new)) in both(old, new) {
         hold(old.kind == new.kind, format!("pool.{name}.kind"));
+        // Its servers' task knows one configuration.
+        let servers_change = old.external().is_some() && old.kind == new.kind && old != new;
+        hold(!servers_change, format!("pool.{name}, an external pool,"));
         hold(old.isolation == new.isolation, format!("pool.{name}.isolation"));
     }
     keys
@@ -301,6 +305,7 @@ mod tests {
         let others = [
             ("isolation = \"request\"", "pool.p.isolation"),
             ("[host]\nnetwork = \"10.9.0.0/16\"", "host.network"),
+            ("[host]\ntrusted_proxies = [\"10.0.0.0/8\"]", "host.trusted_proxies"),
             ("[host]\nsnapshots = \"/var/lib/weir\"", "host.snapshots"),
             ("[admin]\naddress = \"127.0.0.1:1\"", "admin.address"),
         ];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use toml::de::DeValue;
 
+use crate::filter;
 use crate::key::Located;
 use crate::model::Host;
 use crate::reader::Reader;
@@ -19,6 +20,7 @@ pub(crate) struct HostSection {
     network: Option<Located<Ipv4Network>>,
     /// `None`: invalid. `Some(None)`: left out.
     snapshots: Option<Option<Located<PathBuf>>>,
+    trusted_proxies: Option<Located<Vec<IpNetwork>>>,
 }
 
 impl HostSection {
@@ -30,6 +32,7 @@ impl HostSection {
             max_starts: table.read("max_starts", integer(1..=4096)).or(defaults.max_starts),
             network: table.read("network", network).or(defaults.network),
             snapshots: table.read("snapshots", directory).optional(),
+            trusted_proxies: table.strings("trusted_proxies", filter::network).or(Vec::new()),
         };
         if let (Some(network), Some(max_vms)) = (&section.network, &section.max_vms) {
             let links = links(network.value);
@@ -49,6 +52,7 @@ impl HostSection {
             max_starts: self.max_starts?.value,
             network: self.network?.value,
             snapshots: self.snapshots?.map(|directory| directory.value),
+            trusted_proxies: self.trusted_proxies?.value,
         })
     }
 }

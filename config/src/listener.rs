@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::key::Located;
 use crate::model::Listener;
+use crate::proxy_protocol::ProxyProtocolSection;
 use crate::reader::Reader;
 use crate::tls::TlsSection;
 use crate::values::{boolean, duration, integer, socket_address};
@@ -17,6 +18,7 @@ pub(crate) struct ListenerSection {
     http2: Option<Option<Located<bool>>>,
     header_timeout: Option<Option<Located<Duration>>>,
     max_connections: Option<Option<Located<u32>>>,
+    proxy_protocol: ProxyProtocolSection,
 }
 
 impl ListenerSection {
@@ -26,6 +28,7 @@ impl ListenerSection {
             tls: TlsSection::read(table),
             http2: table.read("http2", boolean).optional(),
             header_timeout: table.read("header_timeout", duration).optional(),
+            proxy_protocol: ProxyProtocolSection::read(table),
             max_connections: table.read("max_connections", integer(1..=10_000_000)).optional(),
         }
     }
@@ -37,6 +40,7 @@ impl ListenerSection {
             http2: self.http2?.map_or(tls.is_some(), |http2| http2.value),
             header_timeout: self.header_timeout?.map_or(defaults.header_timeout, |timeout| timeout.value),
             max_connections: self.max_connections?.map_or(defaults.max_connections, |limit| limit.value),
+            trusted_proxies: self.proxy_protocol.into_trusted()?,
             tls,
             ..defaults
         })

@@ -1,4 +1,5 @@
-//! `[pool.NAME]`: what a pool's VMs are made from, and how many there may be.
+//! `[pool.NAME]`: what a pool's VMs are made from, and how many there may be; or that it has none, see
+//! [`crate::external`].
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,7 +15,7 @@ use crate::reader::Reader;
 use crate::scale::ScaleSection;
 use crate::units::SizeText;
 use crate::values::{choice, duration, integer, size_within, string};
-use crate::{health, limits, quarantine, queue, retry, signal};
+use crate::{external, health, limits, quarantine, queue, retry, signal};
 
 /// Smallest and largest memory of a VM, bytes: room for a libOS with an application below, the MMIO window above.
 const MEMORY: RangeInclusive<u64> = 8 << 20..=3 << 30;
@@ -45,7 +46,13 @@ impl PoolSection {
     pub(crate) fn read(name: &str, table: &mut Reader<'_>) -> Self {
         let valid_name =
             check_name("a pool", name).map_err(|message| table.sink().report(table.place(), message));
-        let kind = table.read("kind", kind).or(Kind::Unikernel);
+        let valid_name = valid_name.ok().map(|()| name.to_owned());
+        let of_what = table.read("kind", of_what).or(Of::Vms);
+        if of_what.as_ref().is_some_and(|of_what| of_what.value == Of::Servers) {
+            let pool = external::read(valid_name, table);
+            return Self { name: name.to_owned(), image: None, memory: None, highest_min: 0, pool };
+        }
+        external::refuse(table);
         let image = table.read("image", string).check(|image| not_empty(image)).required();
         let port = table.read("port", integer(1..=u16::MAX)).or(8080);
         let vcpus = table.read("vcpus", integer(1..=u32::MAX)).check(one_vcpu).or(1);
@@ -71,8 +78,8 @@ impl PoolSection {
         let (image_name, memory_per_vm) = (image.clone(), memory.clone());
         let pool = || {
             Some(Pool {
-                name: valid_name.ok().map(|()| name.to_owned())?,
-                kind: kind?.value,
+                name: valid_name?,
+                kind: of_what.map(|_| Kind::Unikernel)?,
                 image: image?.value,
                 port: port?.value,
                 vcpus: vcpus?.value,
@@ -119,12 +126,20 @@ fn read_concurrency(
     (soft_limit, hard_limit)
 }
 
-fn kind(value: &DeValue<'_>) -> Result<Kind, String> {
+/// What a pool has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Vms,
+    Servers,
+}
+
+fn of_what(value: &DeValue<'_>) -> Result<Of, String> {
     let text = string(value)?;
     match text.as_str() {
-        "unikernel" => Ok(Kind::Unikernel),
-        "process" | "application" | "container" | "external" => {
-            Err(format!(r#"kind {text:?} is not supported yet, only "unikernel""#))
+        "unikernel" => Ok(Of::Vms),
+        "external" => Ok(Of::Servers),
+        "process" | "application" | "container" => {
+            Err(format!(r#"kind {text:?} is not supported yet, only "unikernel" and "external""#))
         }
         _ => {
             let known = ["unikernel", "process", "application", "container", "external"];

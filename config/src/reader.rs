@@ -84,6 +84,15 @@ impl<'d> Reader<'d> {
         }
     }
 
+    /// Reports those of `keys` that are there, with `message`: known, but not in this table.
+    pub(crate) fn refuse(&mut self, keys: &'static [&'static str], message: &str) {
+        for key in keys {
+            if let (place, Some(_)) = self.look_up(key) {
+                self.sink.report(&place, message);
+            }
+        }
+    }
+
     /// The key's strings, each read by `parse`; its error is the message for that element.
     pub(crate) fn strings<T>(
         &mut self,

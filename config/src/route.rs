@@ -8,9 +8,11 @@ use http::Method;
 use toml::de::DeValue;
 
 use crate::action;
+use crate::cors;
 use crate::error::Sink;
+use crate::filter;
 use crate::key::{Located, Place};
-use crate::model::{Class, Destination, HostPattern, Redirect, Respond, Rewrite, Route};
+use crate::model::{Class, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route};
 use crate::path;
 use crate::reader::Reader;
 use crate::values::string;
@@ -31,6 +33,8 @@ pub(crate) struct RouteSection {
     pub(crate) class: Option<Option<Located<String>>>,
     methods: Option<Option<Located<Vec<Method>>>>,
     rewrite: Option<Option<Located<Rewrite>>>,
+    filter: Option<Located<Filter>>,
+    cors: Option<Option<Cors>>,
 }
 
 impl RouteSection {
@@ -51,6 +55,12 @@ impl RouteSection {
             class: table.read("class", string).optional(),
             methods: table.strings("methods", method).check(|methods| each_once(methods)).optional(),
             rewrite: table.optional_table("rewrite", action::rewrite),
+            filter: table
+                .table("filter", |table| {
+                    Some(Located { value: filter::read(table)?, place: table.place().clone() })
+                })
+                .flatten(),
+            cors: table.optional_table("cors", cors::read),
         };
         section.check_destination(table.sink());
         section
@@ -68,6 +78,13 @@ impl RouteSection {
             {
                 sink.report(found, format!("a route with {answer} has no {key}"));
             }
+        }
+        if let (Some(filter), Some((answer, _))) =
+            (&self.filter, answers.iter().find(|(_, place)| place.is_some()))
+            && !filter.value.request.is_empty()
+        {
+            let message = format!("a route with {answer} sends no request whose header could be changed");
+            sink.report(&filter.place, message);
         }
         let mut leads = [("pool", place(&self.pool))]
             .into_iter()
@@ -104,7 +121,17 @@ impl RouteSection {
         let to = Self::destination(self.pool?, self.respond?, self.redirect?)?;
         let methods = self.methods?.map(|methods| methods.value);
         let rewrite = self.rewrite?.map(|rewrite| rewrite.value);
-        Some(Route { name, host, path, to, class, methods, rewrite })
+        Some(Route {
+            name,
+            host,
+            path,
+            to,
+            class,
+            methods,
+            rewrite,
+            filter: self.filter?.value,
+            cors: self.cors?,
+        })
     }
 }
 
@@ -126,7 +153,7 @@ fn check_name(name: &str) -> Result<(), String> {
     Err(r#"a route's name has 1 to 63 characters of a-z, A-Z, 0-9, ".", "_" and "-""#.to_owned())
 }
 
-fn method(value: &DeValue<'_>) -> Result<Method, String> {
+pub(crate) fn method(value: &DeValue<'_>) -> Result<Method, String> {
     let text = string(value)?;
     // Methods are case-sensitive (RFC 9110 §9.1), and all that there are have capitals only.
     let method = text
@@ -141,7 +168,7 @@ fn method(value: &DeValue<'_>) -> Result<Method, String> {
     }
 }
 
-fn each_once(methods: &[Method]) -> Result<(), String> {
+pub(crate) fn each_once(methods: &[Method]) -> Result<(), String> {
     if methods.is_empty() {
         return Err("must name at least one method; leave it out for all".to_owned());
     }

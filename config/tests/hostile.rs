@@ -79,6 +79,18 @@ const KEYS: &[&str] = &[
     "rewrite",
     "prefix",
     "regex",
+    "filter",
+    "allow",
+    "deny",
+    "max_body",
+    "max_header",
+    "max_in_flight_per_client",
+    "trusted_proxies",
+    "set_request_headers",
+    "remove_response_headers",
+    "cors",
+    "origins",
+    "credentials",
 ];
 const STRINGS: &[&str] = &[
     "127.0.0.1:80",

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{
-    Class, Destination, Health, HostPattern, Idle, Isolation, Kind, LoadError, Overflow, Piece, Quarantine,
-    Queue, Retry, Rewrite, Schedule, Thousandths, VmLimits, load, parse,
+    Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins, Overflow,
+    Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Thousandths, VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -19,8 +19,9 @@ fn defaults() {
     assert_eq!((config.host.memory, config.host.max_vms), (8 << 30, 512));
     assert_eq!(config.host.network.to_string(), "10.88.0.0/16");
     assert_eq!((config.host.snapshots, config.host.max_starts), (None, 16));
+    assert_eq!(config.host.trusted_proxies, []);
     let pool = &config.pools["hello"];
-    assert_eq!((pool.name.as_str(), pool.kind, pool.image.as_str()), ("hello", Kind::Unikernel, "hello"));
+    assert_eq!((pool.name.as_str(), &pool.kind, pool.image.as_str()), ("hello", &Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));
     assert!(pool.env.is_empty() && pool.args.is_empty());
     assert_eq!((pool.soft_limit, pool.hard_limit), (16, 64));
@@ -331,6 +332,36 @@ fn what_is_no_configuration_file_is_not_read_to_its_end() {
 }
 
 #[test]
+fn an_external_pool_has_servers() {
+    let text = r#"
+[[listener]]
+address = "127.0.0.1:80"
+[pool.old]
+kind = "external"
+addresses = ["127.0.0.1:3000", "Legacy.Internal:80", "[::1]:3000"]
+resolve = "5s"
+hard_limit = 2000
+health = { path = "/up" }
+[[route]]
+pool = "old"
+"#;
+    let config = parse(text, "test").expect("valid");
+    let pool = &config.pools["old"];
+    let external = pool.external().expect("it is one");
+    let addresses: Vec<_> = external.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["127.0.0.1:3000", "legacy.internal:80", "[::1]:3000"]);
+    assert!(
+        matches!(&external.addresses[1], ServerAddress::Name { name, port: 80 } if name == "legacy.internal")
+    );
+    assert_eq!(external.resolve, Duration::from_secs(5));
+    assert_eq!((pool.soft_limit, pool.hard_limit, pool.isolation), (1024, 2000, Isolation::Vm));
+    assert_eq!((pool.scale.min, pool.scale.max), (0, 0), "it takes no room of the host's");
+    assert_eq!(pool.health.path.as_deref(), Some("/up"));
+    let default = parse(&text.replace("resolve = \"5s\"\n", ""), "test").expect("valid");
+    assert_eq!(default.pools["old"].external().expect("it is one").resolve, Duration::from_secs(30));
+}
+
+#[test]
 fn routes_answer_redirect_and_rewrite() {
     let routes = r#"
 [[route]]
@@ -362,4 +393,44 @@ rewrite = { regex = "^/x(.*)", to = "/$1" }
     assert_eq!(prefix.rewrite, Some(Rewrite::Prefix("/a".to_owned())));
     let Some(Rewrite::Pattern { pattern, to }) = &pattern.rewrite else { panic!("{pattern:?}") };
     assert_eq!((pattern.regex().as_str(), to.as_str()), ("^/x(.*)", "/$1"));
+}
+
+#[test]
+fn filters_are_read() {
+    let keys = r#"
+[[route]]
+pool = "hello"
+[route.filter]
+allow = ["10.0.0.0/8", "::1"]
+deny = ["10.1.0.0/16"]
+max_body = "1MiB"
+max_header = "8KiB"
+max_in_flight_per_client = 3
+remove_request_headers = ["x-a"]
+set_response_headers = { x-b = "c" }
+[route.cors]
+origins = ["*"]
+[[route]]
+path = "/x"
+pool = "hello"
+"#;
+    let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
+    let [route, plain] = &config.routes[..] else { panic!("two routes") };
+    let filter = &route.filter;
+    let text = |networks: &[ipnetwork::IpNetwork]| -> Vec<String> {
+        networks.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(text(filter.allow.as_deref().expect("written")), ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(text(&filter.deny), ["10.1.0.0/16"]);
+    let limits = (filter.max_body, filter.max_header, filter.max_in_flight_per_client);
+    assert_eq!(limits, (Some(1 << 20), Some(8 << 10), Some(3)));
+    assert_eq!(filter.request.remove, ["x-a"]);
+    assert_eq!(filter.response.set, [("x-b".parse().unwrap(), "c".parse().unwrap())]);
+    let cors = route.cors.as_ref().expect("written");
+    assert_eq!(
+        (&cors.origins, cors.credentials, cors.max_age),
+        (&Origins::Any, false, Duration::from_secs(5))
+    );
+    assert_eq!(cors.methods, ["GET", "HEAD", "POST"]);
+    assert_eq!((&plain.filter, &plain.cors), (&Filter::default(), &None));
 }

@@ -27,6 +27,8 @@
 //!   free 0, held 0 --close_if_idle--> closed 0
 //! ```
 //!
+//! A server outside ([`crate::external`]) is always free, and is closed for a time only: `closed n --reopen--> free n`.
+//!
 //! Because all of it changes together, no request can enter a VM that has been told to drain; a VM that was closed as
 //! idle has nobody inside; and nobody can enter a dirty VM, or one that another tenancy has: a tenancy proves itself by
 //! the generation, which changes when a VM is renewed. All operations are sequentially consistent: [`crate::shared`]
@@ -158,6 +160,11 @@ impl Gate {
     pub(crate) fn close(&self) -> Closing {
         let before = self.0.fetch_or(CLOSED, SeqCst);
         Closing { first: before & CLOSED == 0, in_flight: count(before) }
+    }
+
+    /// Lets everybody in again. Only for a gate of which nobody relies on its being closed for good.
+    pub(crate) fn reopen(&self) {
+        self.0.fetch_and(!CLOSED, SeqCst);
     }
 
     /// Closes only if nobody is inside and the gate is not dirty; whether it did.

@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, FutureExt};
 use weir_vmm::{VmEvent, VmId};
 
 use crate::health::{Unhealthy, check};
+use crate::network::OwnNetwork;
 
 /// Which of the things that a pool's VMs have been made from one after the other: an image and, where there is one, its
 /// template. Counted from 1.
@@ -109,7 +110,7 @@ pub trait Launcher: Send + Sync {
         address: SocketAddr,
         pool: Arc<weir_config::model::Pool>,
     ) -> BoxFuture<'static, Result<(), Unhealthy>> {
-        async move { check(address, &pool.health).await }.boxed()
+        async move { check(&OwnNetwork, address, &pool.health).await }.boxed()
     }
 }
 

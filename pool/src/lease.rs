@@ -10,6 +10,7 @@ use weir_vmm::VmId;
 
 use crate::health::{Fingerprint, Pass};
 use crate::launcher::StartKind;
+use crate::network::Network;
 use crate::owner::Suspicion;
 use crate::vm::Vm;
 
@@ -91,7 +92,12 @@ impl Lease {
         self.vm.address
     }
 
-    /// The VM.
+    /// The network that [`Self::address`] is in.
+    pub fn network(&self) -> Arc<dyn Network> {
+        Arc::clone(&self.vm.shared.network)
+    }
+
+    /// The VM, or the server outside as long as it is one of the pool's.
     pub fn vm(&self) -> VmId {
         self.vm.id
     }
@@ -153,15 +159,25 @@ impl Lease {
     }
 
     /// Reports that the answer did not begin, or did not go on, within its time. When that was so for
-    /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`].
+    /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`]; for a server outside only if there are
+    /// others.
     pub fn unanswered(&self) {
         if self.vm.signs.unanswered() >= self.vm.shared.config().health.unhealthy_after {
-            self.vm.shared.suspect(&self.vm, Suspicion::Unanswered);
+            self.vm.shared.doubt(&self.vm, Suspicion::Unanswered);
         }
     }
 
-    /// Reports that the VM refused or reset the connection. From now on it gets no request; when the last lease of
-    /// it has ended it is stopped, and demand brings another in its place.
+    /// Reports that a connection on which the request was the first broke before the whole answer was there. For a VM this
+    /// is [`Self::suspect`]; for a server outside, which is not replaced, [`Self::unanswered`].
+    pub fn broke(&self) {
+        match self.vm.shared.config().external() {
+            None => self.suspect(),
+            Some(_) => self.unanswered(),
+        }
+    }
+
+    /// Reports that the VM refused the connection. From now on it gets no request; when the last lease of it has ended it
+    /// is stopped, and demand brings another in its place. A server outside gets requests again once it passes a check.
     pub fn suspect(&self) {
         self.vm.shared.suspect(&self.vm, Suspicion::Refused);
     }

@@ -1,4 +1,5 @@
-//! weir-pool: which microVMs exist, and which request goes to which.
+//! weir-pool: which microVMs exist, and which request goes to which. A pool may have servers outside instead, which are
+//! chosen, leased and watched as VMs are: `external`.
 //!
 //! ```text
 //!        lease_for()                         Notify                       start / stop
@@ -24,6 +25,7 @@ mod backoff;
 pub mod budget;
 mod choice;
 mod drive;
+mod external;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod gate;
@@ -34,6 +36,7 @@ pub mod launch;
 mod launcher;
 mod lease;
 mod metrics;
+mod network;
 mod owner;
 mod pool;
 mod pools;
@@ -48,6 +51,7 @@ mod status;
 mod tenancy;
 mod vm;
 
+pub use external::HostNetwork;
 pub use guest_log::printable;
 pub use health::{Fingerprint, Pass, Unhealthy};
 pub use launch::{LaunchMetrics, Materials, Snapshots, SnapshotsError, VmLauncher};
@@ -56,8 +60,9 @@ pub use launcher::{
 };
 pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
+pub use network::{Network, OwnNetwork};
 pub use pool::{Instances, Pool};
-pub use pools::{Pools, StageError, Staged, StartPoolsError};
+pub use pools::{Below, Pools, StageError, Staged, StartPoolsError};
 pub use queue::{Caller, Client};
 pub use rollout::{Draining, Replaced, RestartError, Restarting};
 pub use scale::decide;

@@ -7,6 +7,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use crate::external::UpstreamMetrics;
 use crate::idle::Found;
 use crate::launcher::StartKind;
 use crate::pool::Instances;
@@ -35,6 +36,7 @@ pub struct PoolMetrics {
     checks: Checks,
     signal_scrapes: IntCounterVec,
     signal_value: GaugeVec,
+    pub(crate) upstream: UpstreamMetrics,
 }
 
 /// How VMs are watched.
@@ -128,6 +130,7 @@ impl PoolMetrics {
         };
         let metrics = Self {
             checks: Checks::register(registry)?,
+            upstream: UpstreamMetrics::register(registry)?,
             queue_depth: gauge("weir_queue_depth", "Requests that wait for a VM.", &["pool", "class"])?,
             queue_wait: histogram(
                 "weir_queue_wait_seconds",

@@ -22,9 +22,11 @@ use tokio::time::{Instant, timeout_at};
 use weir_config::model::{self, Config};
 
 use crate::budget::{HostBudget, MinExceedsHost, Share};
+use crate::external::{Reach, Servers};
 use crate::health::watch;
 use crate::launcher::Launcher;
 use crate::metrics::PoolMetrics;
+use crate::network::{Network, OwnNetwork};
 use crate::owner::{Event, Owner};
 use crate::pool::Pool;
 use crate::shared::Shared;
@@ -49,9 +51,9 @@ struct Inner {
 
 type ByName = BTreeMap<String, Arc<Pool>>;
 
-/// What all pools stand on.
+/// What all pools share.
 struct Common {
-    launcher: Arc<dyn Launcher>,
+    below: Below,
     metrics: PoolMetrics,
     budget: Arc<HostBudget>,
     ids: Arc<AtomicU64>,
@@ -60,6 +62,22 @@ struct Common {
 impl std::fmt::Debug for Common {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Common").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// What pools stand on.
+#[derive(Clone)]
+pub struct Below {
+    /// Starts VMs.
+    pub launcher: Arc<dyn Launcher>,
+    /// Where the servers of external pools are.
+    pub outside: Arc<dyn Network>,
+}
+
+impl<L: Launcher + 'static> From<Arc<L>> for Below {
+    /// Servers are in the network that the calling threads are in.
+    fn from(launcher: Arc<L>) -> Self {
+        Self { launcher, outside: Arc::new(OwnNetwork) }
     }
 }
 
@@ -72,22 +90,23 @@ pub enum StartPoolsError {
 }
 
 impl Pools {
-    /// Starts the owner task of each of `config`'s pools, and with it the VMs that the pool always keeps. Inside a
-    /// tokio runtime.
+    /// Starts the owner task of each of `config`'s pools, and with it the VMs that the pool always keeps, or the checks of
+    /// its servers. Inside a tokio runtime.
     ///
     /// # Errors
     /// If the pools' `min` together exceed the host's budget.
     pub fn start(
         config: &Config,
-        launcher: Arc<dyn Launcher>,
+        below: impl Into<Below>,
         metrics: PoolMetrics,
     ) -> Result<Self, StartPoolsError> {
         let budget = HostBudget::new(config)?;
-        let common = Common { launcher, metrics, budget, ids: Arc::new(AtomicU64::new(1)) };
+        let common = Common { below: below.into(), metrics, budget, ids: Arc::new(AtomicU64::new(1)) };
         // Each one's minimum is set aside before any of them takes something.
-        let shares: Vec<_> = config.pools.values().map(|pool| (pool, common.budget.share(pool))).collect();
-        let start =
-            |(pool, share): (&Arc<model::Pool>, Share)| (pool.name.clone(), common.start(pool, share));
+        let shares: Vec<_> = config.pools.values().map(|pool| (pool, common.share(pool))).collect();
+        let start = |(pool, share): (&Arc<model::Pool>, Option<Share>)| {
+            (pool.name.clone(), common.start(pool, share))
+        };
         let by_name: ByName = shares.into_iter().map(start).collect();
         let (by_name, leaving) = (ArcSwap::from_pointee(by_name), watch::Sender::default());
         Ok(Self(Arc::new(Inner { by_name, leaving, common })))
@@ -115,14 +134,21 @@ impl Pools {
 }
 
 impl Common {
-    /// Starts a pool that has this share of the host.
-    fn start(&self, config: &Arc<model::Pool>, share: Share) -> Arc<Pool> {
-        let (events, inbox) = mpsc::unbounded_channel();
-        let shared = Shared::new(config.clone(), self.metrics.series(&config.name), events);
-        let owner = Owner::new(shared.clone(), self.launcher.clone(), share, self.ids.clone(), inbox);
-        tokio::spawn(owner.run());
-        tokio::spawn(watch(shared.clone(), self.launcher.clone()));
-        tokio::spawn(signal::follow(shared.clone(), self.metrics.clone()));
+    /// The share of the host of a pool of VMs.
+    fn share(&self, config: &model::Pool) -> Option<Share> {
+        config.external().is_none().then(|| self.budget.share(config))
+    }
+
+    /// Starts a pool; `share` is its [`Self::share`], if it has one already.
+    fn start(&self, config: &Arc<model::Pool>, share: Option<Share>) -> Arc<Pool> {
+        let Self { below, metrics, ids, .. } = self;
+        let shared = match config.external() {
+            Some(external) => start_servers(config, external, &below.outside, ids, metrics),
+            None => {
+                let share = share.unwrap_or_else(|| self.budget.share(config));
+                start_vms(config, &below.launcher, share, ids, metrics)
+            }
+        };
         Arc::new(Pool { shared })
     }
 }
@@ -135,4 +161,37 @@ async fn end(shared: &Shared, until: Instant) {
         let left = shared.instances.borrow().total();
         tracing::error!(pool = shared.name, left, "vms cannot be killed, leaving them behind");
     }
+}
+
+/// Starts the tasks of a pool of VMs.
+fn start_vms(
+    config: &Arc<model::Pool>,
+    launcher: &Arc<dyn Launcher>,
+    share: Share,
+    ids: &Arc<AtomicU64>,
+    metrics: &PoolMetrics,
+) -> Arc<Shared> {
+    let (events, inbox) = mpsc::unbounded_channel();
+    let shared = Shared::new(config.clone(), metrics.series(&config.name), events);
+    let owner = Owner::new(shared.clone(), launcher.clone(), share, ids.clone(), inbox);
+    tokio::spawn(owner.run());
+    tokio::spawn(watch(shared.clone(), launcher.clone()));
+    tokio::spawn(signal::follow(shared.clone(), metrics.clone()));
+    shared
+}
+
+/// Starts the task of a pool of servers outside.
+fn start_servers(
+    config: &Arc<model::Pool>,
+    external: &model::External,
+    outside: &Arc<dyn Network>,
+    ids: &Arc<AtomicU64>,
+    metrics: &PoolMetrics,
+) -> Arc<Shared> {
+    let (events, inbox) = mpsc::unbounded_channel();
+    let reach = Arc::new(Reach::new(outside.clone(), external));
+    let shared = Shared::reaching(reach.clone(), config.clone(), metrics.series(&config.name), events);
+    let servers = Servers::new(shared.clone(), external, reach, ids.clone(), inbox, &metrics.upstream);
+    tokio::spawn(servers.run());
+    shared
 }

@@ -61,6 +61,8 @@ pub enum VmState {
     Draining,
     /// Its process is being ended.
     Stopping,
+    /// A server outside that gets no requests until it passes a check.
+    Out,
 }
 
 impl VmState {
@@ -72,6 +74,7 @@ impl VmState {
             Self::Resetting => "resetting",
             Self::Draining => "draining",
             Self::Stopping => "stopping",
+            Self::Out => "out",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A VM as requests see it: from READY on.
+//! A VM as requests see it: from READY on. A server outside is the same to them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -95,6 +95,13 @@ impl Vm {
             signs: Signs::default(),
             inquest: Inquest::default(),
         }
+    }
+
+    /// A server outside that has just become one of the pool's: it is out of service, and has nobody who would take orders.
+    pub(crate) fn server(id: VmId, address: SocketAddr, now: Instant, shared: Arc<Shared>) -> Self {
+        let server = Self::new(id, address, Start::Warm, now, mpsc::unbounded_channel().0, shared);
+        server.gate.close();
+        server
     }
 
     /// One that nobody drives.

@@ -32,6 +32,12 @@ pub(crate) enum Refusal {
     NoRoute,
     /// The route takes other methods only.
     MethodNotAllowed,
+    /// The route is not for clients with this address.
+    AddressDenied,
+    /// The request's body is larger than the route takes.
+    BodyTooLarge,
+    /// The client has as many requests under way as the route lets it have.
+    TooManyInFlight,
     /// VMs refused, reset or died, and retries were used up or not allowed.
     VmFailed,
     /// The pool's wait queue is full.
@@ -61,6 +67,9 @@ impl Refusal {
             Self::HeaderTimeout => "header_timeout",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::AddressDenied => "address_denied",
+            Self::BodyTooLarge => "body_too_large",
+            Self::TooManyInFlight => "too_many_in_flight",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
             Self::NoRoom(_) => "no_room",
@@ -80,6 +89,9 @@ impl Refusal {
             Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::AddressDenied => StatusCode::FORBIDDEN,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
             Self::QueueFull(_)
             | Self::NoRoom(_)
@@ -99,6 +111,9 @@ impl Refusal {
             Self::HeaderTimeout => "the request header took too long\n",
             Self::NoRoute => "no route for this host and path\n",
             Self::MethodNotAllowed => "method not allowed\n",
+            Self::AddressDenied => "not for this address\n",
+            Self::BodyTooLarge => "request body too large\n",
+            Self::TooManyInFlight => "too many requests at once\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
             Self::NoRoom(_) => "no microVM has room\n",
@@ -118,8 +133,8 @@ impl Refusal {
             | Self::QueueTimeout(after)
             | Self::StartFailed(after)
             | Self::Quarantined(after) => Some(after),
-            // Another instance, or the next one, will take it.
-            Self::Draining => Some(Duration::from_secs(1)),
+            // Another instance, or the next one, will take it; or a request ends.
+            Self::Draining | Self::TooManyInFlight => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -206,6 +221,9 @@ mod tests {
             (Refusal::HeaderTimeout, 408, None),
             (Refusal::NoRoute, 404, None),
             (Refusal::MethodNotAllowed, 405, None),
+            (Refusal::AddressDenied, 403, None),
+            (Refusal::BodyTooLarge, 413, None),
+            (Refusal::TooManyInFlight, 429, Some("1")),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),
             (Refusal::NoRoom(Duration::from_secs(1)), 503, Some("1")),

@@ -1,5 +1,6 @@
 //! What is remembered of one request from hook to hook.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,7 +9,7 @@ use weir_config::model;
 use weir_pool::{Lease, Pass, Pool, Start};
 
 use crate::answer::Refusal;
-use crate::filter::{Answer, Filters};
+use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::retry::{Blame, Retries};
@@ -62,9 +63,13 @@ impl Found {
 pub(crate) struct Context {
     pub(crate) began: Instant,
     pub(crate) began_at: SystemTime,
+    /// Whom it comes from: whoever connected, or whom trusted proxies name.
+    pub(crate) client: Option<IpAddr>,
     pub(crate) route: Option<Arc<Route>>,
     /// Its route, if that has no pool; then there is no other.
     pub(crate) answering: Option<Arc<AnsweringRoute>>,
+    /// Among its client's, where the route counts them.
+    pub(crate) place: Option<Place>,
     /// Held from the choice of a VM to the last byte of its response.
     pub(crate) lease: Option<Lease>,
     /// Leave to be sent to the lease's VM.
@@ -108,8 +113,10 @@ impl Context {
         Self {
             began: now,
             began_at: at,
+            client: None,
             route: None,
             answering: None,
+            place: None,
             lease: None,
             pass: None,
             tries: 0,

@@ -22,6 +22,7 @@
 
 mod connection;
 mod deadline;
+mod proxy_protocol;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +30,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use ipnetwork::IpNetwork;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
+use pingora::protocols::l4::stream::Stream as Socket;
 use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::{HttpProxy, Session};
 use pingora::server::ShutdownWatch;
@@ -38,6 +41,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::connection::{Connection, Phase};
 use self::deadline::HeaderDeadline;
+use self::proxy_protocol::ProxyProtocolError;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
@@ -60,6 +64,8 @@ pub(crate) struct Entrance {
     /// HTTP/2 is spoken in plain text.
     http2_by_knowledge: bool,
     header_timeout: Duration,
+    /// Hosts that say whose connections they pass on.
+    trusted_proxies: Vec<IpNetwork>,
     /// One for each connection there may be.
     places: Arc<Semaphore>,
 }
@@ -75,6 +81,7 @@ impl Entrance {
             http2_by_knowledge: tls.is_none() && config.http2,
             tls,
             header_timeout: config.header_timeout,
+            trusted_proxies: config.trusted_proxies.clone(),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
     }
@@ -84,16 +91,39 @@ impl Entrance {
         self.tls.as_ref()
     }
 
-    /// From an accepted connection to one that speaks HTTP. `None`: it came to nothing.
-    async fn enter(&self, stream: Stream) -> Option<Stream> {
-        let Some(tls) = &self.tls else { return Some(stream) };
-        match tokio::time::timeout(self.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => tracing::debug!(%error, "no tls with a client"),
-            Err(_) => tracing::debug!("a client's tls handshake took too long"),
+    /// From an accepted connection to one that speaks HTTP.
+    async fn enter(&self, stream: Stream) -> Result<Stream, EnterError> {
+        if self.trusted_proxies.is_empty() && self.tls.is_none() {
+            return Ok(stream);
         }
-        None
+        let entering = async {
+            let mut socket = stream.into_any().downcast::<Socket>().map_err(|_| EnterError::NoSocket)?;
+            if !self.trusted_proxies.is_empty() {
+                proxy_protocol::read(&mut socket, &self.trusted_proxies).await?;
+            }
+            match &self.tls {
+                Some(tls) => tls.accept(*socket).await.map_err(EnterError::Tls),
+                None => Ok(socket as Stream),
+            }
+        };
+        match tokio::time::timeout(self.header_timeout, entering).await {
+            Ok(entered) => entered,
+            Err(_) => Err(EnterError::TooSlow),
+        }
     }
+}
+
+/// Why a connection came to nothing before its first request.
+#[derive(Debug, thiserror::Error)]
+enum EnterError {
+    #[error("proxy protocol")]
+    ProxyProtocol(#[from] ProxyProtocolError),
+    #[error("tls handshake")]
+    Tls(#[source] Box<pingora::Error>),
+    #[error("the client took too long")]
+    TooSlow,
+    #[error("the connection is no socket")]
+    NoSocket,
 }
 
 impl Downstream {
@@ -136,7 +166,14 @@ impl ServerApp for Downstream {
             self.unrouted.turned_away.inc();
             return None;
         };
-        let stream = self.entrance.enter(stream).await?;
+        let stream = match self.entrance.enter(stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::debug!(%error, cause, "connection came to nothing");
+                return None;
+            }
+        };
         self.proxy.process_new(Box::new(self.connection(stream, place, shutdown.clone())), shutdown).await
     }
 }

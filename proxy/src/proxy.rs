@@ -1,7 +1,7 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
 use std::hash::RandomState;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use crate::access_log::AccessLog;
 use crate::answer::Refusal;
 use crate::context::{Context, Found, Route};
 use crate::downstream;
+use crate::filter::TrustedProxies;
 use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
@@ -35,6 +36,7 @@ use crate::upstream::Upstreams;
 pub(crate) struct Proxy {
     /// Where requests go; a reload replaces it.
     pub(crate) table: Arc<ArcSwap<Table>>,
+    trusted_proxies: TrustedProxies,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
@@ -66,6 +68,7 @@ impl Proxy {
         let table = Table::new(config, pools, &metrics, None)?;
         Ok(Self {
             table: Arc::new(ArcSwap::from_pointee(table)),
+            trusted_proxies: TrustedProxies::new(&config.host.trusted_proxies),
             unrouted: Arc::new(Unrouted {
                 series: metrics.route("", ""),
                 access_log,
@@ -105,10 +108,21 @@ impl Proxy {
         self.table.load().router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
     }
 
+    /// Whom a request comes from; `None`: the connection has no address.
+    pub(crate) fn client(&self, session: &Session) -> Option<IpAddr> {
+        let peer = session.client_addr()?.as_inet().map(SocketAddr::ip)?;
+        Some(self.trusted_proxies.client(peer, &session.req_header().headers))
+    }
+
     /// Waits for a lease, and looks at the client meanwhile, which pingora does not do while a hook waits.
-    pub(crate) async fn lease(&self, session: &mut Session, route: &Route) -> Result<Lease, NoLease> {
+    pub(crate) async fn lease(
+        &self,
+        session: &mut Session,
+        route: &Route,
+        client: Option<IpAddr>,
+    ) -> Result<Lease, NoLease> {
         let tenancy = tenancy(session, &route.pool);
-        let caller = caller(session, route);
+        let caller = caller(session, route, client);
         let session = session.as_downstream_mut();
         let leasing = async {
             match tenancy {
@@ -143,12 +157,11 @@ impl Proxy {
 }
 
 /// Who asks for a lease.
-fn caller(session: &Session, route: &Route) -> Caller {
-    let address = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip);
+fn caller(session: &Session, route: &Route, client: Option<IpAddr>) -> Caller {
     Caller {
         class: Arc::clone(&route.config.class),
         route: route.number,
-        client: address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into(),
+        client: client.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).into(),
         bytes: header_bytes(session.req_header()) as u64,
     }
 }

@@ -41,7 +41,7 @@ impl Proxy {
         ctx: &mut Context,
     ) -> Result<Lease, NoLease> {
         self.admit(session, route, ctx)?;
-        let lease = self.lease(session, route).await?;
+        let lease = self.lease(session, route, ctx.client).await?;
         self.admit(session, route, ctx)?;
         Ok(lease)
     }

@@ -62,7 +62,7 @@ impl Proxy {
         let route = ctx.route.as_ref().map(|route| &route.config).or(answering);
         self.unrouted.access_log.write(&Record {
             ts: timestamp(ctx.began_at),
-            client: session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip()),
+            client: ctx.client,
             method: Some(request.method.as_str()),
             protocol: Some(protocol(request.version)),
             tls: tls.as_ref().map(|tls| tls.version.as_ref()),

@@ -3,9 +3,10 @@
 //! ```text
 //!  (before)               what pingora refuses, see `downstream`       400
 //!  early_request_filter   connection settings
-//!  request_filter         host, path -> route -> filters               400, 404, 405
+//!  request_filter         host, path -> route -> filters               400, 403 to 405, 413, 429, 431
 //!  proxy_upstream_filter  the pool's lease; waits                      503
 //!  upstream_peer          the lease's VM; on a retry another lease     503
+//!  request_body_filter    the body's size                             413
 //!  upstream_request_filter, upstream_response_filter, response_filter  headers
 //!  fail_to_connect, error_while_proxy                                  retry?
 //!  fail_to_proxy                                                       500, 502, 504
@@ -16,6 +17,7 @@ use std::os::fd::RawFd;
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -59,6 +61,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         ctx.join_trace(&session.req_header().headers);
+        ctx.client = self.client(session);
         match self.route(session.req_header()) {
             Ok(found) => self.enter(session, ctx, found).await,
             Err(refusal) => {
@@ -142,6 +145,16 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        self.admit_body(session, ctx)
+    }
+
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
@@ -152,7 +165,7 @@ impl ProxyHttp for Proxy {
         assert!(!request.headers.contains_key(crate::testing::PANIC), "asked to panic");
         to_origin_form(request)?;
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
-            filters.edit_request(request)?;
+            filters.rewrite(request)?;
         }
         ctx.asks_upgrade = request.headers.contains_key(header::UPGRADE);
         let client =
@@ -167,6 +180,9 @@ impl ProxyHttp for Proxy {
         }
         if let Some(traceparent) = ctx.new_traceparent.clone() {
             request.insert_header(TRACEPARENT, traceparent)?;
+        }
+        if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
+            filters.edit_request(request)?;
         }
         Ok(())
     }
@@ -199,7 +215,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _: &mut Context,
+        ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
         if session.req_header().version == Version::HTTP_10
@@ -208,7 +224,10 @@ impl ProxyHttp for Proxy {
             // HTTP/1.0 knows no chunks: the end of such a body is the end of the connection.
             session.set_keepalive(None);
         }
-        Ok(())
+        match ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
+            Some(filters) => filters.edit_response(&session.req_header().headers, response),
+            None => Ok(()),
+        }
     }
 
     fn fail_to_connect(
@@ -257,7 +276,7 @@ impl ProxyHttp for Proxy {
         match &ctx.lease {
             Some(lease) if timed_out => lease.unanswered(),
             // A kept connection may have been closed by a healthy VM at the moment of its use.
-            Some(lease) if !reused => lease.suspect(),
+            Some(lease) if !reused => lease.broke(),
             _ => {}
         }
         let replayable =
@@ -295,6 +314,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
         // First of all: others may wait for the place.
         ctx.lease = None;
+        ctx.place = None;
         self.acquit(ctx);
         self.record(session, ctx);
         downstream::hooks_end(session);

@@ -1,4 +1,4 @@
-//! Connections to VMs, and their end when the VM ends.
+//! Connections to VMs, and their end when the VM ends; and to servers outside, which are the same here.
 //!
 //! A guest's TCP is part of the guest. When a VM's process is killed nothing says so on its connections: no FIN, no
 //! reset, only silence, and a request would wait for its timeout. weir knows better, because it waits for the process.
@@ -83,7 +83,7 @@ impl Upstreams {
     }
 
     fn add(self: &Arc<Self>, vm: u64, lease: &Lease, isolation: Isolation) -> Arc<Peers> {
-        let links = Arc::new(Links::new(self.timeouts, isolation != Isolation::Vm));
+        let links = Arc::new(Links::new(lease.network(), self.timeouts, isolation != Isolation::Vm));
         let peer = |bridged| {
             self.new_peer(lease.address(), isolation, Connector { links: Arc::clone(&links), bridged })
         };

@@ -36,7 +36,7 @@ const FAILED: &str = "failed";
 pub(super) struct Source {
     pub(super) file: ConfigFile,
     /// In the host's network namespace.
-    pub(super) outside: HostThread,
+    pub(super) outside: Arc<HostThread>,
 }
 
 /// What is reloaded, and from where.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
+
 /// One `[[listener]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -17,6 +19,8 @@ pub struct Listener {
     pub header_timeout: Duration,
     /// Connections at once; more are closed as they come.
     pub max_connections: u32,
+    /// Hosts whose connections begin with a PROXY protocol header, which says whose they are; none: nobody's do.
+    pub trusted_proxies: Vec<IpNetwork>,
 }
 
 impl Listener {
@@ -28,6 +32,7 @@ impl Listener {
             http2: false,
             header_timeout: Duration::from_secs(10),
             max_connections: 65_536,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
 mod action;
+mod external;
 mod failure;
+mod filter;
+mod headers;
 mod listener;
 mod pool;
 mod scale;
@@ -12,11 +15,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Method;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
+pub use filter::Filter;
+pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
@@ -58,13 +64,22 @@ pub struct Host {
     pub network: Ipv4Network,
     /// Directory in which snapshots of templates outlive weir; `None`: they end with it.
     pub snapshots: Option<PathBuf>,
+    /// Proxies in front of weir whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNetwork>,
 }
 
 impl Default for Host {
     fn default() -> Self {
         let network =
             Ipv4Network::new(Ipv4Addr::new(10, 88, 0, 0), 16).expect("a prefix of 16 bits is valid");
-        Self { memory: 8 << 30, max_vms: 512, max_starts: 16, network, snapshots: None }
+        Self {
+            memory: 8 << 30,
+            max_vms: 512,
+            max_starts: 16,
+            network,
+            snapshots: None,
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -105,6 +120,10 @@ pub struct Route {
     pub methods: Option<Vec<Method>>,
     /// How the path changes on the way to a pool.
     pub rewrite: Option<Rewrite>,
+    /// Which requests it lets through, and how it changes them and their answers.
+    pub filter: Filter,
+    /// What pages of other origins may do; `None`: what a VM says.
+    pub cors: Option<Cors>,
 }
 
 impl Route {
@@ -118,6 +137,8 @@ impl Route {
             class: Arc::default(),
             methods: None,
             rewrite: None,
+            filter: Filter::default(),
+            cors: None,
         }
     }
 

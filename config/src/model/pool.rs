@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::{Health, Quarantine, Retry, Scale, Signal};
+use super::{External, Health, Quarantine, Retry, Scale, Signal};
 
-/// What a pool's VMs are. More kinds come with the issues that implement them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a pool has. More kinds come with the issues that implement them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One image, application and library OS in one.
+    /// VMs of one image, application and library OS in one.
     Unikernel,
+    /// Servers that are there without weir.
+    External(External),
 }
 
 /// When a VM goes back to its clean snapshot.
@@ -25,12 +27,13 @@ pub enum Isolation {
     Request,
 }
 
-/// `[pool.NAME]`.
+/// `[pool.NAME]`. What says how VMs are made and kept is empty, or the default, where it has none
+/// ([`Kind::External`]): limits, `queue`, `health` and `retry` hold for both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// The table's name.
     pub name: String,
-    /// What its VMs are.
+    /// What it has.
     pub kind: Kind,
     /// A path, or the name of an embedded image.
     pub image: String,
@@ -68,6 +71,16 @@ pub struct Pool {
     pub signal: Option<Signal>,
     /// `[pool.NAME.limits]`.
     pub limits: VmLimits,
+}
+
+impl Pool {
+    /// Its servers, if it has those instead of VMs.
+    pub fn external(&self) -> Option<&External> {
+        match &self.kind {
+            Kind::External(external) => Some(external),
+            Kind::Unikernel => None,
+        }
+    }
 }
 
 /// `[pool.NAME.queue]`: requests that wait for a VM.

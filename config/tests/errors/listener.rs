@@ -47,3 +47,26 @@ fn connections() {
         ],
     );
 }
+
+#[test]
+fn proxy_protocol() {
+    check(
+        LISTENER,
+        &[
+            ["proxy_protocol = true\ntrusted = ['10.0.0.0/8', '::1']", ""],
+            ["proxy_protocol = false", ""],
+            ["proxy_protocol = 2", "listener[0].proxy_protocol: expected a boolean, found an integer"],
+            [
+                "proxy_protocol = true",
+                "listener[0].proxy_protocol: needs trusted: who may say where a connection comes from",
+            ],
+            ["proxy_protocol = true\ntrusted = []", "listener[0].trusted: must name at least one network"],
+            ["trusted = ['::1']", "listener[0].trusted: has no effect without proxy_protocol"],
+            [
+                "proxy_protocol = true\ntrusted = ['lb', '10.0.0.1/8']",
+                "listener[0].trusted[0]: \"lb\" is no address and no network such as \"192.0.2.0/24\" or \"2001:db8::/32\"\n\
+                 listener[0].trusted[1]: 10.0.0.1/8 is an address within a network, did you mean \"10.0.0.0/8\"?",
+            ],
+        ],
+    );
+}

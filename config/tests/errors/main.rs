@@ -2,6 +2,8 @@
 
 mod action;
 mod class;
+mod external;
+mod filter;
 mod follow;
 mod host;
 mod listener;
@@ -89,7 +91,8 @@ fn unknown_keys() {
     check(
         &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n"),
         &[
-            ["filter = {}", "route[0].filter: unknown key"],
+            ["filters = {}", r#"route[0].filters: unknown key, did you mean "filter"?"#],
+            ["filter.max_boby = '1B'", r#"route[0].filter.max_boby: unknown key, did you mean "max_body"?"#],
             ["hots = 'a'", r#"route[0].hots: unknown key, did you mean "host"?"#],
             ["[pool.hello.scael]", r#"pool.hello.scael: unknown key, did you mean "scale"?"#],
             ["[pool.hello.scale]\nmi = 1", r#"pool.hello.scale.mi: unknown key, did you mean "min"?"#],
@@ -158,7 +161,7 @@ weir.toml:6:1: listener[0].backlog: unknown key
 weir.toml:9:10: host.memory: "8" has no unit; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB
 weir.toml:10:11: host.max_vms: expected an integer, found a string
 weir.toml:12:7: pool.hello.image: required key is missing
-weir.toml:13:8: pool.hello.kind: kind "process" is not supported yet, only "unikernel"
+weir.toml:13:8: pool.hello.kind: kind "process" is not supported yet, only "unikernel" and "external"
 weir.toml:14:1: pool.hello.prot: unknown key, did you mean "port"?
 weir.toml:15:10: pool.hello.memory: "M" is no unit; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB
 weir.toml:16:16: pool.hello.env.PORT: is reserved: weir sets it to the pool's port

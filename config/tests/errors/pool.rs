@@ -34,10 +34,9 @@ fn pool_machine() {
         &format!("{LISTENER}{POOL}"),
         &[
             ["kind = 'unikernel'", ""],
-            ["kind = 'process'", r#"pool.hello.kind: kind "process" is not supported yet, only "unikernel""#],
             [
-                "kind = 'external'",
-                r#"pool.hello.kind: kind "external" is not supported yet, only "unikernel""#,
+                "kind = 'process'",
+                r#"pool.hello.kind: kind "process" is not supported yet, only "unikernel" and "external""#,
             ],
             [
                 "kind = 'unikernl'",

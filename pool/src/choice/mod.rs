@@ -4,7 +4,7 @@
 //! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). Busy is who has many requests for its weight;
 //! those of a VM that answers clearly more slowly than the other count for more, see [`latency`]. Below the soft limit
 //! comes first: only when every VM has reached it do requests go up to the hard limit. Of two equally busy VMs the older
-//! one is taken, so that in quiet times the youngest run idle and can go.
+//! one is taken, so that in quiet times the youngest run idle and can go; servers outside do not go, so of two of them either.
 //!
 //! Where both are full, [`room`] says which VMs may not be. So the cost depends neither on how many VMs there are nor on
 //! how full they are. What it says may be late by a moment; the first request that has to wait looks at all of them once.
@@ -31,6 +31,8 @@ use crate::vm::Vm;
 pub(crate) struct Ready {
     vms: Vec<Arc<Vm>>,
     isolation: Isolation,
+    /// Equally busy ones get equally many requests.
+    even: bool,
     soft: u32,
     hard: u32,
     below_soft: Room,
@@ -53,6 +55,7 @@ impl Ready {
         }
         Self {
             isolation: config.isolation,
+            even: config.external().is_some(),
             soft: config.soft_limit.min(config.hard_limit),
             hard: config.hard_limit,
             below_soft: Room::new(vms.len()),
@@ -118,7 +121,7 @@ impl Ready {
                 let (a, b) = (below(count, random & u64::from(u32::MAX)), below(count - 1, random >> 32));
                 // Two different ones, by skipping `a` in `b`'s range.
                 let b = if b >= a { b + 1 } else { b };
-                let (older, younger) = (a.min(b), a.max(b));
+                let (older, younger) = if self.even { (a, b) } else { (a.min(b), a.max(b)) };
                 let is_better = less_busy(Candidate::of(&self.vms[younger]), Candidate::of(&self.vms[older]));
                 Some(if is_better { (younger, older) } else { (older, younger) })
             }

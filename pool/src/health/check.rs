@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use weir_config::model::Health;
 
 use super::Finding;
+use crate::network::{Network, OwnNetwork};
 
 /// Longest status line that is looked at, bytes.
 const STATUS_LINE: usize = 64;
@@ -60,7 +61,7 @@ pub enum Unhealthy {
 
 impl Unhealthy {
     /// What this says of the VM.
-    pub(super) fn finding(&self) -> Finding {
+    pub(crate) fn finding(&self) -> Finding {
         use io::ErrorKind::{
             ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut,
         };
@@ -80,14 +81,18 @@ impl Unhealthy {
     }
 }
 
-/// Checks a VM in service, which listens at `address`: with `health.path` it has to answer a GET with a status from 200 to
+/// Checks a VM in service, or a server outside, which listens at `address` of `network`: with `health.path` it has to answer a GET with a status from 200 to
 /// 399, without it has to accept a connection; all that within `health.timeout`.
 ///
 /// # Errors
 /// What is wrong.
-pub(crate) async fn check(address: SocketAddr, health: &Health) -> Result<(), Unhealthy> {
+pub(crate) async fn check(
+    network: &dyn Network,
+    address: SocketAddr,
+    health: &Health,
+) -> Result<(), Unhealthy> {
     let deadline = Instant::now() + health.timeout;
-    let stream = connect(address, health.timeout, deadline).await?;
+    let stream = connect(network, address, health.timeout, deadline).await?;
     match &health.path {
         Some(path) => ask(stream, path, health.timeout, deadline).await,
         None => Ok(()),
@@ -98,14 +103,19 @@ pub(crate) async fn check(address: SocketAddr, health: &Health) -> Result<(), Un
 /// touches.
 pub(crate) async fn check_canary(address: SocketAddr, health: &Health) -> Result<(), Unhealthy> {
     let deadline = Instant::now() + health.timeout;
-    let stream = connect(address, health.timeout, deadline).await?;
+    let stream = connect(&OwnNetwork, address, health.timeout, deadline).await?;
     let answered = ask(stream, health.path.as_deref().unwrap_or("/"), health.timeout, deadline).await;
     if health.path.is_some() { answered } else { Ok(()) }
 }
 
-async fn connect(address: SocketAddr, limit: Duration, deadline: Instant) -> Result<TcpStream, Unhealthy> {
-    let connect = async { TcpStream::connect(address).await };
-    let connected = timeout_at(deadline, connect).await.map_err(|_| Unhealthy::Silent(limit))?;
+async fn connect(
+    network: &dyn Network,
+    address: SocketAddr,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, Unhealthy> {
+    let connected =
+        timeout_at(deadline, network.connect(address)).await.map_err(|_| Unhealthy::Silent(limit))?;
     connected.map_err(|source| Unhealthy::Connect { address, source })
 }
 
@@ -172,7 +182,7 @@ mod tests {
         });
         let health = Health { path: path.map(str::to_owned), ..Health::default() };
         let canary = check_canary(address, &health).await;
-        let served = check(address, &health).await;
+        let served = check(&OwnNetwork, address, &health).await;
         assert_eq!(canary.is_ok(), served.is_ok(), "{canary:?} {served:?}");
         served
     }
@@ -193,7 +203,7 @@ mod tests {
             checked(answer, None).await.unwrap();
         }
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let refused = check(nobody, &Health::default()).await.unwrap_err();
+        let refused = check(&OwnNetwork, nobody, &Health::default()).await.unwrap_err();
         assert_eq!(refused.finding(), Finding::Unwell);
     }
 
@@ -202,7 +212,7 @@ mod tests {
         // The kernel takes the connection.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let health = Health { path: Some("/".to_owned()), ..Health::default() };
-        let error = check(listener.local_addr().unwrap(), &health).await.unwrap_err();
+        let error = check(&OwnNetwork, listener.local_addr().unwrap(), &health).await.unwrap_err();
         assert_eq!((error.to_string().as_str(), error.finding()), ("no answer within 1s", Finding::Unwell));
     }
 

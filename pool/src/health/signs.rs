@@ -48,6 +48,11 @@ impl Signs {
         self.unanswered.fetch_add(1, Relaxed).saturating_add(1)
     }
 
+    /// What was unanswered before does not count any more.
+    pub(crate) fn forgive(&self) {
+        self.unanswered.store(0, Relaxed);
+    }
+
     /// `busy`: the VM has requests.
     pub(crate) fn see(&self, busy: bool) -> Seen {
         Seen { awaiting: self.awaiting.load(Relaxed) > 0, heard: self.heard.load(Relaxed), busy }

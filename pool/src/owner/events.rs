@@ -26,7 +26,7 @@ pub(crate) enum Event {
     Ready { vm: Vm, kind: StartKind },
     /// A VM's process is gone, or never was.
     Gone { id: VmId, end: End },
-    /// A VM is not to be given requests any more; its gate is closed.
+    /// A VM is not to be given requests any more; its gate is closed. Of a server outside only if it refused.
     Suspect(VmId, Suspicion),
     /// Nothing of a VM answers: it is to end, whatever requests it has.
     Lost(VmId),
@@ -58,8 +58,8 @@ pub(crate) enum Suspicion {
 }
 
 impl Suspicion {
-    /// Value of the `reason` label of `weir_vm_ejections_total`.
-    fn label(self) -> &'static str {
+    /// Value of the `reason` label of `weir_vm_ejections_total` and `weir_upstream_ejections_total`.
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::Unanswered => "unanswered",
@@ -67,7 +67,7 @@ impl Suspicion {
         }
     }
 
-    fn describe(self) -> &'static str {
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Refused => "refused a request",
             Self::Unanswered => "left requests unanswered",

@@ -54,7 +54,10 @@ impl Pools {
             let mut leaving = self.0.leaving.subscribe();
             // An error would mean that its sender is gone, which `self` has.
             drop(leaving.wait_for(|leaving| !leaving.contains_key(name)).await);
-            let added = self.0.common.launcher.add(pool.clone()).await;
+            if pool.external().is_some() {
+                continue;
+            }
+            let added = self.0.common.below.launcher.add(pool.clone()).await;
             added.map_err(|source| StageError { pool: name.clone(), source })?;
             staged.known.push(name.clone());
         }
@@ -80,7 +83,9 @@ impl Pools {
         // Either way it is to end now.
         let _ = timeout(HOLD, shared.released.notified()).await;
         end(&shared, until).await;
-        self.0.common.launcher.remove(&shared.name);
+        if shared.config().external().is_none() {
+            self.0.common.below.launcher.remove(&shared.name);
+        }
         tracing::info!(pool = shared.name, "pool removed");
         self.0.leaving.send_modify(|leaving| drop(leaving.remove(&shared.name)));
     }
@@ -99,7 +104,7 @@ impl Staged {
         for (name, change) in &self.change.pools {
             match change {
                 PoolChange::Added(pool) => {
-                    by_name.insert(name.clone(), common.start(pool, common.budget.share(pool)));
+                    by_name.insert(name.clone(), common.start(pool, None));
                 }
                 PoolChange::Changed(pool) => changed.extend(self.pools.configure(name, pool)),
                 PoolChange::Removed => {}
@@ -114,7 +119,7 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        self.known.iter().for_each(|name| self.pools.0.common.launcher.remove(name));
+        self.known.iter().for_each(|name| self.pools.0.common.below.launcher.remove(name));
     }
 }
 

@@ -20,6 +20,7 @@ use crate::gate::Left;
 use crate::health::Quarantine;
 use crate::lease::{Lease, LeaseError, Start};
 use crate::metrics::PoolSeries;
+use crate::network::{Network, OwnNetwork};
 use crate::owner::{Event, Suspicion};
 use crate::pool::Instances;
 use crate::queue::{Caller, WaitQueue};
@@ -57,15 +58,29 @@ pub(crate) struct Shared {
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) instances: watch::Sender<Instances>,
     pub(crate) signalled: Signalled,
+    /// Where its VMs, or servers, are.
+    pub(crate) network: Arc<dyn Network>,
 }
 
 impl Shared {
+    /// Of a pool whose VMs are in weir's own network.
     pub(crate) fn new(
         config: Arc<model::Pool>,
         metrics: PoolSeries,
         events: mpsc::UnboundedSender<Event>,
     ) -> Arc<Self> {
+        Self::reaching(Arc::new(OwnNetwork), config, metrics, events)
+    }
+
+    /// Of a pool that is in `network`.
+    pub(crate) fn reaching(
+        network: Arc<dyn Network>,
+        config: Arc<model::Pool>,
+        metrics: PoolSeries,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            network,
             quarantine: Quarantine::new(&config.quarantine, metrics.quarantine_entries.clone()),
             metrics,
             ready: ArcSwap::default(),
@@ -180,6 +195,15 @@ impl Shared {
         self.queue.lock().set_bounds(&config.queue);
         self.config.store(config);
         self.configured.send_replace(());
+    }
+
+    /// `vm` is better not chosen again. A VM is given up; of a server outside the owner decides whether it can do without.
+    pub(crate) fn doubt(&self, vm: &Vm, why: Suspicion) {
+        match self.config().external() {
+            None => self.suspect(vm, why),
+            // Fails only when the owner is gone, and then so are its servers.
+            Some(_) => drop(self.events.send(Event::Suspect(vm.id, why))),
+        }
     }
 
     /// Whether no request may come in any more.

@@ -98,7 +98,7 @@ fn ended(waited: bool, done: Done<'_>) -> Response {
 fn refused(pool: &str, error: &OrderError) -> Response {
     let status = match error {
         OrderError::NoPool => StatusCode::NOT_FOUND,
-        OrderError::Refused(RestartError::InProgress) => StatusCode::CONFLICT,
+        OrderError::External | OrderError::Refused(RestartError::InProgress) => StatusCode::CONFLICT,
         OrderError::Refused(RestartError::ShuttingDown) => StatusCode::SERVICE_UNAVAILABLE,
         OrderError::Refused(RestartError::Failed { .. } | RestartError::RolledBack { .. }) => {
             StatusCode::INTERNAL_SERVER_ERROR

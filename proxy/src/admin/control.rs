@@ -1,7 +1,9 @@
 //! What the administration endpoint asks of pools, and no more.
 
+use std::sync::Arc;
+
 use futures::future::{BoxFuture, FutureExt};
-use weir_pool::{PoolStatus, Pools, Replaced, RestartError};
+use weir_pool::{Pool, PoolStatus, Pools, Replaced, RestartError};
 
 /// See the module's documentation.
 pub trait Control: Send + Sync {
@@ -32,6 +34,9 @@ pub enum OrderError {
     /// There is no pool of this name.
     #[error("no such pool")]
     NoPool,
+    /// The pool has servers outside.
+    #[error("its servers are not weir's to end or replace")]
+    External,
     /// The pool does not take it.
     #[error(transparent)]
     Refused(#[from] RestartError),
@@ -53,7 +58,7 @@ impl Control for Pools {
 
     fn drain<'a>(&'a self, pool: &'a str) -> BoxFuture<'a, Result<Drain, OrderError>> {
         async move {
-            let pool = self.get(pool).ok_or(OrderError::NoPool)?;
+            let pool = of_vms(self, pool)?;
             let draining = pool.drain().await.ok_or(RestartError::ShuttingDown)?;
             Ok(Drain { vms: draining.vms, done: draining.done().boxed() })
         }
@@ -62,9 +67,15 @@ impl Control for Pools {
 
     fn restart<'a>(&'a self, pool: &'a str) -> BoxFuture<'a, Result<Restart, OrderError>> {
         async move {
-            let pool = self.get(pool).ok_or(OrderError::NoPool)?;
+            let pool = of_vms(self, pool)?;
             Ok(pool.restart().await?.done().boxed())
         }
         .boxed()
     }
+}
+
+/// The pool of this name, if it has VMs.
+fn of_vms(pools: &Pools, name: &str) -> Result<Arc<Pool>, OrderError> {
+    let pool = pools.get(name).ok_or(OrderError::NoPool)?;
+    if pool.config().external().is_some() { Err(OrderError::External) } else { Ok(pool) }
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 
 use super::Filters;
+use crate::answer::{Refusal, send};
 use crate::context::{Context, Found};
 use crate::proxy::Proxy;
 
@@ -25,17 +28,26 @@ impl Proxy {
         ctx: &mut Context,
         found: Found,
     ) -> pingora::Result<bool> {
-        let admitted = found.filters().map_or(Ok(()), |filters| filters.admit(session.req_header()));
         match &found {
             Found::Pool(route) => ctx.route = Some(Arc::clone(route)),
             Found::Answer(route) => ctx.answering = Some(Arc::clone(route)),
         }
-        if let Err(refused) = admitted {
-            ctx.refusal = Some(refused.refusal);
-            self.metrics.filter_refusal(found.name(), refused.refusal.word());
+        let preflight = |filters: &Filters| filters.preflight(session.req_header(), ctx.client);
+        if let Some(answer) = found.filters().map(preflight).transpose()?.flatten() {
             self.close_if_draining(session);
-            refused.refusal.send_with(session, refused.field).await?;
+            send(session, answer, Bytes::new()).await?;
             return Ok(true);
+        }
+        let admit = |filters: &Filters| filters.admit(session.req_header(), ctx.client);
+        match found.filters().map_or(Ok(None), admit) {
+            Ok(place) => ctx.place = place,
+            Err(refused) => {
+                ctx.refusal = Some(refused.refusal);
+                self.metrics.filter_refusal(found.name(), refused.refusal.word());
+                self.close_if_draining(session);
+                refused.refusal.send_with(session, refused.field).await?;
+                return Ok(true);
+            }
         }
         match found {
             Found::Pool(route) => {
@@ -44,7 +56,7 @@ impl Proxy {
             }
             Found::Answer(route) => {
                 self.close_if_draining(session);
-                match route.answer.send(session).await? {
+                match route.answer.send(session, route.filters.as_deref()).await? {
                     Ok(()) => {}
                     Err(refusal) => {
                         ctx.refusal = Some(refusal);
@@ -54,5 +66,17 @@ impl Proxy {
                 Ok(true)
             }
         }
+    }
+    /// Holds what has come of a request's body against its route's filters. A tunnel has no body.
+    pub(crate) fn admit_body(&self, session: &Session, ctx: &mut Context) -> pingora::Result<()> {
+        let Some(route) = &ctx.route else { return Ok(()) };
+        let Some(filters) = &route.filters else { return Ok(()) };
+        if session.was_upgraded() || filters.takes_body(session.as_downstream().body_bytes_read() as u64) {
+            return Ok(());
+        }
+        let refusal = Refusal::BodyTooLarge;
+        ctx.refusal = Some(refusal);
+        self.metrics.filter_refusal(&route.config.name, refusal.word());
+        Error::e_explain(ErrorType::Custom("filter"), refusal.word())
     }
 }

@@ -6,6 +6,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use weir_config::model::{self, Respond};
 
+use super::Filters;
 use super::redirect::Location;
 use crate::answer::{Refusal, send};
 
@@ -39,14 +40,21 @@ impl Answer {
     }
 
     /// Sends the answer, if the request is one that it can be made for.
-    pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<Result<(), Refusal>> {
-        let (header, body) = match self {
+    pub(crate) async fn send(
+        &self,
+        session: &mut Session,
+        filters: Option<&Filters>,
+    ) -> pingora::Result<Result<(), Refusal>> {
+        let (mut header, body) = match self {
             Self::Respond(header, body) => (header.clone(), body.clone()),
             Self::Redirect(location) => match location.header(session.req_header())? {
                 Ok(header) => (header, Bytes::new()),
                 Err(refusal) => return Ok(Err(refusal)),
             },
         };
+        if let Some(filters) = filters {
+            filters.edit_response(&session.req_header().headers, &mut header)?;
+        }
         send(session, header, body).await.map(Ok)
     }
 }

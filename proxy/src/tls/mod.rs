@@ -13,7 +13,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::ErrorType;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as Socket;
@@ -74,11 +73,8 @@ impl Tls {
     }
 
     /// The handshake on a connection that has just been accepted.
-    pub(crate) async fn accept(&self, stream: Stream) -> pingora::Result<Stream> {
-        let socket = stream.into_any().downcast::<Socket>().map_err(|_| {
-            pingora::Error::explain(ErrorType::InternalError, "a connection that is no socket")
-        })?;
-        Ok(Box::new(self.acceptor.tls_handshake(*socket).await?))
+    pub(crate) async fn accept(&self, socket: Socket) -> pingora::Result<Stream> {
+        Ok(Box::new(self.acceptor.tls_handshake(socket).await?))
     }
 
     /// Looks at the certificates' files for ever.

@@ -22,6 +22,7 @@ use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, ErrorType};
 use rustix::net::connect_unspec;
 use tokio::sync::{oneshot, watch};
+use weir_pool::Network;
 
 use super::bridge;
 use super::pace::Pace;
@@ -33,6 +34,8 @@ pub(super) struct Links {
     /// `None` when the VM is gone.
     open: Mutex<Option<OpenLinks>>,
     gone: watch::Sender<bool>,
+    /// Where the VM is.
+    network: Arc<dyn Network>,
     timeouts: Timeouts,
     /// Connections end with a reset.
     isolated: bool,
@@ -70,14 +73,14 @@ struct Link {
 
 impl Links {
     /// `isolated`: connections do not outlive a tenancy, and end with a reset.
-    pub(super) fn new(timeouts: Timeouts, isolated: bool) -> Self {
+    pub(super) fn new(network: Arc<dyn Network>, timeouts: Timeouts, isolated: bool) -> Self {
         let open = Mutex::new(Some(OpenLinks::default()));
-        Self { open, gone: watch::Sender::new(false), timeouts, isolated }
+        Self { open, gone: watch::Sender::new(false), network, timeouts, isolated }
     }
 
     async fn connect(self: &Arc<Self>, address: SocketAddr, bridged: bool) -> pingora::Result<Stream> {
         let mut gone = self.gone.subscribe();
-        let connect = tokio::time::timeout(self.timeouts.connect, tokio::net::TcpStream::connect(address));
+        let connect = tokio::time::timeout(self.timeouts.connect, self.network.connect(address));
         let socket = tokio::select! {
             connected = connect => match connected {
                 Ok(Ok(socket)) => socket,
@@ -182,12 +185,13 @@ fn vm_is_gone() -> Box<Error> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use weir_pool::OwnNetwork;
 
     use super::*;
 
     async fn pair(bridged: bool, isolated: bool) -> (Arc<Links>, Stream, tokio::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let links = Arc::new(Links::new(Timeouts::default(), isolated));
+        let links = Arc::new(Links::new(Arc::new(OwnNetwork), Timeouts::default(), isolated));
         let stream = links.connect(listener.local_addr().unwrap(), bridged).await.unwrap();
         let (peer, _) = listener.accept().await.unwrap();
         (links, stream, peer)

@@ -91,6 +91,17 @@ pub(crate) async fn connect(
     protocols: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<TlsStream<TcpStream>> {
+    connect_behind(address, b"", name, protocols, versions).await
+}
+
+/// The same, with something before the handshake.
+async fn connect_behind(
+    address: SocketAddr,
+    before: &[u8],
+    name: &str,
+    protocols: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<TlsStream<TcpStream>> {
     let provider = ring::default_provider();
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
         .with_protocol_versions(versions)
@@ -100,13 +111,19 @@ pub(crate) async fn connect(
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let socket = within(TcpStream::connect(address)).await?;
+    let mut socket = within(TcpStream::connect(address)).await?;
+    within(socket.write_all(before)).await?;
     within(TlsConnector::from(Arc::new(config)).connect(name, socket)).await
 }
 
 /// One GET in HTTP/1.1, and all that comes back until the connection ends.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = connect(address, "a.example", &[], VERSIONS).await.unwrap();
+    get_behind(address, b"", path).await
+}
+
+/// The same, with something before the handshake.
+pub(crate) async fn get_behind(address: SocketAddr, before: &[u8], path: &str) -> String {
+    let mut stream = connect_behind(address, before, "a.example", &[], VERSIONS).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
     within(stream.write_all(request.as_bytes())).await.unwrap();
     let mut answer = String::new();

@@ -1,0 +1,78 @@
+//! `[route.filter]`: which requests a route lets through, and how it changes headers.
+
+use ipnetwork::IpNetwork;
+use toml::de::DeValue;
+
+use crate::fields;
+use crate::model::{Edits, Filter};
+use crate::reader::Reader;
+use crate::values::{integer, size, size_within, string};
+
+/// What may be added to a header, bytes: with that and what clients send, it still fits a connection's buffer.
+const LONGEST_EDITS: usize = 4096;
+
+/// `None`: some of it is wrong.
+pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
+    let allow = table.strings("allow", network).check(|list| some(list)).optional();
+    let deny = table.strings("deny", network).or(Vec::new());
+    let max_body = table.read("max_body", size).optional();
+    let max_header = table.read("max_header", size_within(1 << 10..=32 << 10)).optional();
+    let in_flight = table.read("max_in_flight_per_client", integer(1..=1_000_000)).optional();
+    let request = edits(table, ["remove_request_headers", "set_request_headers", "add_request_headers"]);
+    let response = edits(table, ["remove_response_headers", "set_response_headers", "add_response_headers"]);
+    Some(Filter {
+        allow: allow?.map(|list| list.value),
+        deny: deny?.value,
+        max_body: max_body?.map(|bytes| bytes.value),
+        max_header: max_header?.map(|bytes| bytes.value),
+        max_in_flight_per_client: in_flight?.map(|number| number.value),
+        request: request?,
+        response: response?,
+    })
+}
+
+/// The keys for what is removed, set and added.
+fn edits(table: &mut Reader<'_>, [remove, set, add]: [&'static str; 3]) -> Option<Edits> {
+    let removed = table.strings(remove, |value| fields::name(&string(value)?)).or(Vec::new());
+    let (set, add) = (fields::read(table, set), fields::read(table, add));
+    let (removed, set, add) = (removed?, set?, add?);
+    let written = || set.iter().chain(&add);
+    if let Some((name, _)) = written().find(|(name, _)| removed.value.contains(name)) {
+        table.sink().report(&removed.place, format!("{:?} is set or added, too", name.as_str()));
+        return None;
+    }
+    let bytes: usize =
+        written().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    if bytes > LONGEST_EDITS {
+        let message = format!("sets and adds {bytes} bytes of header, must be at most {LONGEST_EDITS}");
+        table.sink().report(table.place(), message);
+        return None;
+    }
+    Some(Edits { remove: removed.value, set, add })
+}
+
+fn some(list: &[IpNetwork]) -> Result<(), String> {
+    if list.is_empty() {
+        return Err("must name at least one network; leave it out for all".to_owned());
+    }
+    Ok(())
+}
+
+/// A network, or an address, which is one of its own.
+pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNetwork, String> {
+    let text = string(value)?;
+    let network: IpNetwork = text.parse().map_err(|_| {
+        format!(r#"{text:?} is no address and no network such as "192.0.2.0/24" or "2001:db8::/32""#)
+    })?;
+    if network.ip() != network.network() {
+        let (first, prefix) = (network.network(), network.prefix());
+        return Err(format!("{network} is an address within a network, did you mean \"{first}/{prefix}\"?"));
+    }
+    match network {
+        // Clients' addresses are compared as IPv4 then.
+        IpNetwork::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            Err(format!("{network} has IPv4 addresses written as IPv6, write them as IPv4"))
+        }
+        other => Ok(other),
+    }
+}
