@@ -156,6 +156,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What went wrong, for a command that goes on.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Configuration(text) => anyhow::Error::msg(text),
+            Self::Failed(error) => error,
+        }
+    }
+
     /// Says on stderr what went wrong.
     pub(crate) fn report(&self) -> ExitCode {
         let (text, code) = match self {

@@ -57,7 +57,7 @@ async fn foreground(
     let network = Ipv4Network::new(address, prefix).context("describe the link")?;
     let taps = TapPool::new(namespace, network, MTU).context("prepare a TAP link")?;
     let pool = Arc::new(pool(options));
-    let images = BTreeMap::from([(pool.name.clone(), image)]);
+    let images = vec![(pool.clone(), image)];
     let metrics = LaunchMetrics::register(&Registry::new()).context("make the launcher's metrics")?;
     let (templates, groups, snapshots) = (BTreeMap::new(), None, None);
     let read = ReadImage::new(images::load);

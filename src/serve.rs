@@ -2,9 +2,12 @@
 //!
 //! The order matters: sockets are bound while this process has one thread and is in the host's network namespace; then
 //! it moves into its own; only then do threads start, and the launcher, and with it VMs. One thread starts earlier and stays
-//! in the host's, to reach the servers of external pools.
+//! in the host's, to reach the servers of external pools and to bind the listeners of later configurations, see [`reload`].
 
-use std::collections::BTreeMap;
+mod file;
+mod reload;
+mod signals;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_config::Config;
@@ -26,6 +28,9 @@ use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeE
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
 use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
+use self::file::ConfigFile;
+use self::reload::{Reload, Source};
+use self::signals::Signals;
 use crate::cli::{Failure, ServeOptions};
 use crate::images::Images;
 use crate::{check, images, logging};
@@ -44,6 +49,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// A wrong configuration, or what could not be set up.
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
+    // Looked at before it is read, so that no change is missed.
+    let file = ConfigFile::new(&options.config);
     let (config, images) = check::load(&options.config)?;
     devices_are_usable()?;
     let snapshots =
@@ -52,6 +59,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let listeners = weir_proxy::bind(&config).context("listen")?;
     let outside =
         HostThread::start().context("start the thread that stays in the host's network namespace")?;
+    let outside = Arc::new(outside);
     let namespace =
         namespace::enter_private_beside(&[&outside]).context("enter a private network namespace")?;
     let _log = logging::start(options.log_format);
@@ -65,10 +73,11 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         snapshots,
         groups: groups.clone(),
         namespace: &namespace,
-        outside: HostNetwork::new(outside),
+        outside: HostNetwork::new(outside.clone()),
         launchers: launchers.clone(),
     };
-    let outcome = runtime.block_on(run(Arc::new(config), below, listeners));
+    let source = Source { file, outside };
+    let outcome = runtime.block_on(run(source, Arc::new(config), below, listeners));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_timeout(LOG_TIMEOUT);
     // Only without processes can the groups be removed.
@@ -142,7 +151,12 @@ fn control_groups() -> Option<CgroupPool> {
     }
 }
 
-async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) -> anyhow::Result<()> {
+async fn run(
+    source: Source,
+    config: Arc<Config>,
+    below: Below<'_>,
+    mut listeners: Listeners,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
     let pools = start_pools(&config, below, &registry)?;
@@ -152,12 +166,15 @@ async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) ->
 
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
+    let (reloader, orders) = weir_proxy::reloader();
+    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, &registry)?;
     let admin =
         listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
     let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
-    let mut serving = tokio::spawn(weir_proxy::serve(server, stopped));
+    let mut serving = tokio::spawn(weir_proxy::serve_reloadable(server, orders, stopped));
+    let reloading = tokio::spawn(reload.run());
     readiness.send_replace(Readiness::Ready);
     tracing::info!("ready");
 
@@ -170,6 +187,7 @@ async fn run(config: Arc<Config>, below: Below<'_>, mut listeners: Listeners) ->
     };
     tracing::info!(signal, "draining; a second signal ends at once");
     readiness.send_replace(Readiness::Draining);
+    reloading.abort();
     shutdown.send_replace(true);
     tokio::select! {
         drained = drain(serving, &pools, writer) => drained?,
@@ -204,39 +222,17 @@ async fn drain(
     }
 }
 
-/// The signals that end weir.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    /// The next one's name.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
 /// Everything below the proxy: TAPs, images, the launcher, the pools.
 fn start_pools(config: &Config, below: Below<'_>, registry: &Registry) -> anyhow::Result<Pools> {
     let Below { images, snapshots, groups, namespace, outside, launchers } = below;
     let taps = TapPool::new(namespace, config.host.network, MTU).context("prepare TAP links")?;
-    let mut sealed = BTreeMap::new();
+    let mut sealed = Vec::new();
     let mut of_vms = config.pools.clone();
     of_vms.retain(|_, pool| pool.external().is_none());
     for (name, pool) in &of_vms {
         let bytes =
             images.get(&pool.image).with_context(|| format!("image {:?} was not read", pool.image))?;
-        sealed.insert(name.clone(), seal(name, bytes).context("keep an image in memory")?);
+        sealed.push((pool.clone(), seal(name, bytes).context("keep an image in memory")?));
     }
     // From here on the sealed copies are used.
     drop(images);

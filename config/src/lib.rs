@@ -56,6 +56,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+pub mod change;
 mod checks;
 mod class;
 mod cors;
@@ -89,6 +90,7 @@ mod tls;
 pub mod units;
 mod values;
 
+pub use change::{Change, NeedsRestart, PoolChange};
 pub use error::{ConfigError, ConfigErrors, LoadError, Location};
 pub use load::{check, load, parse};
 pub use machine::{Machine, can_bind, image_exists};

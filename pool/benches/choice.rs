@@ -81,7 +81,7 @@ impl Bench {
         Self { vms, places: vms * hard, pools, caller: Caller::anonymous() }
     }
 
-    fn pool(&self) -> &Arc<Pool> {
+    fn pool(&self) -> Arc<Pool> {
         self.pools.get("p").expect("it is configured")
     }
 

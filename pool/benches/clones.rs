@@ -67,7 +67,7 @@ impl Bench {
         pool.health.path = Some("/".to_owned());
         let templates = fake::config([pool]).pools;
         let pool = templates["p"].clone();
-        let images = BTreeMap::from([("p".to_owned(), seal("hello", weir_guest::HELLO).unwrap())]);
+        let images = vec![(pool.clone(), seal("hello", weir_guest::HELLO).unwrap())];
         let read = ReadImage::new(|_| Ok(weir_guest::HELLO.into()));
         let materials = Materials { taps, mtu: MTU, images, read, templates, groups: None, snapshots: None };
         let spawn = || launcher::spawn(&std::env::current_exe().unwrap());

@@ -83,8 +83,14 @@ pub trait Launcher: Send + Sync {
     /// what has come into being of it is killed.
     fn start(&self, order: StartOrder) -> BoxFuture<'static, Result<Box<dyn VmProcess>, StartError>>;
 
-    /// Makes `revision` of `pool` beside the one in use: its image is read anew, and a VM of it has to show that it
-    /// works. Not while there are two already.
+    /// Gets ready for VMs of `pool`, whose name no other has: its image is read.
+    fn add(&self, pool: Arc<weir_config::model::Pool>) -> BoxFuture<'static, Result<(), PrepareError>>;
+
+    /// Forgets the pool of this name, which has no VM any more.
+    fn remove(&self, pool: &str);
+
+    /// Makes `revision` beside the one in use, of VMs that are made from what `pool` says: its image is read anew, and a VM
+    /// of it has to show that it works. Not while there are two already.
     fn prepare(
         &self,
         pool: Arc<weir_config::model::Pool>,

@@ -162,7 +162,7 @@ impl Lease {
     /// `health.unhealthy_after` requests in a row, this is [`Self::suspect`]; for a server outside only if there are
     /// others.
     pub fn unanswered(&self) {
-        if self.vm.signs.unanswered() >= self.vm.shared.config.health.unhealthy_after {
+        if self.vm.signs.unanswered() >= self.vm.shared.config().health.unhealthy_after {
             self.vm.shared.doubt(&self.vm, Suspicion::Unanswered);
         }
     }
@@ -170,7 +170,7 @@ impl Lease {
     /// Reports that a connection on which the request was the first broke before the whole answer was there. For a VM this
     /// is [`Self::suspect`]; for a server outside, which is not replaced, [`Self::unanswered`].
     pub fn broke(&self) {
-        match self.vm.shared.config.external() {
+        match self.vm.shared.config().external() {
             None => self.suspect(),
             Some(_) => self.unanswered(),
         }

@@ -62,7 +62,7 @@ pub use lease::{Lease, LeaseError, Start};
 pub use metrics::PoolMetrics;
 pub use network::{Network, OwnNetwork};
 pub use pool::{Instances, Pool};
-pub use pools::{Below, Pools, StartPoolsError};
+pub use pools::{Below, Pools, StageError, Staged, StartPoolsError};
 pub use queue::{Caller, Client};
 pub use rollout::{Draining, Replaced, RestartError, Restarting};
 pub use scale::decide;

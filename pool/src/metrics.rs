@@ -266,6 +266,12 @@ impl PoolSeries {
         self.shed.with_label_values(&[reason]).inc();
     }
 
+    /// Nobody looks after the pool any more.
+    pub(crate) fn rest(&self) {
+        self.set_instances(Instances::default());
+        [&self.desired, &self.panic, &self.starts_waiting].into_iter().for_each(|gauge| gauge.set(0));
+    }
+
     pub(crate) fn set_instances(&self, now: Instances) {
         self.starting.set(now.starting.into());
         self.ready.set(now.ready.into());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+use weir_config::model::Isolation;
 
 use crate::health::{Fingerprint, Pass};
 use crate::lease::{Lease, LeaseError};
@@ -97,9 +98,14 @@ impl Pool {
         status.await.ok()
     }
 
-    /// The pool's configuration.
-    pub fn config(&self) -> &Arc<weir_config::model::Pool> {
-        &self.shared.config
+    /// The pool's configuration as it is now.
+    pub fn config(&self) -> Arc<weir_config::model::Pool> {
+        self.shared.config()
+    }
+
+    /// When its VMs go back to their clean snapshot.
+    pub fn isolation(&self) -> Isolation {
+        self.shared.isolation
     }
 
     /// Its VMs, now and whenever their number changes.
@@ -110,6 +116,12 @@ impl Pool {
     /// Requests that wait for a lease.
     pub fn queued(&self) -> usize {
         self.shared.waiting()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.released.notify_one();
     }
 }
 

@@ -49,10 +49,10 @@ impl Tenancy {
     /// As [`crate::Pool::lease_for`].
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
         let now = Instant::now();
-        if self.shared.config.isolation != Isolation::Connection {
+        if self.shared.isolation != Isolation::Connection {
             return self.shared.lease(caller, || now).await;
         }
-        let deadline = now + self.shared.config.queue.timeout;
+        let deadline = now + self.shared.config().queue.timeout;
         let Ok(mut seat) = timeout_at(deadline, self.seat.lock()).await else {
             let late = LeaseError::TimedOut { retry_after: self.shared.queue_retry_after() };
             self.shared.metrics.shed(late.label());

@@ -17,7 +17,7 @@
 //! pingora closes the connection after such an answer. HTTP/2 has hooks for each of its streams instead, and nothing
 //! that is written between them is looked at.
 //!
-//! It is also where a header that takes too long ends its connection, see [`deadline`],//! where a client's body is held back, see [`hold_by`], and whose end is the end of its stays in pools that
+//! It is also where a header that takes too long ends its connection, see [`deadline`], where a client's body is held back, see [`hold_by`], and whose end is the end of its stays in pools that
 //! isolate connections, see [`crate::tenancies`].
 
 mod connection;
@@ -27,6 +27,7 @@ mod proxy_protocol;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use ipnetwork::IpNetwork;
@@ -43,6 +44,7 @@ use self::deadline::HeaderDeadline;
 use self::proxy_protocol::ProxyProtocolError;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
+use crate::table::Table;
 use crate::tenancies::{Origin, Stay};
 use crate::tls::{Identity, Tls, TlsError};
 use crate::upstream::Pace;
@@ -51,8 +53,8 @@ use crate::upstream::Pace;
 pub(crate) struct Downstream {
     proxy: Arc<HttpProxy<Proxy>>,
     unrouted: Arc<Unrouted>,
-    /// Some pool isolates connections.
-    stays: bool,
+    /// Says whether some pool isolates connections.
+    table: Arc<ArcSwap<Table>>,
     entrance: Entrance,
 }
 
@@ -130,16 +132,16 @@ impl Downstream {
     pub(crate) fn new(
         proxy: Arc<HttpProxy<Proxy>>,
         unrouted: Arc<Unrouted>,
-        stays: bool,
+        table: Arc<ArcSwap<Table>>,
         entrance: Entrance,
     ) -> Self {
-        Self { proxy, unrouted, stays, entrance }
+        Self { proxy, unrouted, table, entrance }
     }
 
-    fn connection(&self, stream: Stream, place: OwnedSemaphorePermit) -> Connection {
+    fn connection(&self, stream: Stream, place: OwnedSemaphorePermit, closing: ShutdownWatch) -> Connection {
         let redirect_https = self.entrance.redirect_https;
         let identity = Identity::of(&stream);
-        let needed = self.stays || redirect_https || identity.is_some();
+        let needed = self.table.load().isolates_connections || redirect_https || identity.is_some();
         let stay = needed
             .then(|| Stay::begin(Origin { identity, redirect_https }))
             .transpose()
@@ -158,6 +160,7 @@ impl Downstream {
             unrouted: Arc::clone(&self.unrouted),
             pace: Mutex::new(None),
             stay,
+            closing,
             _place: place,
         }
     }
@@ -178,12 +181,13 @@ impl ServerApp for Downstream {
                 return None;
             }
         };
-        self.proxy.process_new(Box::new(self.connection(stream, place)), shutdown).await
+        self.proxy.process_new(Box::new(self.connection(stream, place, shutdown.clone())), shutdown).await
     }
+}
 
-    async fn cleanup(&self) {
-        self.proxy.cleanup().await;
-    }
+/// Whether the listener of the request's connection is there no more, so that the connection is to end.
+pub(crate) fn is_closing(session: &Session) -> bool {
+    connection(session).is_some_and(|connection| *connection.closing.borrow())
 }
 
 /// From now on the hooks see what becomes of this request.

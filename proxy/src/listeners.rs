@@ -48,6 +48,15 @@ pub fn bind(config: &Config) -> Result<Listeners, BindError> {
     Ok(Listeners { http, admin })
 }
 
+/// Binds one socket more, as [`bind`] does it, in the calling thread's network namespace.
+///
+/// # Errors
+///
+/// If it cannot be bound.
+pub fn bind_listener(address: SocketAddr) -> Result<TcpListener, BindError> {
+    bind_one(|| "listener.address".to_owned(), address)
+}
+
 impl Listeners {
     /// The administration endpoint's socket, for [`crate::admin::serve`]; `None` if there is none or it was taken.
     pub fn take_admin(&mut self) -> Option<TcpListener> {

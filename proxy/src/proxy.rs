@@ -1,32 +1,33 @@
 //! The proxy's parts and the decisions that its hooks ask for.
 
-use std::collections::HashMap;
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use weir_config::model::{self, Config, Destination, Isolation};
-use weir_pool::{Caller, Lease, Pool, Pools};
+use weir_config::model::Config;
+use weir_pool::{Caller, Lease, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
-use crate::context::{AnsweringRoute, Context, Found, Route};
-use crate::filter::{Answer, Filters, TrustedProxies};
+use crate::context::{Context, Found, Route};
+use crate::downstream;
+use crate::filter::Answer;
+use crate::filter::TrustedProxies;
 use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
-use crate::retry::Retries;
-use crate::routes::Router;
 use crate::serve::{ServeError, Timeouts};
+use crate::table::Table;
 use crate::target;
 use crate::tenancies::tenancy;
 use crate::upstream::Upstreams;
@@ -34,8 +35,8 @@ use crate::upstream::Upstreams;
 /// The proxy as pingora drives it.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    isolates_connections: bool,
-    router: Router<Found>,
+    /// Where requests go; a reload replaces it.
+    pub(crate) table: Arc<ArcSwap<Table>>,
     trusted_proxies: TrustedProxies,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
@@ -67,31 +68,10 @@ impl Proxy {
         in_flight: InFlight,
         draining: Arc<AtomicBool>,
     ) -> Result<Self, ServeError> {
-        let retries =
-            |(name, pool): (&str, &Arc<Pool>)| (name.to_owned(), Arc::new(metrics.retries(pool.config())));
-        let retries: HashMap<String, Arc<Retries>> = pools.iter().map(retries).collect();
-        let route = |(number, config): (u32, &Arc<model::Route>)| {
-            let answer = match &config.to {
-                Destination::Pool(pool) => {
-                    return pool_route(config, number, pool, pools, &retries, &metrics);
-                }
-                Destination::Respond(respond) => Answer::respond(respond),
-                Destination::Redirect(redirect) => Ok(Answer::redirect(redirect)),
-            };
-            let answer =
-                answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
-            let (series, filters) = (metrics.route(&config.name, ""), Filters::new(config));
-            let config = Arc::clone(config);
-            Ok(Found::Answer(Arc::new(AnsweringRoute { config, series, filters, answer })))
-        };
-        let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
-        let of_connections = |found: &Found| matches!(found, Found::Pool(route) if route.pool.config().isolation == Isolation::Connection);
-        let isolates_connections = routes.iter().any(of_connections);
-        let entries = config.routes.iter().zip(routes);
+        let table = Table::new(config, pools, &metrics, None)?;
         Ok(Self {
-            isolates_connections,
+            table: Arc::new(ArcSwap::from_pointee(table)),
             trusted_proxies: TrustedProxies::new(&config.host.trusted_proxies),
-            router: Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route))),
             unrouted: Arc::new(Unrouted {
                 series: metrics.route("", ""),
                 access_log,
@@ -106,11 +86,6 @@ impl Proxy {
             made: Instant::now(),
             keys: RandomState::new(),
         })
-    }
-
-    /// Whether a connection can have a VM of its own.
-    pub(crate) fn isolates_connections(&self) -> bool {
-        self.isolates_connections
     }
 
     pub(crate) fn since_made(&self) -> Duration {
@@ -134,7 +109,7 @@ impl Proxy {
         }
         let host = target::host(authority.unwrap_or_default()).map_err(|_| Refusal::BadRequest)?;
         let path = target::path(target).map_err(|_| Refusal::BadRequest)?;
-        self.router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
+        self.table.load().router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
     }
 
     /// Whom a request comes from; `None`: the connection has no address.
@@ -179,31 +154,10 @@ impl Proxy {
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {
-        if self.draining.load(Acquire) {
+        if self.draining.load(Acquire) || downstream::is_closing(session) {
             session.set_keepalive(None);
         }
     }
-}
-
-fn pool_route(
-    config: &Arc<model::Route>,
-    number: u32,
-    pool: &str,
-    pools: &Pools,
-    retries: &HashMap<String, Arc<Retries>>,
-    metrics: &Metrics,
-) -> Result<Found, ServeError> {
-    let (Some(found), Some(retries)) = (pools.get(pool), retries.get(pool)) else {
-        return Err(ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() });
-    };
-    Ok(Found::Pool(Arc::new(Route {
-        config: Arc::clone(config),
-        number,
-        pool: Arc::clone(found),
-        retries: Arc::clone(retries),
-        series: metrics.route(&config.name, pool),
-        filters: Filters::new(config),
-    })))
 }
 
 /// Who asks for a lease.

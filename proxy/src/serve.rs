@@ -8,32 +8,28 @@
 //! ```
 
 use std::net::TcpListener;
-use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use pingora::listeners::TcpSocketOptions;
-use pingora::protocols::l4::ext::TcpKeepalive;
-use pingora::proxy::http_proxy;
+use pingora::apps::ServerApp as _;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use weir_config::model::Config;
+use weir_config::model::{Config, Listener};
 use weir_pool::Pools;
 
 use crate::access_log::AccessLog;
-use crate::downstream::{Downstream, Entrance};
+use crate::doors::{Doors, NewDoor};
+use crate::downstream::Entrance;
 use crate::http2;
 use crate::in_flight::InFlight;
 use crate::listeners::Listeners;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::reload::{Order, Orders, reloader};
 use crate::retry::RETRIES_MAX;
+use crate::table::Table;
 use crate::tls::TlsError;
 
 /// Idle connections to VMs that are kept, all VMs together.
@@ -118,6 +114,9 @@ pub enum ServeError {
         /// Why.
         source: Box<pingora::Error>,
     },
+    /// There is no descriptor left for a listener's socket.
+    #[error("take a listener's socket")]
+    Socket(#[source] std::io::Error),
     /// The accept loops ended by themselves.
     #[error("accept loops ended")]
     Ended(#[source] Option<tokio::task::JoinError>),
@@ -129,16 +128,26 @@ pub enum ServeError {
 /// # Errors
 ///
 /// If serving is not possible. Nothing is left running then.
-pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
+pub async fn serve(server: Server, shutdown: watch::Receiver<bool>) -> Result<Drained, ServeError> {
+    serve_reloadable(server, reloader().1, shutdown).await
+}
+
+/// As [`serve`], but the configuration becomes another one whenever the [`crate::Reloader`] of `orders` says so.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_reloadable(
+    server: Server,
+    mut orders: Orders,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<Drained, ServeError> {
     let in_flight = InFlight::new(server.metrics.in_flight.clone());
     let draining = Arc::new(AtomicBool::new(false));
-    let drain_timeout = server.timeouts.drain;
-    let entrances = entrances(&server.config)?;
-    // Ends with this function, and with it the reading.
-    let mut reloading = JoinSet::new();
-    for tls in entrances.iter().filter_map(Entrance::tls) {
-        reloading.spawn(tls.reload_for_ever(&server.metrics));
-    }
+    let (drain_timeout, pools, metrics) =
+        (server.timeouts.drain, server.pools.clone(), server.metrics.clone());
+    let sockets = server.listeners.http.into_iter().map(Some);
+    let entrances = new_doors(&server.config.listeners, sockets)?;
     let idle_timeout = server.timeouts.idle;
     let proxy = Proxy::new(
         &server.config,
@@ -149,44 +158,52 @@ pub async fn serve(server: Server, mut shutdown: watch::Receiver<bool>) -> Resul
         in_flight.clone(),
         Arc::clone(&draining),
     )?;
-    let (services, fds) = services(proxy, server.listeners, entrances, idle_timeout);
-    let (stop, stopped) = watch::channel(false);
-    let mut accepting = JoinSet::new();
-    for mut service in services {
-        let (fds, stopped) = (Arc::clone(&fds), stopped.clone());
-        accepting.spawn(async move { service.start_service(Some(fds), stopped, 1).await });
-    }
-    tokio::select! {
-        ended = accepting.join_next() => return Err(ServeError::Ended(ended.and_then(Result::err))),
-        // An error means that whoever could have asked for it is gone.
-        _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+    let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
+    let proxy = Arc::new(with_options(proxy, idle_timeout));
+    let mut doors = Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone());
+    doors.change(&[], entrances).map_err(ServeError::Socket)?;
+    loop {
+        tokio::select! {
+            failed = doors.failed() => return Err(ServeError::Ended(failed)),
+            order = orders.next() => {
+                let Order { config, listeners, done } = order;
+                let routes = Table::new(&config, &pools, &metrics, Some(&table.load()));
+                let reloaded = routes.and_then(|routes| {
+                    doors.change(&listeners.closed, listeners.opened).map_err(ServeError::Socket)?;
+                    table.store(Arc::new(routes));
+                    Ok(())
+                });
+                // Whoever ordered it may have gone away meanwhile.
+                drop(done.send(reloaded));
+            }
+            // An error means that whoever could have asked for it is gone.
+            _ = shutdown.wait_for(|shutdown| *shutdown) => break,
+        }
     }
     draining.store(true, Release);
-    stop.send_replace(true);
-    while let Some(ended) = accepting.join_next().await {
-        ended.map_err(|error| ServeError::Ended(Some(error)))?;
-    }
+    let closed = doors.close().await;
+    // Idle connections are closed by this.
+    proxy.cleanup().await;
+    closed.map_err(|error| ServeError::Ended(Some(error)))?;
     // Whether it was in time shows in what is left.
     let _ = tokio::time::timeout(drain_timeout, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
 }
 
-/// Of each listener, in the configuration's order.
-fn entrances(config: &Config) -> Result<Vec<Entrance>, ServeError> {
-    let entrance = |(index, listener)| {
-        Entrance::new(listener)
-            .map_err(|source| ServeError::Tls { key: format!("listener[{index}].tls"), source })
+/// Listeners with what each of them asks of its clients.
+pub(crate) fn new_doors(
+    listeners: &[Listener],
+    sockets: impl Iterator<Item = Option<TcpListener>>,
+) -> Result<Vec<NewDoor>, ServeError> {
+    let new = |(index, (listener, socket)): (usize, (&Listener, Option<TcpListener>))| {
+        let tls = |source| ServeError::Tls { key: format!("listener[{index}].tls"), source };
+        let entrance = Entrance::new(listener).map_err(tls)?;
+        Ok(NewDoor { listener: listener.clone(), entrance, socket })
     };
-    config.listeners.iter().enumerate().map(entrance).collect()
+    listeners.iter().zip(sockets).enumerate().map(new).collect()
 }
 
-/// One for each listener; all have the same connections to VMs.
-fn services(
-    proxy: Proxy,
-    listeners: Listeners,
-    entrances: Vec<Entrance>,
-    idle_timeout: Duration,
-) -> (Vec<Service<Downstream>>, ListenFds) {
+fn with_options(proxy: Proxy, idle_timeout: Duration) -> HttpProxy<Proxy> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -195,36 +212,10 @@ fn services(
         upstream_keepalive_pool_size: IDLE_UPSTREAMS.div_ceil(threads),
         ..ServerConf::default()
     };
-    let unrouted = Arc::clone(&proxy.unrouted);
-    let stays = proxy.isolates_connections();
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
     proxy.server_options = Some(http2::server_options(idle_timeout));
     proxy.h2_options = Some(http2::limits());
-    let proxy = Arc::new(proxy);
-    let mut fds = Fds::new();
-    let service = |(index, (socket, entrance)): (usize, (TcpListener, Entrance))| {
-        // pingora finds the socket by this name, and takes it over.
-        let name = format!("listener[{index}]");
-        fds.add(name.clone(), socket.into_raw_fd());
-        let downstream = Downstream::new(Arc::clone(&proxy), Arc::clone(&unrouted), stays, entrance);
-        let mut service = Service::new("weir".to_owned(), downstream);
-        service.add_tcp_with_settings(&name, client_socket_options());
-        service
-    };
-    let services = listeners.http.into_iter().zip(entrances).enumerate().map(service).collect();
-    (services, Arc::new(Mutex::new(fds)))
-}
-
-/// A client that vanished without a word is noticed within two minutes even on a silent tunnel.
-fn client_socket_options() -> TcpSocketOptions {
-    let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(10),
-        count: 6,
-        user_timeout: Duration::ZERO,
-    });
-    options
+    proxy
 }
 
 #[cfg(test)]

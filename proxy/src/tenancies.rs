@@ -88,7 +88,7 @@ impl Tenancies {
 /// The stay in `pool` of the connection that `session` came on. `None`: the request is for itself, because the pool does
 /// not isolate connections or because the connection has ended.
 pub(crate) fn tenancy(session: &Session, pool: &Arc<Pool>) -> Option<Arc<Tenancy>> {
-    if pool.config().isolation != Isolation::Connection {
+    if pool.isolation() != Isolation::Connection {
         return None;
     }
     tenancies(session)?.of(pool)

@@ -18,6 +18,7 @@ mod isolation;
 mod neighbours;
 mod probe;
 mod queue;
+mod reload;
 mod requests;
 mod rollout;
 mod signal;

@@ -56,7 +56,7 @@ impl Drop for Load<'_> {
 
 /// What `task` returns while four clients send requests, of which each has to be answered by 200. Some
 /// have been before the task begins.
-fn under_load<T>(http: SocketAddr, task: impl FnOnce() -> T) -> T {
+pub(crate) fn under_load<T>(http: SocketAddr, task: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     let (served, first) = channel();
     std::thread::scope(|scope| {

@@ -101,6 +101,13 @@ impl Weir {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
+    /// Puts another configuration in the place of the one that weir was started with, all at once.
+    pub fn configure(&self, config: &str) {
+        let beside = self.directory.path().join("weir.toml.new");
+        std::fs::write(&beside, config).expect("write the configuration");
+        std::fs::rename(&beside, self.directory.path().join("weir.toml")).expect("replace the configuration");
+    }
+
     /// weir's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -29,7 +29,7 @@ use state::State;
 pub(crate) struct HostBudget {
     state: Mutex<State>,
     /// Of each pool, by its number.
-    changed: Vec<Notify>,
+    changed: Mutex<Vec<Arc<Notify>>>,
 }
 
 /// One pool's way to the budget. What it has asked for is forgotten when it is dropped; what it has been given is not.
@@ -37,6 +37,7 @@ pub(crate) struct HostBudget {
 pub(crate) struct Share {
     host: Arc<HostBudget>,
     pool: usize,
+    changed: Arc<Notify>,
 }
 
 /// Room for one VM; given back when dropped.
@@ -44,6 +45,8 @@ pub(crate) struct Share {
 pub(crate) struct Reservation {
     host: Arc<HostBudget>,
     pool: usize,
+    /// Bytes.
+    memory: u64,
 }
 
 /// One start under way, until dropped.
@@ -91,35 +94,57 @@ pub struct MinExceedsHost {
 }
 
 impl HostBudget {
-    /// `config`'s host, for its pools.
+    /// `config`'s host, which has room for its pools.
     pub(crate) fn new(config: &Config) -> Result<Arc<Self>, MinExceedsHost> {
-        let Host { memory: max_memory, max_vms, max_starts, .. } = config.host;
-        let pools = || config.pools.values();
-        let vms: u64 = pools().map(|pool| u64::from(kept(pool))).sum();
-        let memory: u128 = pools().map(|pool| u128::from(pool.memory) * u128::from(kept(pool))).sum();
-        if vms > u64::from(max_vms) || memory > u128::from(max_memory) {
-            return Err(MinExceedsHost { vms, memory, max_vms, max_memory });
-        }
-        let host = Room { memory: max_memory.into(), vms: max_vms.into() };
-        let claim = |pool: &Arc<Pool>| {
-            let Pool { weight, memory, scale, .. } = &**pool;
-            Claim { weight: *weight, memory: *memory, min: scale.min, ..Claim::default() }
-        };
-        let state = State::new(host, max_starts, pools().map(claim).collect());
-        let changed = pools().map(|_| Notify::new()).collect();
-        Ok(Arc::new(Self { state: Mutex::new(state), changed }))
+        fits(config)?;
+        let state = State::new(room(&config.host), config.host.max_starts);
+        Ok(Arc::new(Self { state: Mutex::new(state), changed: Mutex::default() }))
     }
 
-    /// The way to it of the pool with this number, in the order of the configuration. Once per pool.
-    pub(crate) fn share(self: &Arc<Self>, pool: usize) -> Share {
-        Share { host: self.clone(), pool }
+    /// The host is of this size now. What is taken already stays so.
+    pub(crate) fn resize(&self, host: &Host) {
+        let concerned = self.state.lock().resize(room(host), host.max_starts);
+        self.tell(concerned);
+    }
+
+    /// The way to it of `pool`, which has had none so far.
+    pub(crate) fn share(self: &Arc<Self>, pool: &Pool) -> Share {
+        let (number, concerned) = self.state.lock().add(claim(pool));
+        let changed = Arc::new(Notify::new());
+        {
+            let mut all = self.changed.lock();
+            let known = all.len().max(number + 1);
+            all.resize_with(known, Arc::default);
+            all[number] = changed.clone();
+        }
+        self.tell(concerned);
+        Share { host: self.clone(), pool: number, changed }
     }
 
     fn tell(&self, pools: impl IntoIterator<Item = usize>) {
-        for pool in pools {
-            self.changed[pool].notify_one();
-        }
+        let changed = self.changed.lock();
+        pools.into_iter().filter_map(|pool| changed.get(pool)).for_each(|changed| changed.notify_one());
     }
+}
+
+/// Whether the host of `config` has room for what its pools always keep.
+fn fits(config: &Config) -> Result<(), MinExceedsHost> {
+    let Host { memory: max_memory, max_vms, .. } = config.host;
+    let pools = || config.pools.values();
+    let vms: u64 = pools().map(|pool| u64::from(kept(pool))).sum();
+    let memory: u128 = pools().map(|pool| u128::from(pool.memory) * u128::from(kept(pool))).sum();
+    if vms > u64::from(max_vms) || memory > u128::from(max_memory) {
+        return Err(MinExceedsHost { vms, memory, max_vms, max_memory });
+    }
+    Ok(())
+}
+
+fn room(host: &Host) -> Room {
+    Room { memory: host.memory.into(), vms: host.max_vms.into() }
+}
+
+fn claim(pool: &Pool) -> Claim {
+    Claim { weight: pool.weight, memory: pool.memory, min: pool.scale.min, ..Claim::default() }
 }
 
 /// VMs that `pool` keeps at times.
@@ -137,8 +162,8 @@ impl Share {
 
     /// Room for one VM, if there is any.
     pub(crate) fn reserve(&self) -> Option<Reservation> {
-        let reserved = self.host.state.lock().reserve(self.pool);
-        reserved.then(|| Reservation { host: self.host.clone(), pool: self.pool })
+        let memory = self.host.state.lock().reserve(self.pool)?;
+        Some(Reservation { host: self.host.clone(), pool: self.pool, memory })
     }
 
     /// Turns to start `wants` VMs, as many as are to be had. For the others the pool waits, until it asks again.
@@ -158,7 +183,13 @@ impl Share {
 
     /// Returns when another answer may be given than before.
     pub(crate) async fn changed(&self) {
-        self.host.changed[self.pool].notified().await;
+        self.changed.notified().await;
+    }
+
+    /// The pool has this weight from now on, and VMs of this size. Those that it has keep theirs.
+    pub(crate) fn configure(&self, pool: &Pool) {
+        let concerned = self.host.state.lock().configure(self.pool, pool.weight, pool.memory);
+        self.host.tell(concerned);
     }
 }
 
@@ -166,12 +197,13 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.ask(Ask { min: 0, want: 0, leaving: 0, idle: 0 });
         self.turns(0);
+        self.host.state.lock().leave(self.pool);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let concerned = self.host.state.lock().give_back(self.pool);
+        let concerned = self.host.state.lock().give_back(self.pool, self.memory);
         self.host.tell(concerned);
     }
 }

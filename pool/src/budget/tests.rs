@@ -13,7 +13,7 @@ fn budget(memory: u64, max_vms: u32, pools: &[(u64, u32)]) -> Result<Vec<Share>,
     let mut config = fake::config(pools);
     (config.host.memory, config.host.max_vms, config.host.max_starts) = (memory, max_vms, 2);
     let host = HostBudget::new(&config)?;
-    Ok((0..config.pools.len()).map(|pool| host.share(pool)).collect())
+    Ok(config.pools.values().map(|pool| host.share(pool)).collect())
 }
 
 fn wants(want: u32, idle: u32) -> Ask {
@@ -188,6 +188,65 @@ proptest! {
             prop_assert!(!hungry || used == max_vms as usize, "there is room");
         }
     }
+}
+
+#[test]
+fn who_comes_later_takes_the_place_of_who_has_gone_but_not_of_what_that_has_taken() {
+    let mut shares = budget(100, 4, &[(10, 0), (10, 0)]).unwrap();
+    let host = shares[1].host.clone();
+    let mut pool = fake::pool("late");
+    pool.memory = 30;
+    let left = shares[0].reserve().unwrap();
+    drop(shares.remove(0));
+    let late = host.share(&pool);
+    let _taken: Vec<_> = (0..3).map(|_| late.reserve().unwrap()).collect();
+    assert!(late.reserve().is_none(), "no more than 4 VMs, of which one is left behind");
+    assert!(!is_told(&late));
+    drop(left);
+    assert!(is_told(&late), "it waits for room");
+    assert!(late.reserve().is_none(), "30 more bytes than there are");
+    assert!(shares[0].reserve().is_some());
+    drop(late);
+    assert_eq!(host.share(&pool).pool, 0, "of whoever has nothing left");
+}
+
+#[test]
+fn vms_keep_their_size_when_their_pool_gets_another() {
+    let shares = budget(100, 10, &[(10, 0)]).unwrap();
+    let mut small: Vec<_> = (0..3).map(|_| shares[0].reserve().unwrap()).collect();
+    let mut pool = fake::pool("p0");
+    pool.memory = 35;
+    shares[0].configure(&pool);
+    let large = [shares[0].reserve().unwrap(), shares[0].reserve().unwrap()];
+    assert!(shares[0].reserve().is_none(), "100 bytes are taken");
+    small.clear();
+    assert!(shares[0].reserve().is_none(), "70 bytes are taken");
+    pool.memory = 15;
+    shares[0].configure(&pool);
+    let more = [shares[0].reserve().unwrap(), shares[0].reserve().unwrap()];
+    assert!(shares[0].reserve().is_none(), "100 bytes are taken");
+    drop((large, more));
+    let all: Vec<_> = std::iter::from_fn(|| shares[0].reserve()).collect();
+    assert_eq!(all.len(), 6);
+}
+
+#[test]
+fn a_host_that_shrinks_wants_back_and_one_that_grows_gives() {
+    let shares = budget(100, 4, &[(10, 0), (10, 0)]).unwrap();
+    let ask = |share: &Share| share.ask(Ask { min: 0, want: 4, leaving: 0, idle: 4 });
+    ask(&shares[0]);
+    let _taken: Vec<_> = (0..4).map(|_| shares[0].reserve().unwrap()).collect();
+    assert_eq!(ask(&shares[0]).reclaim, 0);
+    let host = shares[0].host.clone();
+    let of = |max_vms, max_starts| Host { memory: 100, max_vms, max_starts, ..Host::default() };
+    host.resize(&of(2, 1));
+    assert!(is_told(&shares[0]) && shares[0].reserve().is_none());
+    let mut turns = shares[0].turns(3);
+    assert_eq!(turns.len(), 1);
+    host.resize(&of(6, 3));
+    assert!(is_told(&shares[1]) && shares[1].reserve().is_some());
+    turns.extend(shares[0].turns(2));
+    assert_eq!((turns.len(), shares[1].turns(3).len()), (3, 0));
 }
 
 #[test]

@@ -31,14 +31,27 @@ struct Waiting {
 }
 
 impl Turns {
-    pub(super) fn new(max: u32, weights: impl Iterator<Item = u32>) -> Self {
-        let waiting = |weight: u32| Waiting {
-            stride: STRIDE / u64::from(weight.max(1)),
-            pass: 0,
-            wants: 0,
-            granted: 0,
-        };
-        Self { max: max.max(1), busy: 0, passed: 0, pools: weights.map(waiting).collect() }
+    pub(super) fn new(max: u32) -> Self {
+        Self { max: max.max(1), busy: 0, passed: 0, pools: Vec::new() }
+    }
+
+    /// `pool`, one more or one that wants nothing any more, is one of this weight.
+    pub(super) fn add(&mut self, pool: usize, weight: u32) {
+        let waiting = Waiting { stride: stride(weight), pass: 0, wants: 0, granted: 0 };
+        match self.pools.get_mut(pool) {
+            Some(place) => *place = waiting,
+            None => self.pools.push(waiting),
+        }
+    }
+
+    /// `pool` has this weight from now on.
+    pub(super) fn set_weight(&mut self, pool: usize, weight: u32) {
+        self.pools[pool].stride = stride(weight);
+    }
+
+    /// So many starts may be under way at once. Those that are go on.
+    pub(super) fn set_max(&mut self, max: u32) {
+        self.max = max.max(1);
     }
 
     /// `pool` wants to start so many in all, now; how many it may. For the rest it waits.
@@ -93,15 +106,25 @@ impl Turns {
     }
 }
 
+fn stride(weight: u32) -> u64 {
+    STRIDE / u64::from(weight.max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    fn of(max: u32, weights: impl IntoIterator<Item = u32>) -> Turns {
+        let mut turns = Turns::new(max);
+        weights.into_iter().enumerate().for_each(|(pool, weight)| turns.add(pool, weight));
+        turns
+    }
+
     #[test]
     fn nobody_waits_below_the_cap() {
-        let mut turns = Turns::new(4, [1, 1].into_iter());
+        let mut turns = of(4, [1, 1]);
         assert_eq!((turns.take(0, 3), turns.take(1, 1)), (3, 1));
         assert_eq!((turns.take(1, 2), turns.waiting(1)), (0, 2));
         turns.done();
@@ -111,7 +134,7 @@ mod tests {
 
     #[test]
     fn who_wants_one_is_next_after_who_wants_a_thousand() {
-        let mut turns = Turns::new(16, [1, 1].into_iter());
+        let mut turns = of(16, [1, 1]);
         assert_eq!(turns.take(0, 1000), 16);
         assert_eq!(turns.take(1, 1), 0);
         turns.done();
@@ -120,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_not_wanted_any_more_goes_to_the_next() {
-        let mut turns = Turns::new(1, [1, 1, 1].into_iter());
+        let mut turns = of(1, [1, 1, 1]);
         assert_eq!([turns.take(0, 1), turns.take(1, 1), turns.take(2, 1)], [1, 0, 0]);
         turns.done();
         assert_eq!(turns.grant_next(), Some(1));
@@ -129,7 +152,7 @@ mod tests {
 
     #[test]
     fn turns_are_in_proportion_to_weights() {
-        let mut turns = Turns::new(1, [1, 3].into_iter());
+        let mut turns = of(1, [1, 3]);
         let mut had = [0, 0];
         for _ in 0..400 {
             for pool in [0, 1] {
@@ -150,7 +173,7 @@ mod tests {
             weights in proptest::collection::vec(1..1000u32, 1..5),
             steps in proptest::collection::vec((0..5usize, 0..9u32, any::<bool>()), 0..120),
         ) {
-            let mut turns = Turns::new(max, weights.iter().copied());
+            let mut turns = of(max, weights.iter().copied());
             let mut under_way = 0;
             for (pool, wants, ends) in steps {
                 if ends && under_way > 0 {

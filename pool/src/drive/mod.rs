@@ -103,7 +103,7 @@ impl Awaited {
     fn missed(&self, shared: &Shared) -> End {
         match self {
             Self::Reset { .. } => End::NotReset,
-            Self::Start | Self::Nothing => End::NotReady(shared.config.start_timeout),
+            Self::Start | Self::Nothing => End::NotReady(shared.config().start_timeout),
         }
     }
 }

@@ -25,8 +25,8 @@ pub struct HostNetwork {
 
 impl HostNetwork {
     /// The network that `thread` is in.
-    pub fn new(thread: HostThread) -> Self {
-        Self { thread: Arc::new(thread), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    pub fn new(thread: impl Into<Arc<HostThread>>) -> Self {
+        Self { thread: thread.into(), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 }
 

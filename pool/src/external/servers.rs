@@ -83,7 +83,7 @@ impl Servers {
         // Demand brings no further server.
         shared.set_may_grow(false);
         Self {
-            series: metrics.series(&shared.config.name),
+            series: metrics.series(&shared.name),
             names: Names::new(external, Instant::now()),
             shared,
             reach,
@@ -150,7 +150,7 @@ impl Servers {
                 let (reach, shared, address, id) =
                     (self.reach.clone(), self.shared.clone(), *address, server.vm.id);
                 let check =
-                    async move { (address, id, check(&*reach, address, &shared.config.health).await) };
+                    async move { (address, id, check(&*reach, address, &shared.config().health).await) };
                 self.checks.push(check.boxed());
             }
         }
@@ -159,7 +159,7 @@ impl Servers {
     fn looked_up(&mut self, question: &Question, found: io::Result<Vec<SocketAddr>>, now: Instant) {
         let Question { index, name, .. } = question;
         let found = found.inspect_err(|error| {
-            tracing::warn!(pool = self.shared.config.name, name, %error, "server name not found, keeping what it had");
+            tracing::warn!(pool = self.shared.name, name, %error, "server name not found, keeping what it had");
         });
         self.series.looked_up(found.is_ok());
         self.names.answered(*index, found.ok(), now);
@@ -168,7 +168,7 @@ impl Servers {
 
     /// Makes the members those that there should be.
     fn join_and_leave(&mut self, now: Instant) {
-        let (pool, health) = (&self.shared.config.name, &self.shared.config.health);
+        let (pool, health) = (&self.shared.name, &self.shared.config().health);
         let wanted = self.names.servers();
         for (address, server) in &mut self.members {
             let leaving = !wanted.contains(address);
@@ -198,7 +198,7 @@ impl Servers {
         let finding = found.as_ref().map_or_else(Unhealthy::finding, |()| Finding::Well);
         self.shared.metrics.health_checked(finding.label());
         let others = self.others(address);
-        let (pool, health) = (&self.shared.config.name, &self.shared.config.health);
+        let (pool, health) = (&self.shared.name, &self.shared.config().health);
         let Some(server) = self.members.get_mut(&address).filter(|server| server.vm.id == id) else { return };
         if let Err(error) = &found {
             tracing::debug!(pool, %address, %error, "health check failed");
@@ -229,8 +229,10 @@ impl Servers {
                 self.shared.close();
                 self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));
             }
+            // No change of servers is applied while they are in use: it is told as one that needs a restart.
+            Event::Configure { .. }
             // Of VMs only. Who asks for a restart or a drain of servers is told no by the answer that never comes.
-            Event::Ready { .. }
+            | Event::Ready { .. }
             | Event::Gone { .. }
             | Event::Lost(_)
             | Event::Report { .. }
@@ -246,7 +248,7 @@ impl Servers {
         else {
             return;
         };
-        let (others, health) = (self.others(address), &self.shared.config.health);
+        let (others, health) = (self.others(address), &self.shared.config().health);
         let Some(server) = self.members.get_mut(&address) else { return };
         let may_go = why == Suspicion::Refused || others;
         if may_go && server.standing.is_in_service() {
@@ -257,7 +259,7 @@ impl Servers {
     }
 
     fn ejected(&mut self, address: SocketAddr, why: Suspicion) {
-        tracing::warn!(pool = self.shared.config.name, %address, why = why.describe(), "server out of service");
+        tracing::warn!(pool = self.shared.name, %address, why = why.describe(), "server out of service");
         self.series.ejected(why);
         self.changed = true;
     }
@@ -273,7 +275,7 @@ impl Servers {
         self.members.retain(|address, server| {
             let stays = !server.leaving || server.vm.gate.in_flight() > 0;
             if !stays {
-                tracing::info!(pool = self.shared.config.name, %address, "server has left the pool");
+                tracing::info!(pool = self.shared.name, %address, "server has left the pool");
                 server.vm.set_gone();
             }
             stays

@@ -19,7 +19,13 @@ impl Launcher for FakeLauncher {
         let now = Instant::now();
         let mut vms = self.vms.lock();
         let StartOrder { id, pool, revision } = order;
-        vms.started.push(Started { id, pool: pool.name.clone(), revision, at: now });
+        vms.started.push(Started {
+            id,
+            pool: pool.name.clone(),
+            image: pool.image.clone(),
+            revision,
+            at: now,
+        });
         let usual = vms.revisions.get(&revision).unwrap_or(&vms.usual).clone();
         let script = vms.next.pop_front().unwrap_or(usual);
         match &script.boot {
@@ -32,6 +38,19 @@ impl Launcher for FakeLauncher {
                 ready(Ok(Box::new(process) as Box<dyn VmProcess>)).boxed()
             }
         }
+    }
+
+    fn add(&self, pool: Arc<Pool>) -> BoxFuture<'static, Result<(), PrepareError>> {
+        let mut vms = self.vms.lock();
+        let refused = vms.refused_images.contains(&pool.image);
+        if !refused {
+            vms.known.insert(pool.name.clone());
+        }
+        ready(if refused { Err(PrepareError::Image(pool.image.clone())) } else { Ok(()) }).boxed()
+    }
+
+    fn remove(&self, pool: &str) {
+        self.vms.lock().known.remove(pool);
     }
 
     fn prepare(&self, _: Arc<Pool>, _: Revision) -> BoxFuture<'static, Result<Prepared, PrepareError>> {

@@ -38,6 +38,10 @@ struct Vms {
     /// How new revisions come about, in order, `None` by a panic; where there is none left: at once.
     preparations: VecDeque<(Duration, Option<Result<Prepared, String>>)>,
     settled: Vec<Revision>,
+    /// Images that cannot be read.
+    refused_images: BTreeSet<String>,
+    /// Pools that were added while others ran, and not removed.
+    known: BTreeSet<String>,
     resets: BTreeMap<VmId, u32>,
     /// Those that nothing ends.
     stuck: BTreeSet<VmId>,
@@ -53,6 +57,8 @@ pub struct Started {
     pub id: VmId,
     /// For which pool.
     pub pool: String,
+    /// By its image.
+    pub image: String,
     /// From which revision.
     pub revision: Revision,
     /// When.
@@ -69,6 +75,8 @@ impl FakeLauncher {
             revisions: BTreeMap::new(),
             preparations: VecDeque::new(),
             settled: Vec::new(),
+            refused_images: BTreeSet::new(),
+            known: BTreeSet::new(),
             resets: BTreeMap::new(),
             stuck: BTreeSet::new(),
             ailments: BTreeMap::new(),
@@ -106,6 +114,16 @@ impl FakeLauncher {
     /// The next new revision (after those already scripted) meets a bug of the launcher.
     pub fn prepare_next_panics(&self) {
         self.vms.lock().preparations.push_back((Duration::ZERO, None));
+    }
+
+    /// From now on no pool of this image can be added.
+    pub fn refuse_image(&self, image: &str) {
+        self.vms.lock().refused_images.insert(image.to_owned());
+    }
+
+    /// Pools that were added after the start and not removed again, by name.
+    pub fn added(&self) -> Vec<String> {
+        self.vms.lock().known.iter().cloned().collect()
     }
 
     /// The revisions that were settled on, in order.

@@ -62,6 +62,10 @@ impl Table {
         Self { entries: HashMap::new(), judged: 0, config }
     }
 
+    pub(super) fn configure(&mut self, config: &model::Quarantine) {
+        self.config = config.clone();
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -64,6 +64,11 @@ impl Quarantine {
         }
     }
 
+    /// From now on it works by these rules, also on whom it suspects already.
+    pub(crate) fn configure(&self, config: &model::Quarantine) {
+        self.change(|table| table.configure(config));
+    }
+
     /// Leave for the request with this fingerprint, or for how long it is refused.
     pub(crate) fn admit(
         &self,

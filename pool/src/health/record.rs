@@ -77,6 +77,11 @@ impl Record {
         }
     }
 
+    /// It is checked again by then, if not before.
+    pub(super) fn due_by(&mut self, by: Instant) {
+        self.due = self.due.min(by);
+    }
+
     /// How many intervals lie between the check that has just been made and the next.
     fn intervals(&mut self) -> u32 {
         let intervals = 1u32.checked_shl(self.unused).unwrap_or(SLOWEST).min(SLOWEST);

@@ -55,8 +55,8 @@ impl Watched {
 
 /// Looks after the pool of `shared` until that has ended.
 pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
-    let tick = tick(&shared.config.health);
     let mut instances = shared.instances.subscribe();
+    let mut configured = shared.configured.subscribe();
     let mut checks = FuturesUnordered::new();
     let (watched, due) = (BTreeMap::new(), VecDeque::new());
     let mut watch = Watch { shared: shared.clone(), launcher, watched, due, ejected_at: None };
@@ -68,7 +68,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
             instances.mark_unchanged();
             watch.look(now);
             shared.quarantine.expire(now);
-            look_at = now + tick;
+            look_at = now + tick(&shared.config().health);
         }
         while checks.len() < AT_ONCE
             && let Some(vm) = watch.next()
@@ -82,6 +82,10 @@ pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
             () = sleep_until(look_at), if !idle => {}
             // An error would mean that its sender is gone, which `shared` has.
             _ = instances.changed(), if idle => look_at = Instant::now(),
+            _ = configured.changed() => {
+                look_at = Instant::now();
+                watch.check_again(look_at);
+            }
             () = shared.quarantine.changed(), if idle => look_at = Instant::now(),
         }
     }
@@ -90,7 +94,8 @@ pub(crate) async fn watch(shared: Arc<Shared>, launcher: Arc<dyn Launcher>) {
 impl Watch {
     /// Finds out who is due at `now`.
     fn look(&mut self, now: Instant) {
-        let health = &self.shared.config.health;
+        let config = self.shared.config();
+        let health = &config.health;
         self.watched.retain(|_, watched| !watched.vm.is_gone());
         self.watched.values_mut().for_each(|watched| watched.in_service = false);
         for vm in self.shared.ready_vms().iter().filter(|vm| !vm.is_gone()) {
@@ -105,13 +110,21 @@ impl Watch {
         self.due.extend(due);
     }
 
+    /// The pool's settings are others: whatever the interval was, it is this one now.
+    fn check_again(&mut self, now: Instant) {
+        let interval = self.shared.config().health.interval;
+        for watched in self.watched.values_mut() {
+            watched.record.due_by(now + interval.mul_f64(rand::random_range(0.1..1.0)));
+        }
+    }
+
     /// Who is to be checked next. Not one that has gone meanwhile: its address may be another VM's by now.
     fn next(&mut self) -> Option<Arc<Vm>> {
         std::iter::from_fn(|| self.due.pop_front()).find(|vm| !vm.is_gone())
     }
 
     fn check(&self, vm: Arc<Vm>) -> impl Future<Output = (VmId, Finding)> + Send + use<> {
-        let (launcher, config) = (self.launcher.clone(), self.shared.config.clone());
+        let (launcher, config) = (self.launcher.clone(), self.shared.config());
         async move {
             let process = timeout(config.health.timeout.max(PATIENCE), vm.ask());
             if config.isolation != Isolation::Vm {
@@ -135,7 +148,8 @@ impl Watch {
     fn found(&mut self, id: VmId, finding: Finding, now: Instant) {
         self.shared.metrics.health_checked(finding.label());
         let Some(Watched { vm, record, in_service }) = self.watched.get_mut(&id) else { return };
-        let health = &self.shared.config.health;
+        let config = self.shared.config();
+        let health = &config.health;
         let next = now + health.interval.mul_f64(rand::random_range(0.9..1.1));
         match record.found(finding, *in_service, health, next, now) {
             Verdict::Keep => {}
@@ -155,7 +169,7 @@ impl Watch {
     /// Then they go one by one: each is ejected when the one before has had an interval's time to be replaced.
     fn may_eject(&self, id: VmId, now: Instant) -> bool {
         let mut others = self.watched.iter().filter(|(other, watched)| **other != id && watched.in_service);
-        let interval = self.shared.config.health.interval;
+        let interval = self.shared.config().health.interval;
         others.any(|(_, watched)| watched.record.is_well())
             || self.ejected_at.is_none_or(|at| now >= at + interval)
     }

@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_config::model::Pool;
 use weir_net::tap::TapPool;
@@ -46,7 +46,7 @@ use parts::Parts;
 use prepare::Preparation;
 use revision::Revisions;
 use supervisor::Supervisor;
-use template::Templates;
+use template::{Order, Templates};
 
 /// See the module's documentation. Dropping it ends the launcher and all VMs.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ pub struct VmLauncher {
     parts: Arc<Parts>,
     templates: Arc<Templates>,
     read: ReadImage,
+    orders: mpsc::UnboundedSender<Order>,
     keeper: JoinHandle<()>,
 }
 
@@ -85,11 +86,11 @@ pub struct Materials {
     pub taps: TapPool,
     /// Largest IP packet on a link, bytes.
     pub mtu: u16,
-    /// Images by the pool's name: memfds from [`seal`].
-    pub images: BTreeMap<String, OwnedFd>,
+    /// Pools and their images: memfds from [`seal`].
+    pub images: Vec<(Arc<Pool>, OwnedFd)>,
     /// How an image is read again when its pool is restarted.
     pub read: ReadImage,
-    /// Pools whose VMs are to be clones of a template; those of others boot.
+    /// Pools whose VMs are to be clones of a template; those of others that are there from the start boot.
     pub templates: BTreeMap<String, Arc<Pool>>,
     /// Control groups for VMs, where there are any.
     pub groups: Option<CgroupPool>,
@@ -111,10 +112,15 @@ impl VmLauncher {
         let Materials { taps, mtu, images, read, templates, groups, snapshots } = materials;
         let supervisor = Supervisor::start(Arc::new(spawn), groups)?;
         let parts = Arc::new(Parts { launcher: supervisor.current(), taps: Arc::new(taps), mtu });
-        let revisions = Revisions::new(images, |name| templates.contains_key(name));
+        let revisions = Revisions::default();
+        for (pool, image) in images {
+            let cloned = templates.contains_key(&pool.name);
+            revisions.add(pool, image, cloned);
+        }
+        let (orders, ordered) = mpsc::unbounded_channel();
         let (templates, keeper) = Templates::new(templates, revisions, parts.clone(), snapshots, metrics);
-        let keeper = tokio::spawn(keeper.run());
-        Ok(Self { _supervisor: supervisor, parts, templates, read, keeper })
+        let keeper = tokio::spawn(keeper.run(ordered));
+        Ok(Self { _supervisor: supervisor, parts, templates, read, orders, keeper })
     }
 
     /// How many pools have a template in use, now and whenever that changes.
@@ -137,6 +143,24 @@ impl Launcher for VmLauncher {
             Ok(Box::new(process) as Box<dyn VmProcess>)
         }
         .boxed()
+    }
+
+    fn add(&self, pool: Arc<Pool>) -> BoxFuture<'static, Result<(), PrepareError>> {
+        let (preparation, templates, orders) =
+            (Preparation::of(self), self.templates.clone(), self.orders.clone());
+        async move {
+            let image = preparation.first_image(&pool).await?;
+            templates.revisions.add(pool.clone(), image, true);
+            // There is nobody to take it only when the launcher has been dropped.
+            drop(orders.send(Order::Keep(pool)));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn remove(&self, pool: &str) {
+        drop(self.orders.send(Order::Forget(pool.to_owned())));
+        self.templates.revisions.remove(pool);
     }
 
     fn prepare(

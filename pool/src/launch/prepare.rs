@@ -3,6 +3,8 @@
 //! Where the pool has had no template so far, since its guest cannot be frozen or since none is wanted, a VM that boots
 //! has to pass the health check instead. A template that could be made before must be made again.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use weir_config::model::Pool;
@@ -35,31 +37,45 @@ impl Preparation {
         };
         let before = slot.current();
         let (image, image_changed) = self.image(&pool, &before).await?;
-        let made = Made::new(revision, image);
-        self.prove(&pool, slot, &made, before.template.load().is_some())
+        let made = Made::new(revision, pool.clone(), image);
+        self.prove(&pool, &slot, &made, before.template.load().is_some())
             .await
             .map_err(|error| PrepareError::Unproven(error.into()))?;
         slot.offer(made);
         Ok(Prepared { image_changed })
     }
 
+    /// Reads the image of `pool`, which is a new one, for its first revision.
+    pub(super) async fn first_image(&self, pool: &Pool) -> Result<OwnedFd, PrepareError> {
+        self.read(pool, |bytes, label| seal(label, bytes).map_err(io::Error::other)).await
+    }
+
     /// The image as it is now, and whether it is another one than before.
     async fn image(&self, pool: &Pool, before: &Made) -> Result<(Arc<Image>, bool), PrepareError> {
-        let (read, name, old, label) =
-            (self.read.clone(), pool.image.clone(), before.image.clone(), pool.name.clone());
-        let read = blocking(move || {
-            let bytes = match (read.0)(&name) {
-                Ok(bytes) => bytes,
-                Err(error) => return Ok(Err(PrepareError::Image(error))),
-            };
-            if old.is(&bytes)? {
-                return Ok(Ok((old, false)));
+        let old = before.image.clone();
+        let image = move |bytes: &[u8], label: &str| {
+            if old.is(bytes)? {
+                return Ok((old, false));
             }
-            let sealed = seal(&label, &bytes).map_err(std::io::Error::other)?;
-            Ok(Ok((Arc::new(Image::new(sealed)), true)))
+            let sealed = seal(label, bytes).map_err(io::Error::other)?;
+            Ok((Arc::new(Image::new(sealed)), true))
+        };
+        self.read(pool, image).await
+    }
+
+    /// Reads `pool`'s image, and makes of its bytes and the pool's name what is to be kept.
+    async fn read<T: Send + 'static>(
+        &self,
+        pool: &Pool,
+        keep: impl FnOnce(&[u8], &str) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, PrepareError> {
+        let (read, image, label) = (self.read.clone(), pool.image.clone(), pool.name.clone());
+        let kept = blocking(move || match (read.0)(&image) {
+            Ok(bytes) => keep(&bytes, &label).map(Ok),
+            Err(error) => Ok(Err(PrepareError::Image(error))),
         });
         let what = || format!("keep image {} in memory", pool.image);
-        read.await.map_err(|error| PrepareError::Host { what: what(), source: error.into() })?
+        kept.await.map_err(|error| PrepareError::Host { what: what(), source: error.into() })?
     }
 
     async fn prove(

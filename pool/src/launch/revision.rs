@@ -18,7 +18,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::RwLock;
 use tokio::sync::Notify;
+use weir_config::model::Pool;
 
 use super::template::Template;
 use crate::launcher::Revision;
@@ -34,6 +36,8 @@ pub(super) struct Image(File);
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) revision: Revision,
+    /// What its VMs are made from, besides the image's bytes.
+    pub(super) pool: Arc<Pool>,
     pub(super) image: Arc<Image>,
     /// `None`: VMs boot.
     pub(super) template: ArcSwapOption<Template>,
@@ -53,8 +57,8 @@ pub(super) struct Slot {
 }
 
 /// All pools' revisions.
-#[derive(Debug)]
-pub(super) struct Revisions(BTreeMap<String, Slot>);
+#[derive(Debug, Default)]
+pub(super) struct Revisions(RwLock<BTreeMap<String, Arc<Slot>>>);
 
 impl Image {
     pub(super) fn new(sealed: OwnedFd) -> Self {
@@ -90,13 +94,18 @@ impl AsFd for Image {
 }
 
 impl Made {
-    pub(super) fn new(revision: Revision, image: Arc<Image>) -> Arc<Self> {
+    pub(super) fn new(revision: Revision, pool: Arc<Pool>, image: Arc<Image>) -> Arc<Self> {
         let (template, missing) = (ArcSwapOption::empty(), Notify::new());
-        Arc::new(Self { revision, image, template, missing })
+        Arc::new(Self { revision, pool, image, template, missing })
     }
 }
 
 impl Slot {
+    /// Of a pool whose first revision is `made`. `cloned`: its VMs are to be clones.
+    fn new(made: Arc<Made>, cloned: bool) -> Self {
+        Self { current: ArcSwap::new(made), next: ArcSwapOption::empty(), changed: Notify::new(), cloned }
+    }
+
     pub(super) fn current(&self) -> Arc<Made> {
         self.current.load_full()
     }
@@ -124,23 +133,25 @@ impl Slot {
 }
 
 impl Revisions {
-    /// The first revision of each pool; VMs of those that `is_cloned` names are to be clones.
-    pub(super) fn new(images: BTreeMap<String, OwnedFd>, is_cloned: impl Fn(&str) -> bool) -> Self {
-        let slot = |(name, image): (String, OwnedFd)| {
-            let made = Made::new(Revision::FIRST, Arc::new(Image::new(image)));
-            let (next, changed, cloned) = (ArcSwapOption::empty(), Notify::new(), is_cloned(&name));
-            (name, Slot { current: ArcSwap::new(made), next, changed, cloned })
-        };
-        Self(images.into_iter().map(slot).collect())
+    /// Adds the first revision of `pool`. `cloned`: its VMs are to be clones.
+    pub(super) fn add(&self, pool: Arc<Pool>, image: OwnedFd, cloned: bool) {
+        let name = pool.name.clone();
+        let made = Made::new(Revision::FIRST, pool, Arc::new(Image::new(image)));
+        self.0.write().insert(name, Arc::new(Slot::new(made, cloned)));
     }
 
-    pub(super) fn get(&self, pool: &str) -> Option<&Slot> {
-        self.0.get(pool)
+    /// Forgets all revisions of a pool.
+    pub(super) fn remove(&self, pool: &str) {
+        self.0.write().remove(pool);
+    }
+
+    pub(super) fn get(&self, pool: &str) -> Option<Arc<Slot>> {
+        self.0.read().get(pool).cloned()
     }
 
     /// How many pools have a template in use.
     pub(super) fn with_template(&self) -> usize {
-        self.0.values().filter(|slot| slot.current.load().template.load().is_some()).count()
+        self.0.read().values().filter(|slot| slot.current.load().template.load().is_some()).count()
     }
 }
 
@@ -150,7 +161,13 @@ mod tests {
     use crate::launch::seal;
 
     fn revisions() -> Revisions {
-        Revisions::new([("p".to_owned(), seal("p", b"one").unwrap())].into(), |_| true)
+        let revisions = Revisions::default();
+        revisions.add(pool(), seal("p", b"one").unwrap(), true);
+        revisions
+    }
+
+    fn pool() -> Arc<Pool> {
+        Arc::new(crate::fake::pool("p"))
     }
 
     #[test]
@@ -159,15 +176,15 @@ mod tests {
         let slot = revisions.get("p").unwrap();
         let image = Arc::new(Image::new(seal("p", b"two").unwrap()));
         let numbers = |slot: &Slot| [1, 2, 3].map(|number| slot.get(Revision(number)).revision.0);
-        slot.offer(Made::new(Revision(2), image.clone()));
-        assert_eq!(numbers(slot), [1, 2, 1]);
+        slot.offer(Made::new(Revision(2), pool(), image.clone()));
+        assert_eq!(numbers(&slot), [1, 2, 1]);
         slot.settle(Revision(1));
-        assert_eq!(numbers(slot), [1, 1, 1]);
-        slot.offer(Made::new(Revision(3), image));
+        assert_eq!(numbers(&slot), [1, 1, 1]);
+        slot.offer(Made::new(Revision(3), pool(), image));
         slot.settle(Revision(3));
-        assert_eq!((numbers(slot), slot.current().image.is(b"two").unwrap()), ([3, 3, 3], true));
+        assert_eq!((numbers(&slot), slot.current().image.is(b"two").unwrap()), ([3, 3, 3], true));
         slot.settle(Revision(3));
-        assert_eq!(numbers(slot), [3, 3, 3]);
+        assert_eq!(numbers(&slot), [3, 3, 3]);
     }
 
     #[test]

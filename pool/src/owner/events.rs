@@ -1,9 +1,11 @@
 //! What the owner is told, and what it makes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use weir_config::model::Pool;
 use weir_vmm::{ExitReason, VmId};
 
 use super::Owner;
@@ -30,6 +32,8 @@ pub(crate) enum Event {
     Lost(VmId),
     /// What a VM's guest does without requests: for how long nothing; `None`: its process does not answer.
     Report { id: VmId, quiet: Option<Duration> },
+    /// Be another pool, of the same name and isolation.
+    Configure { pool: Arc<Pool>, done: oneshot::Sender<()> },
     /// Replace all VMs by new ones.
     Restart { reply: oneshot::Sender<Result<Restarting, RestartError>> },
     /// What VMs are to be replaced by is there, or why it will not be.
@@ -88,11 +92,16 @@ impl Owner {
             Event::Lost(id) => self.lost(id, now),
             Event::Report { id, quiet } => self.reported(id, quiet, now),
             // Whoever asked may have gone away meanwhile.
+            Event::Configure { pool, done } => {
+                self.configure(pool);
+                let _ = done.send(());
+            }
             Event::Restart { reply } => drop(reply.send(self.restart())),
             Event::Prepared { revision, made } => self.prepared(revision, made),
             Event::Drain { reply } => drop(reply.send(self.drain())),
             Event::Status { reply } => self.status(now, reply),
             Event::Shutdown { until } => {
+                self.forget_outdated();
                 self.end_restart(RestartError::ShuttingDown);
                 self.shared.close();
                 self.shutdown = Some(self.shutdown.map_or(until, |earlier| earlier.min(until)));
@@ -104,8 +113,7 @@ impl Owner {
         let (id, address) = (vm.id, vm.address);
         if let Some(started_at) = self.roster.ready(vm) {
             let took = now.duration_since(started_at);
-            let (pool, kind_word, start_ms) =
-                (&self.shared.config.name, kind.label(), took.as_secs_f64() * 1e3);
+            let (pool, kind_word, start_ms) = (&self.shared.name, kind.label(), took.as_secs_f64() * 1e3);
             tracing::info!(pool, vm = %id, %address, kind = kind_word, start_ms, "vm ready");
             self.shared.metrics.started(kind, took);
             self.backoff.ready();
@@ -119,7 +127,7 @@ impl Owner {
         // Where there is no snapshot to go back to, that is how it is.
         let of_the_host = matches!(end, End::NotStarted(_) | End::Exited(ExitReason::Host(_)));
         let instead_of_reset = matches!(end, End::Exited(ExitReason::Stopped));
-        let (pool, end, reason) = (&self.shared.config.name, end.label(), end.describe());
+        let (pool, end, reason) = (&self.shared.name, end.label(), end.describe());
         match entry.life {
             Life::Ready(vm) if instead_of_reset && vm.gate.state().1 == State::Dirty => {
                 tracing::info!(pool, vm = %id, end, reason, "vm ended instead of going back to its snapshot");
@@ -151,7 +159,7 @@ impl Owner {
     }
 
     fn suspect(&mut self, id: VmId, why: Suspicion, now: Instant) {
-        let pool = &self.shared.config.name;
+        let pool = &self.shared.name;
         if let Some((revision, started_at, Life::Draining(vm))) =
             self.roster.drain(id).map(|entry| (entry.revision, entry.started_at, &entry.life))
         {
@@ -163,7 +171,7 @@ impl Owner {
     }
 
     fn lost(&mut self, id: VmId, now: Instant) {
-        let pool = &self.shared.config.name;
+        let pool = &self.shared.name;
         if let Some((revision, started_at, vm)) = self.roster.abandon(id) {
             tracing::warn!(pool, vm = %id, in_flight = vm.gate.in_flight(), "vm does not answer, killed");
             self.shared.metrics.ejected("lost");
@@ -194,7 +202,7 @@ impl Owner {
         now: Instant,
     ) {
         let delay = self.backoff.failed(started_at, came, reason.clone(), now);
-        tracing::warn!(pool = self.shared.config.name, ?delay, "backing off");
+        tracing::warn!(pool = self.shared.name, ?delay, "backing off");
         self.doubt(cause, &reason);
     }
 }

@@ -5,6 +5,7 @@
 //! anew, so that events may coalesce and none needs an answer of its own. The VMs' lives are drawn in
 //! [`crate::roster`].
 
+mod configuring;
 mod events;
 mod rolling;
 mod scaling;
@@ -26,6 +27,7 @@ use crate::roster::Roster;
 use crate::scale::{KeepAlive, Limits, Panic, Windows};
 use crate::shared::{Shared, whole_seconds};
 
+use configuring::Outdated;
 pub(crate) use events::{Event, Suspicion};
 
 /// For so long after a READY, requests in the queue are spread over the VMs that are still starting instead of
@@ -47,6 +49,7 @@ pub(crate) struct Owner {
     backoff: Backoff,
     rollout: Rollout,
     drains: Drains,
+    outdated: Outdated,
     limits: Arc<Limits>,
     windows: Windows,
     keep_alive: KeepAlive,
@@ -60,6 +63,7 @@ pub(crate) struct Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        self.shared.metrics.rest();
         // It and its VMs know each other.
         self.shared.set_ready(Vec::new());
         // Nobody would ever be served. Nothing of this if it has been shut down.
@@ -76,7 +80,7 @@ impl Owner {
         ids: Arc<AtomicU64>,
         inbox: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
-        let limits = Arc::new(Limits::of(&shared.config));
+        let limits = Arc::new(Limits::of(&shared.config()));
         Self {
             shared,
             launcher,
@@ -87,6 +91,7 @@ impl Owner {
             backoff: Backoff::default(),
             rollout: Rollout::default(),
             drains: Drains::default(),
+            outdated: Outdated::default(),
             windows: Windows::new(&limits),
             keep_alive: KeepAlive::default(),
             limits,
@@ -137,7 +142,7 @@ impl Owner {
         if self.shared.waiting() == 0 || self.roster.live() > 0 {
             return;
         }
-        if let Some((reason, delay)) = self.backoff.hopeless(self.shared.config.queue.timeout, now) {
+        if let Some((reason, delay)) = self.backoff.hopeless(self.shared.config().queue.timeout, now) {
             let (reason, retry_after) = (reason.to_owned(), whole_seconds(delay));
             self.shared.fail_waiting(&LeaseError::StartFailed { reason, retry_after });
         }
@@ -164,16 +169,17 @@ impl Owner {
     /// Shows requests and metrics the pool as it is now; until when requests are spread.
     fn publish(&mut self, now: Instant) -> Option<Instant> {
         let instances = self.roster.instances();
-        let hard_limit = self.shared.config.hard_limit;
+        let config = self.shared.config();
+        let hard_limit = config.hard_limit;
         let latest = self.roster.ready_vms().map(|vm| vm.ready_at).max();
         let spread_until = latest.map(|at| at + SPREAD).filter(|at| instances.starting > 0 && now < *at);
         self.shared.set_queued_limit(if spread_until.is_some() {
             let fair = self.shared.waiting().div_ceil(instances.starting as usize + 1);
-            u32::try_from(fair).unwrap_or(u32::MAX).max(self.shared.config.soft_limit).min(hard_limit)
+            u32::try_from(fair).unwrap_or(u32::MAX).max(config.soft_limit).min(hard_limit)
         } else {
             hard_limit
         });
-        self.shared.set_may_grow(instances.total() < self.shared.config.scale.max);
+        self.shared.set_may_grow(instances.total() < config.scale.max);
         let ready = self.roster.changed_ready();
         let others = ready.is_some();
         if let Some(ready) = ready {
@@ -202,7 +208,8 @@ mod tests {
         let host = HostBudget::new(&fake::config([fake::pool("p")])).expect("the host has room");
         let (shared, inbox) = Shared::unowned();
         let launcher = FakeLauncher::new(Script::boot(Boot::Silent));
-        let owner = Owner::new(shared.clone(), launcher, host.share(0), Arc::default(), inbox);
+        let share = host.share(&shared.config());
+        let owner = Owner::new(shared.clone(), launcher, share, Arc::default(), inbox);
         let caller = Caller::anonymous();
         let mut waits = Box::pin(shared.lease(&caller, Instant::now));
         assert!(futures::poll!(&mut waits).is_pending());

@@ -23,8 +23,9 @@ impl Owner {
             return Err(RestartError::ShuttingDown);
         }
         let (revision, outcome) = self.rollout.begin().ok_or(RestartError::InProgress)?;
-        tracing::info!(pool = self.shared.config.name, revision = revision.0, "restart begins");
-        let preparing = self.launcher.prepare(self.shared.config.clone(), revision);
+        tracing::info!(pool = self.shared.name, revision = revision.0, "restart begins");
+        let machines = self.next_machines();
+        let preparing = self.launcher.prepare(machines, revision);
         let events = self.shared.events.clone();
         tokio::spawn(async move {
             // Images come from outside. Were the end of a preparation lost, no restart would ever begin again.
@@ -40,14 +41,15 @@ impl Owner {
 
     /// The revision that a restart waits for is there, or will not be.
     pub(super) fn prepared(&mut self, revision: Revision, made: Result<Prepared, String>) {
-        let pool = &self.shared.config.name;
         match made {
             Ok(Prepared { image_changed }) => {
                 let vms = self.roster.live();
+                let pool = &self.shared.name;
                 if self.rollout.made(revision, vms, image_changed) {
                     tracing::info!(pool, revision = revision.0, image_changed, vms, "replacing vms");
                     // What failed before was of another revision.
                     self.backoff = Backoff::default();
+                    self.machines_made();
                 } else {
                     self.launcher.settle(pool, self.rollout.revision());
                 }
@@ -65,7 +67,7 @@ impl Owner {
     pub(super) fn roll(&mut self, now: Instant) -> Option<Instant> {
         let next = self.step(if self.starved { 0 } else { self.places() }, now)?;
         for id in &next.take_out {
-            tracing::info!(pool = self.shared.config.name, vm = %id, "vm is replaced, draining");
+            tracing::info!(pool = self.shared.name, vm = %id, "vm is replaced, draining");
             self.roster.take_out(*id);
         }
         let rolling = self.rollout.rolling()?;
@@ -81,7 +83,7 @@ impl Owner {
 
     /// How many more processes the pool may have.
     fn places(&self) -> u32 {
-        self.shared.config.scale.max.saturating_sub(self.roster.instances().total())
+        self.shared.config().scale.max.saturating_sub(self.roster.instances().total())
     }
 
     fn step(&mut self, room: u32, now: Instant) -> Option<Step> {
@@ -116,10 +118,11 @@ impl Owner {
     fn turn_back(&mut self, reason: &str) {
         let failed = self.rollout.revision();
         if self.rollout.turn_back(printable(reason)) {
-            let pool = &self.shared.config.name;
+            let pool = &self.shared.name;
             tracing::warn!(pool, revision = failed.0, reason, "new vms fail, rolling back");
             self.roster.take_out_all(failed);
             self.backoff = Backoff::default();
+            self.machines_failed();
         }
     }
 
@@ -127,7 +130,7 @@ impl Owner {
     pub(super) fn end_restart(&mut self, error: RestartError) {
         let word = self.rollout.end(Err(error.clone()));
         if word.is_some() {
-            tracing::warn!(pool = self.shared.config.name, %error, "restart failed");
+            tracing::warn!(pool = self.shared.name, %error, "restart failed");
         }
         self.settle(word);
     }
@@ -135,16 +138,18 @@ impl Owner {
     /// A restart has ended, which is counted as `word`.
     fn settle(&mut self, word: Option<&'static str>) {
         let Some(result) = word else { return };
-        let (pool, revision) = (&self.shared.config.name, self.rollout.revision());
+        let (pool, revision) = (&self.shared.name, self.rollout.revision());
         self.shared.metrics.rolled_out(result);
         self.launcher.settle(pool, revision);
         tracing::info!(pool, revision = revision.0, result, "restart ended");
+        self.machines_settled();
+        self.replace_outdated();
     }
 
     /// Takes out all VMs that there are now.
     pub(super) fn drain(&mut self) -> Draining {
         let vms = self.roster.live();
-        tracing::info!(pool = self.shared.config.name, vms, "draining the pool");
+        tracing::info!(pool = self.shared.name, vms, "draining the pool");
         self.roster.drain_all();
         let gone = self.drains.add(VmId(self.ids.load(Relaxed)));
         Draining { vms, gone }
@@ -156,7 +161,7 @@ impl Owner {
             instances: self.roster.instances(),
             queued: shared.waiting(),
             desired: u32::try_from(shared.metrics.desired.get()).unwrap_or(0),
-            template: self.launcher.has_template(&shared.config.name),
+            template: self.launcher.has_template(&shared.name),
             revision: self.rollout.revision(),
             rollout: self.rollout.stage(),
             vms: self.roster.statuses(now),

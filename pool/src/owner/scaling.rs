@@ -78,7 +78,8 @@ impl Owner {
 
     /// Whether one of them is not idle any more. So many the host wants back, working or not.
     fn retire(&mut self, decision: &Decision, mut reclaim: u32, now: Instant) -> bool {
-        let scale = &self.shared.config.scale;
+        let config = self.shared.config();
+        let scale = &config.scale;
         let (mut missed, mut may_ease) = (false, self.roster.may_be_eased_out());
         for id in &decision.retire {
             let rule = Rule { idle_timeout: scale.idle_timeout, reclaim: reclaim > 0 };
@@ -91,7 +92,7 @@ impl Owner {
             }
             if self.roster.retire(*id) {
                 reclaim = reclaim.saturating_sub(1);
-                tracing::info!(pool = self.shared.config.name, vm = %id, "vm idle");
+                tracing::info!(pool = self.shared.name, vm = %id, "vm idle");
             } else {
                 missed = true;
             }
@@ -102,7 +103,7 @@ impl Owner {
                 Idle::Unused => self.roster.drain(*id).is_some(),
             };
             if drains {
-                tracing::info!(pool = self.shared.config.name, vm = %id, "vm not needed any more, draining");
+                tracing::info!(pool = self.shared.name, vm = %id, "vm not needed any more, draining");
             }
         }
         missed
@@ -112,7 +113,7 @@ impl Owner {
     pub(super) fn reported(&mut self, id: VmId, quiet: Option<Duration>, now: Instant) {
         if let Some(found) = self.roster.reported(id, quiet, now) {
             self.shared.metrics.idle_checked(found);
-            tracing::debug!(pool = self.shared.config.name, vm = %id, ?found, ?quiet, "vm due for being idle");
+            tracing::debug!(pool = self.shared.name, vm = %id, ?found, ?quiet, "vm due for being idle");
         }
     }
 
@@ -120,7 +121,7 @@ impl Owner {
         for id in ids {
             // One that has a request again keeps its VM; who waits will look again when that has ended.
             if let Some(vm) = self.roster.revoke(*id) {
-                tracing::debug!(pool = self.shared.config.name, vm = %id, "vm taken from an idle connection");
+                tracing::debug!(pool = self.shared.name, vm = %id, "vm taken from an idle connection");
                 self.shared.reset(vm);
             }
         }
@@ -146,7 +147,7 @@ impl Owner {
             drop(self.share.turns(0));
         }
         if starved && !std::mem::replace(&mut self.starved, starved) {
-            tracing::warn!(pool = self.shared.config.name, "host budget exhausted, vm start waits");
+            tracing::warn!(pool = self.shared.name, "host budget exhausted, vm start waits");
         }
         self.starved = starved;
         self.shared.metrics.starts_waiting.set(self.share.starts_waiting().into());
@@ -155,8 +156,8 @@ impl Owner {
 
     fn start_one(&mut self, place: (Reservation, Turn), now: Instant) {
         let (id, revision) = (VmId(self.ids.fetch_add(1, Relaxed)), self.rollout.revision());
-        tracing::info!(pool = self.shared.config.name, vm = %id, "vm starting");
-        let order = StartOrder { id, pool: self.shared.config.clone(), revision };
+        tracing::info!(pool = self.shared.name, vm = %id, "vm starting");
+        let order = StartOrder { id, pool: self.shared.config(), revision };
         let (stop, stopped) = oneshot::channel();
         self.roster.starting(id, revision, stop, place, now);
         tokio::spawn(drive(self.launcher.clone(), order, stopped, self.shared.clone()));

@@ -49,7 +49,15 @@ type Clients = Shares<Client, Requests>;
 #[derive(Debug, Default)]
 struct Requests {
     /// In order of arrival.
-    waiters: BTreeMap<u64, (Waiter, u64)>,
+    waiters: BTreeMap<u64, Placed>,
+    load: u64,
+}
+
+/// One of them, with the bytes of its head and what it takes of the queue for them.
+#[derive(Debug)]
+struct Placed {
+    waiter: Waiter,
+    bytes: u64,
     load: u64,
 }
 
@@ -73,13 +81,17 @@ pub(crate) enum NoPlace {
 
 /// How much may wait, in units of which one request without bytes takes `max_memory` and one byte `max_pending`: so the
 /// whole is their product, and nothing is rounded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bounds {
     max_pending: u64,
     max_memory: u64,
 }
 
 impl Bounds {
+    fn of(config: &Queue) -> Self {
+        Self { max_pending: config.max_pending as u64, max_memory: config.max_memory }
+    }
+
     fn whole(self) -> u64 {
         self.max_pending.saturating_mul(self.max_memory)
     }
@@ -91,12 +103,24 @@ impl Bounds {
 
 impl WaitQueue {
     pub(crate) fn new(config: &Queue) -> Self {
-        let bounds = Bounds { max_pending: config.max_pending as u64, max_memory: config.max_memory };
+        let bounds = Bounds::of(config);
         Self { classes: Shares::default(), len: 0, next: 0, bounds, closed: false }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// From now on so much may wait. Where that is less than there is, nobody has to go before the next one comes.
+    pub(crate) fn set_bounds(&mut self, config: &Queue) {
+        let bounds = Bounds::of(config);
+        if bounds == self.bounds {
+            return;
+        }
+        self.bounds = bounds;
+        self.classes.reweigh(|routes| {
+            routes.reweigh(|clients| clients.reweigh(|requests| requests.reweigh(bounds)));
+        });
     }
 
     /// Puts `waiter` behind the others of its client. Those that had to make room for it are added to `displaced`.
@@ -118,7 +142,9 @@ impl WaitQueue {
         let path = (ClassKey(caller.class.clone()), (caller.route, (caller.client, number)));
         self.classes.put(&path.0, caller.class.weight, |routes| {
             routes.put(&caller.route, 1, |clients| {
-                clients.put(&caller.client, 1, |requests| requests.put(number, waiter, load));
+                clients.put(&caller.client, 1, |requests| {
+                    requests.put(number, Placed { waiter, bytes: caller.bytes, load })
+                });
             });
         });
         self.len += 1;
@@ -159,15 +185,20 @@ impl WaitQueue {
 }
 
 impl Requests {
-    fn put(&mut self, number: u64, waiter: Waiter, load: u64) {
-        self.load += load;
-        self.waiters.insert(number, (waiter, load));
+    fn put(&mut self, number: u64, placed: Placed) {
+        self.load += placed.load;
+        self.waiters.insert(number, placed);
     }
 
-    fn without(&mut self, taken: Option<(u64, (Waiter, u64))>) -> Option<(u64, Waiter)> {
-        let (number, (waiter, load)) = taken?;
-        self.load -= load;
-        Some((number, waiter))
+    fn without(&mut self, taken: Option<(u64, Placed)>) -> Option<(u64, Waiter)> {
+        let (number, placed) = taken?;
+        self.load -= placed.load;
+        Some((number, placed.waiter))
+    }
+
+    fn reweigh(&mut self, bounds: Bounds) {
+        self.waiters.values_mut().for_each(|placed| placed.load = bounds.load(placed.bytes));
+        self.load = self.waiters.values().map(|placed| placed.load).sum();
     }
 }
 

@@ -93,6 +93,17 @@ impl<K: Clone + Eq + Hash, B: Backlog + Default> Shares<K, B> {
         }
     }
 
+    /// Has each backlog say anew by `reweigh` what it takes of the queue.
+    pub(super) fn reweigh(&mut self, mut reweigh: impl FnMut(&mut B)) {
+        (self.load, self.by_load) = (0, BTreeSet::new());
+        for member in self.members.values_mut() {
+            reweigh(&mut member.backlog);
+            member.heaviness = member.heaviness_now();
+            self.load += member.backlog.load();
+            self.by_load.insert((member.heaviness, member.turn));
+        }
+    }
+
     fn weigh(&mut self, weight: u32) {
         *self.weights.entry(weight).or_default() += 1;
     }

@@ -109,6 +109,11 @@ impl Roster {
         std::mem::take(&mut self.ready_changed).then(|| self.ready_vms().cloned().collect())
     }
 
+    /// The next call of [`Self::changed_ready`] tells them though they are the same.
+    pub(crate) fn tell_ready(&mut self) {
+        self.ready_changed = true;
+    }
+
     pub(crate) fn ready_vms(&self) -> impl Iterator<Item = &Arc<Vm>> {
         self.entries.values().filter_map(|entry| match &entry.life {
             Life::Ready(vm) => Some(vm),
@@ -161,7 +166,7 @@ mod tests {
 
     fn one_ready(now: Instant) -> (Roster, VmId) {
         let config: Config = fake::config([fake::pool("p")]);
-        let share = HostBudget::new(&config).expect("the host has room").share(0);
+        let share = HostBudget::new(&config).expect("the host has room").share(&config.pools["p"]);
         let (mut roster, id) = (Roster::default(), VmId(1));
         let turn = share.turns(1).pop().expect("nobody else starts any");
         let place = (share.reserve().expect("room"), turn);

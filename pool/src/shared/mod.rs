@@ -30,7 +30,13 @@ use crate::vm::Vm;
 /// One pool's state outside its owner task.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Arc<model::Pool>,
+    pub(crate) name: String,
+    /// When its VMs go back to their snapshot, which never changes.
+    pub(crate) isolation: model::Isolation,
+    /// What it is now. Only the owner stores.
+    config: ArcSwap<model::Pool>,
+    /// Tells those who look at `config` from time to time that it is another one.
+    pub(crate) configured: watch::Sender<()>,
     pub(crate) metrics: PoolSeries,
     pub(crate) quarantine: Quarantine,
     /// VMs that take requests, oldest first. Only the owner stores.
@@ -45,6 +51,8 @@ pub(crate) struct Shared {
     /// Whether more demand could start another VM.
     may_grow: AtomicBool,
     closed: AtomicBool,
+    /// Nobody can send requests any more.
+    pub(crate) released: Notify,
     /// Tells the owner to look again.
     pub(crate) wake: Notify,
     pub(crate) events: mpsc::UnboundedSender<Event>,
@@ -82,11 +90,15 @@ impl Shared {
             queued_limit: AtomicU32::new(config.hard_limit),
             may_grow: AtomicBool::new(true),
             closed: AtomicBool::new(false),
+            released: Notify::new(),
             wake: Notify::new(),
             events,
             instances: watch::Sender::new(Instances::default()),
             signalled: Signalled::default(),
-            config,
+            name: config.name.clone(),
+            isolation: config.isolation,
+            configured: watch::Sender::new(()),
+            config: ArcSwap::new(config),
         })
     }
 
@@ -172,9 +184,22 @@ impl Shared {
         }
     }
 
+    /// The pool's configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<model::Pool> {
+        self.config.load_full()
+    }
+
+    /// The owner's: from now on the pool is so. Its name and isolation are the same.
+    pub(crate) fn configure(&self, config: Arc<model::Pool>) {
+        self.quarantine.configure(&config.quarantine);
+        self.queue.lock().set_bounds(&config.queue);
+        self.config.store(config);
+        self.configured.send_replace(());
+    }
+
     /// `vm` is better not chosen again. A VM is given up; of a server outside the owner decides whether it can do without.
     pub(crate) fn doubt(&self, vm: &Vm, why: Suspicion) {
-        match self.config.external() {
+        match self.config().external() {
             None => self.suspect(vm, why),
             // Fails only when the owner is gone, and then so are its servers.
             Some(_) => drop(self.events.send(Event::Suspect(vm.id, why))),
@@ -203,7 +228,7 @@ impl Shared {
 
     /// The owner's: these VMs take requests.
     pub(crate) fn set_ready(&self, ready: Vec<Arc<Vm>>) {
-        self.ready.store(Arc::new(Ready::new(ready, &self.config)));
+        self.ready.store(Arc::new(Ready::new(ready, &self.config())));
     }
 
     /// The owner's: how far requests from the queue may fill a VM.
@@ -224,7 +249,7 @@ impl Shared {
 
     /// Within its timeout every place in a full queue becomes free, on average in half of it.
     pub(crate) fn queue_retry_after(&self) -> Duration {
-        whole_seconds(self.config.queue.timeout / 2)
+        whole_seconds(self.config().queue.timeout / 2)
     }
 }
 

@@ -37,7 +37,7 @@ impl Shared {
         since: Instant,
         now: Instant,
     ) -> Result<Lease, LeaseError> {
-        if self.config.queue.overflow == Overflow::Reject {
+        if self.config().queue.overflow == Overflow::Reject {
             return Err(self.reject());
         }
         let (reply, answer) = oneshot::channel();
@@ -46,7 +46,7 @@ impl Shared {
             self.dispatch(now);
         }
         self.wake.notify_one();
-        let answer = timeout_at(since + self.config.queue.timeout, answer).await;
+        let answer = timeout_at(since + self.config().queue.timeout, answer).await;
         drop(place);
         match answer {
             Ok(Ok(answer)) => answer,
@@ -106,7 +106,7 @@ impl Shared {
     /// Gives the place that has become free in `vm` to whose turn it is.
     pub(super) fn hand_over(self: &Arc<Self>, vm: &Arc<Vm>, now: Instant) {
         if self.waiting() > 0 {
-            let (isolation, limit) = (self.config.isolation, self.queued_limit.load(SeqCst));
+            let (isolation, limit) = (self.isolation, self.queued_limit.load(SeqCst));
             self.give(now, || choice::enter_this(vm, isolation, limit).then_some(vm));
         }
     }

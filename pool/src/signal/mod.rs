@@ -25,10 +25,10 @@ use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
-use weir_config::model::{Isolation, Signal};
+use weir_config::model::{self, Isolation, Signal};
 
 use crate::gate::State;
-use crate::metrics::SignalSeries;
+use crate::metrics::{PoolMetrics, SignalSeries};
 use crate::shared::Shared;
 use crate::vm::Vm;
 use demand::Demand;
@@ -60,13 +60,40 @@ impl Signalled {
     }
 }
 
-/// Follows the `signal` of `shared`'s pool for as long as that has an owner.
-pub(crate) async fn follow(shared: Arc<Shared>, signal: Signal, series: SignalSeries) {
-    let ask = |address| http::scrape(address, &signal);
-    tokio::select! {
-        () = shared.events.closed() => {}
-        () = rounds(&shared, &series, &signal, ask) => {}
+/// Follows the signal of `shared`'s pool, whenever it has one, for as long as that has an owner.
+pub(crate) async fn follow(shared: Arc<Shared>, metrics: PoolMetrics) {
+    let mut configured = shared.configured.subscribe();
+    loop {
+        configured.mark_unchanged();
+        let config = shared.config();
+        let is_other = |now: &model::Pool| (&now.signal, now.scale.max) != (&config.signal, config.scale.max);
+        let another = async {
+            // An error would mean that its sender is gone, which `shared` has.
+            while configured.changed().await.is_ok() && !is_other(&shared.config()) {}
+        };
+        tokio::select! {
+            () = shared.events.closed() => return,
+            () = another => {}
+            () = follow_one(&shared, &config, &metrics) => {}
+        }
+        if config.signal.is_some() {
+            forget(&shared);
+        }
     }
+}
+
+/// Follows the signal of `config`, if there is one.
+async fn follow_one(shared: &Shared, config: &model::Pool, metrics: &PoolMetrics) {
+    let Some(signal) = &config.signal else { return std::future::pending().await };
+    let series = metrics.signal(&shared.name);
+    rounds(shared, &series, signal, |address| http::scrape(address, signal)).await;
+}
+
+/// What was told is of no use any more.
+fn forget(shared: &Shared) {
+    shared.signalled.replace(None);
+    shared.ready_vms().iter().for_each(|vm| vm.weight.store(NORMAL, Relaxed));
+    shared.wake.notify_one();
 }
 
 /// Asks all, again and again.
@@ -76,7 +103,7 @@ async fn rounds<A: Future<Output = Result<f64, ScrapeError>>>(
     signal: &Signal,
     ask: impl Fn(SocketAddr) -> A,
 ) {
-    let mut demand = Demand::new(&shared.config, signal);
+    let mut demand = Demand::new(&shared.config(), signal);
     let mut instances = shared.instances.subscribe();
     loop {
         if instances.borrow().ready == 0 {
@@ -92,7 +119,7 @@ async fn rounds<A: Future<Output = Result<f64, ScrapeError>>>(
         let vms = shared.ready_vms();
         // When its turn has come, by which time it may be gone.
         let asked = (0..vms.len()).map(|index| vms[index].clone());
-        let asked = asked.filter(|vm| may_be_asked(vm, shared.config.isolation));
+        let asked = asked.filter(|vm| may_be_asked(vm, shared.isolation));
         let answers = stream::iter(asked).map(|vm| ask(vm.address).map(move |answer| (vm, answer)));
         let mut answers = answers.buffer_unordered(AT_ONCE);
         while let Some((vm, answer)) = answers.next().await {
@@ -104,7 +131,7 @@ async fn rounds<A: Future<Output = Result<f64, ScrapeError>>>(
                 Ok(value) => demand.told(vm.id, value, now),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    tracing::debug!(pool = shared.config.name, vm = %vm.id, error, "signal not read");
+                    tracing::debug!(pool = shared.name, vm = %vm.id, error, "signal not read");
                 }
             }
             // Many that do not answer make a round longer than what the others told is worth.
@@ -137,7 +164,7 @@ fn publish(shared: &Shared, series: &SignalSeries, demand: &mut Demand, vms: &[A
     let before = shared.signalled.replace(wanted);
     if before != vms {
         if vms.is_none() {
-            tracing::warn!(pool = shared.config.name, "no vm tells its signal any more");
+            tracing::warn!(pool = shared.name, "no vm tells its signal any more");
         }
         shared.wake.notify_one();
     }

@@ -71,7 +71,7 @@ impl World {
     /// The first round is under way then.
     async fn start(&mut self) {
         let (shared, series) = (self.shared.clone(), self.metrics.signal("p"));
-        let signal = shared.config.signal.clone().unwrap();
+        let signal = shared.config().signal.clone().unwrap();
         let (answers, asked) = (self.answers.clone(), self.asked.clone());
         self.task = Some(tokio::spawn(async move {
             let timeout = signal.timeout;

@@ -162,7 +162,7 @@ impl World {
         let templates = if images == Images::Cold { BTreeMap::new() } else { config.pools.clone() };
         let expected = templates.len();
         let read = ReadImage::new(move |_| Ok(image.into()));
-        let images = BTreeMap::from([("p".to_owned(), seal("image", image).unwrap())]);
+        let images = vec![(config.pools["p"].clone(), seal("image", image).unwrap())];
         let materials = Materials { taps, mtu: MTU, images, read, templates, groups: None, snapshots };
         let registry = Registry::new();
         let metrics = LaunchMetrics::register(&registry).unwrap();
@@ -173,7 +173,7 @@ impl World {
         Self { pools, launcher, registry }
     }
 
-    fn pool(&self) -> &Arc<Pool> {
+    fn pool(&self) -> Arc<Pool> {
         self.pools.get("p").unwrap()
     }
 

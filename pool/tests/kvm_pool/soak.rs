@@ -80,7 +80,7 @@ pub(crate) fn run(mode: &'static str, templates: bool, case: impl AsyncFnOnce(&S
         let materials = Materials {
             taps: TapPool::new(&private, "10.88.0.0/16".parse().unwrap(), MTU).unwrap(),
             mtu: MTU,
-            images: BTreeMap::from([("p".to_owned(), seal("image", weir_guest::HELLO).unwrap())]),
+            images: vec![(config.pools["p"].clone(), seal("image", weir_guest::HELLO).unwrap())],
             read: ReadImage::new(|_| Ok(weir_guest::HELLO.into())),
             templates: if templates { config.pools.clone() } else { BTreeMap::new() },
             // Where there are none, that is how it is.

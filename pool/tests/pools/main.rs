@@ -11,6 +11,7 @@ mod idle;
 mod isolation;
 mod quarantine;
 mod queue;
+mod reload;
 mod rollout;
 mod scale;
 mod signal;

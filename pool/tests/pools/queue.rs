@@ -109,7 +109,8 @@ async fn who_gives_up_leaves_the_queue_at_once_and_costs_nobody_a_turn() {
 
     // Given a lease and gone before it could look at it: the lease goes on to the next.
     let lease = world.lease().await;
-    let mut quitter = Box::pin(world.pool().lease());
+    let pool = world.pool();
+    let mut quitter = Box::pin(pool.lease());
     assert!(futures::poll!(&mut quitter).is_pending());
     let next = world.request();
     settle().await;

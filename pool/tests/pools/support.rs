@@ -43,7 +43,7 @@ impl World {
         Self::new(&fake::config([pool]), usual)
     }
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> Arc<Pool> {
         self.pools.get("p").unwrap()
     }
 

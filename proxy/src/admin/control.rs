@@ -46,9 +46,9 @@ impl Control for Pools {
     fn pools(&self) -> BoxFuture<'_, Vec<(String, PoolStatus)>> {
         async {
             let mut statuses = Vec::new();
-            for (name, pool) in self.iter() {
+            for (name, pool) in &*self.all() {
                 if let Some(status) = pool.status().await {
-                    statuses.push((name.to_owned(), status));
+                    statuses.push((name.clone(), status));
                 }
             }
             statuses
@@ -75,7 +75,7 @@ impl Control for Pools {
 }
 
 /// The pool of this name, if it has VMs.
-fn of_vms<'a>(pools: &'a Pools, name: &str) -> Result<&'a Arc<Pool>, OrderError> {
+fn of_vms(pools: &Pools, name: &str) -> Result<Arc<Pool>, OrderError> {
     let pool = pools.get(name).ok_or(OrderError::NoPool)?;
     if pool.config().external().is_some() { Err(OrderError::External) } else { Ok(pool) }
 }

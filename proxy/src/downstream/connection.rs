@@ -18,6 +18,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
+use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -48,8 +49,10 @@ pub(super) struct Connection {
     pub(super) unrouted: Arc<Unrouted>,
     /// Says when the request's body may be read.
     pub(super) pace: Mutex<Option<Pace>>,
-    /// `None` where no pool isolates connections.
+    /// `None` where no pool isolated connections when it was accepted: each of its requests is for itself then.
     pub(super) stay: Option<Stay>,
+    /// Whether its listener is there no more.
+    pub(super) closing: ShutdownWatch,
     /// Its place among the listener's connections.
     pub(super) _place: OwnedSemaphorePermit,
 }

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::site::{Site, config, ready, until, within};
 
 /// Answers when it is let go.
-async fn held_back() -> (Backend, Arc<Notify>, Arc<Notify>) {
+pub(crate) async fn held_back() -> (Backend, Arc<Notify>, Arc<Notify>) {
     let (taken, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (taken.clone(), release.clone());
     let backend = Backend::start(move |mut connection| {

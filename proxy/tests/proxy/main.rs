@@ -22,6 +22,7 @@ mod http2;
 mod http2_attacks;
 mod isolation;
 mod proxy_protocol;
+mod reload;
 mod streams;
 mod tls;
 mod upgrades;

@@ -9,10 +9,14 @@ use std::time::Duration;
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use weir_config::change::Change;
 use weir_config::model::{Config, HostPattern, Listener, Route};
 use weir_pool::fake::{self, Boot, FakeLauncher, Script};
 use weir_pool::{Pool, PoolMetrics, Pools};
-use weir_proxy::{AccessLog, AccessLogWriter, Drained, Metrics, ServeError, Server, Timeouts, bind, serve};
+use weir_proxy::{
+    AccessLog, AccessLogWriter, Drained, ListenerChange, Metrics, Reloader, ServeError, Server, Timeouts,
+    bind, listeners_to_bind, reloader, serve_reloadable,
+};
 use weir_vmm::VmId;
 
 /// A hang is a failure, in time for the other tests.
@@ -52,6 +56,8 @@ pub(crate) struct Site {
     page: Page,
     writer: Option<AccessLogWriter>,
     shutdown: watch::Sender<bool>,
+    reloader: Reloader,
+    config: Mutex<Arc<Config>>,
     pub(crate) serving: JoinHandle<Result<Drained, ServeError>>,
 }
 
@@ -101,19 +107,16 @@ impl Site {
         let dropped = prometheus::IntCounter::new("dropped", "dropped").unwrap();
         let (access_log, writer) = AccessLog::start(page.clone(), dropped).unwrap();
         let (shutdown, watched) = watch::channel(false);
-        let server = Server {
-            config: Arc::new(config),
-            listeners,
-            pools: pools.clone(),
-            metrics,
-            access_log,
-            timeouts,
-        };
-        let serving = tokio::spawn(serve(server, watched));
-        Self { address, launcher, pools, registry, page, writer: Some(writer), shutdown, serving }
+        let config = Arc::new(config);
+        let server =
+            Server { config: config.clone(), listeners, pools: pools.clone(), metrics, access_log, timeouts };
+        let (reloader, orders) = reloader();
+        let serving = tokio::spawn(serve_reloadable(server, orders, watched));
+        let (writer, config) = (Some(writer), Mutex::new(config));
+        Self { address, launcher, pools, registry, page, writer, shutdown, reloader, config, serving }
     }
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> Arc<Pool> {
         self.pools.get("p").unwrap()
     }
 
@@ -128,6 +131,26 @@ impl Site {
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
         let line = text.lines().find(|line| line.starts_with(series))?;
         line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Has the site become what `change` makes of its configuration, as weir does it.
+    pub(crate) async fn reload(&self, change: impl FnOnce(&mut Config)) {
+        let old = self.config.lock().unwrap().clone();
+        let mut new = Config::clone(&old);
+        change(&mut new);
+        let (new, change) = (Arc::new(new.clone()), Change::between(&old, &new).unwrap());
+        within(self.pools.stage(&change)).await.unwrap().commit().await;
+        let bind = |listener: &Listener| {
+            let socket = std::net::TcpListener::bind(listener.address).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let sockets = listeners_to_bind(&change).map(bind).collect();
+        let listeners = ListenerChange::new(&change, sockets).unwrap();
+        within(self.reloader.reload(new.clone(), listeners)).await.unwrap();
+        let gone = old.pools.keys().filter(|name| !new.pools.contains_key(*name));
+        self.pools.retire(gone.map(String::as_str));
+        *self.config.lock().unwrap() = new;
     }
 
     pub(crate) fn shut_down(&self) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use weir_config::model::Pool;
@@ -30,6 +30,15 @@ pub(in crate::launch) struct Keeper {
     snapshots: Option<Snapshots>,
 }
 
+/// What a keeper is told.
+#[derive(Debug)]
+pub(in crate::launch) enum Order {
+    /// There is a new pool.
+    Keep(Arc<Pool>),
+    /// There is no pool of this name any more.
+    Forget(String),
+}
+
 /// What the tasks share.
 #[derive(Debug)]
 struct Shared {
@@ -50,7 +59,7 @@ impl Keeper {
     }
 
     /// Makes what is missing, for as long as it runs.
-    pub(in crate::launch) async fn run(self) {
+    pub(in crate::launch) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let Self { parts, templates, pools, snapshots } = self;
         let store = match snapshots {
             Some(snapshots) => Store::open(snapshots, pools.clone(), templates.clone()).await,
@@ -58,21 +67,38 @@ impl Keeper {
         };
         let turns = Semaphore::new(AT_A_TIME);
         let shared = Arc::new(Shared { parts, templates, store, turns });
-        let mut tasks = JoinSet::new();
-        for pool in pools.into_values() {
-            tasks.spawn(shared.clone().keep(pool));
+        let (mut tasks, mut by_pool) = (JoinSet::new(), BTreeMap::new());
+        for (name, pool) in pools {
+            by_pool.insert(name, tasks.spawn(shared.clone().keep(pool.name.clone(), true)));
         }
-        while tasks.join_next().await.is_some() {}
+        while let Some(order) = orders.recv().await {
+            // Tasks that were aborted.
+            while tasks.try_join_next().is_some() {}
+            match order {
+                Order::Keep(pool) => {
+                    let keeping = shared.clone().keep(pool.name.clone(), false);
+                    by_pool.insert(pool.name.clone(), tasks.spawn(keeping));
+                }
+                Order::Forget(name) => {
+                    if let Some(task) = by_pool.remove(&name) {
+                        task.abort();
+                    }
+                    shared.forget(&name).await;
+                }
+            }
+        }
     }
 }
 
 impl Shared {
-    /// Keeps `pool` in templates of whichever revision is current.
-    async fn keep(self: Arc<Self>, pool: Arc<Pool>) {
-        let Some(slot) = self.templates.revisions.get(&pool.name) else { return };
-        let (mut pause, mut kept) = (FIRST_PAUSE, true);
+    /// Keeps the pool called `name` in templates of whichever revision is current. `kept`: one that an earlier weir kept
+    /// may serve at first.
+    async fn keep(self: Arc<Self>, name: String, mut kept: bool) {
+        let Some(slot) = self.templates.revisions.get(&name) else { return };
+        let mut pause = FIRST_PAUSE;
         loop {
             let current = slot.current();
+            let pool = current.pool.clone();
             match self.provide(&pool, &current, std::mem::take(&mut kept)).await {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
@@ -88,6 +114,14 @@ impl Shared {
                     pause = if changed { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 }
             }
+        }
+    }
+
+    /// Nothing of the pool called `name` is kept any more.
+    async fn forget(&self, name: &str) {
+        self.templates.metrics.template(name, None);
+        if let Some(store) = &self.store {
+            store.forget(name).await;
         }
     }
 

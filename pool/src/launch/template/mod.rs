@@ -31,8 +31,9 @@ use weir_vmm::PageRun;
 
 use super::metrics::LaunchMetrics;
 use super::parts::Parts;
-use super::revision::{Made, Revisions, Slot};
+use super::revision::{Made, Revisions};
 use keep::Keeper;
+pub(super) use keep::Order;
 pub use store::{Snapshots, SnapshotsError};
 
 /// Far from the numbers of the pools' VMs.
@@ -128,7 +129,7 @@ impl Templates {
 
     /// Tells what template `pool` has now.
     fn show(&self, pool: &str) {
-        let current = self.revisions.get(pool).map(Slot::current);
+        let current = self.revisions.get(pool).map(|slot| slot.current());
         let template = current.and_then(|made| made.template.load_full());
         // What cannot be said of its memory is not worth a failure.
         self.metrics.template(pool, template.map(|template| pages::resident(&template.memory).unwrap_or(0)));

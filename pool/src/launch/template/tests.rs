@@ -40,8 +40,8 @@ impl Subscriber for Reader {
 #[test]
 fn a_template_is_in_use_when_the_log_says_so() {
     let metrics = LaunchMetrics::register(&Registry::new()).unwrap();
-    let images = BTreeMap::from([("p".to_owned(), crate::launch::seal("p", b"image").unwrap())]);
-    let revisions = Revisions::new(images, |_| true);
+    let revisions = Revisions::default();
+    revisions.add(Arc::new(crate::fake::pool("p")), crate::launch::seal("p", b"image").unwrap(), true);
     let current = revisions.get("p").unwrap().current();
     let templates =
         Arc::new(Templates { revisions, in_use: watch::Sender::new(0), numbers: AtomicU64::new(0), metrics });

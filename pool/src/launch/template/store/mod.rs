@@ -196,6 +196,15 @@ impl Store {
         }
     }
 
+    /// There is no pool of this name any more; nor is what was kept of it.
+    pub(super) async fn forget(self: &Arc<Self>, pool: &str) {
+        let Some(place) = self.places.lock().remove(pool) else { return };
+        let store = self.clone();
+        if let Err(error) = blocking(move || store.directory.remove(&place.name)).await {
+            tracing::warn!(pool, %error, "cannot remove the snapshot of a pool that was removed");
+        }
+    }
+
     fn place(&self, pool: &str) -> Option<Arc<Place>> {
         self.places.lock().get(pool).cloned()
     }

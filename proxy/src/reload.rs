@@ -1,0 +1,94 @@
+//! Another configuration for a proxy that serves.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use weir_config::change::Change;
+use weir_config::model::{Config, Listener};
+
+use crate::doors::NewDoor;
+use crate::serve::{ServeError, new_doors};
+
+/// The way to a proxy that serves. Clones lead to the same one.
+#[derive(Clone, Debug)]
+pub struct Reloader(mpsc::Sender<Order>);
+
+/// What a proxy is told by its [`Reloader`], for [`crate::serve_reloadable`].
+#[derive(Debug)]
+pub struct Orders(mpsc::Receiver<Order>);
+
+/// Listeners that are to be closed and opened, with all that it takes.
+#[derive(Debug)]
+pub struct ListenerChange {
+    pub(crate) closed: Vec<Listener>,
+    pub(crate) opened: Vec<NewDoor>,
+}
+
+/// One reload.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) config: Arc<Config>,
+    pub(crate) listeners: ListenerChange,
+    pub(crate) done: oneshot::Sender<Result<(), ServeError>>,
+}
+
+/// A reloader, and what it tells.
+pub fn reloader() -> (Reloader, Orders) {
+    let (sender, receiver) = mpsc::channel(1);
+    (Reloader(sender), Orders(receiver))
+}
+
+/// Listeners that `change` adds and that take the place of none of the same address: a socket is to be bound for each.
+pub fn listeners_to_bind(change: &Change) -> impl Iterator<Item = &Listener> {
+    change.listeners_added.iter().filter(|added| takes_over(change, added).is_none())
+}
+
+/// The listener whose socket this one gets. Port 0 is another port each time.
+fn takes_over<'a>(change: &'a Change, added: &Listener) -> Option<&'a Listener> {
+    let former = change.listeners_removed.iter().find(|removed| removed.address == added.address);
+    former.filter(|_| added.address.port() != 0)
+}
+
+impl ListenerChange {
+    /// What `change` says of listeners; `sockets` are those of [`listeners_to_bind`], in their order.
+    ///
+    /// # Errors
+    /// If a certificate cannot be used.
+    pub fn new(change: &Change, sockets: Vec<TcpListener>) -> Result<Self, ServeError> {
+        let mut sockets = sockets.into_iter();
+        let socket = |added| match takes_over(change, added) {
+            Some(_) => None,
+            None => sockets.next(),
+        };
+        let of_each = change.listeners_added.iter().map(socket);
+        let opened = new_doors(&change.listeners_added, of_each)?;
+        Ok(Self { closed: change.listeners_removed.clone(), opened })
+    }
+}
+
+impl Reloader {
+    /// From now on requests take the routes of `config`, whose pools are there, and listeners are what `listeners` says.
+    /// Requests whose header has been read keep their routes; connections of listeners that are closed end with the
+    /// response that is under way, or when they have been idle for their time.
+    ///
+    /// # Errors
+    /// If the configuration cannot be used; requests go where they went before then. [`ServeError::Ended`]: nobody serves
+    /// any more.
+    pub async fn reload(&self, config: Arc<Config>, listeners: ListenerChange) -> Result<(), ServeError> {
+        let (done, reloaded) = oneshot::channel();
+        let told = self.0.send(Order { config, listeners, done }).await;
+        told.map_err(|_| ServeError::Ended(None))?;
+        reloaded.await.map_err(|_| ServeError::Ended(None))?
+    }
+}
+
+impl Orders {
+    /// The next one; never, when there is no reloader any more.
+    pub(crate) async fn next(&mut self) -> Order {
+        match self.0.recv().await {
+            Some(order) => order,
+            None => std::future::pending().await,
+        }
+    }
+}
