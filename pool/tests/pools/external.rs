@@ -94,7 +94,7 @@ async fn servers_join_and_leave_with_their_name_and_no_request_fails() {
     zone.set(&[&one]);
     assert_eq!(early.await.unwrap(), address(&one), "who came before there was any has waited");
     zone.set(&[&one, &two]);
-    until_served_by(pool, &[&one, &two]).await;
+    until_served_by(&pool, &[&one, &two]).await;
 
     let lease = loop {
         let lease = pool.lease().await.unwrap();
@@ -124,9 +124,9 @@ async fn servers_join_and_leave_with_their_name_and_no_request_fails() {
     let status = pool.status().await.unwrap();
     let of_two: Vec<_> = status.vms.iter().map(|vm| vm.address).collect();
     assert_eq!(of_two, [Some(address(&two))]);
-    until_served_by(pool, &[&two]).await;
+    until_served_by(&pool, &[&two]).await;
     zone.set(&[&one]);
-    until_served_by(pool, &[&one]).await;
+    until_served_by(&pool, &[&one]).await;
 }
 
 #[tokio::test]
