@@ -19,6 +19,7 @@ mod probe;
 mod queue;
 mod requests;
 mod rollout;
+mod secure;
 mod signal;
 mod spares;
 mod unprivileged;
