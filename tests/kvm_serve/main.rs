@@ -21,6 +21,7 @@ mod queue;
 mod reload;
 mod requests;
 mod rollout;
+mod secure;
 mod signal;
 mod spares;
 mod unprivileged;
