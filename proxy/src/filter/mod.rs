@@ -165,7 +165,7 @@ impl Filters {
 }
 
 /// The length that the request gives its body, which is a number (see
-/// [`crate::request::has_one_length`]); one of more than 64 bits is the largest that there is.
+/// [`crate::request::has_one_framing`]); one of more than 64 bits is the largest that there is.
 fn content_length(request: &RequestHeader) -> Option<u64> {
     let length = request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
     Some(length.parse().unwrap_or(u64::MAX))
