@@ -74,6 +74,8 @@ impl Client {
 
 /// One wrk run: requests per second, p50 and p99 in milliseconds.
 pub struct Run {
+    /// All requests.
+    pub requests: f64,
     /// Requests per second.
     pub rate: f64,
     /// Milliseconds.
@@ -96,7 +98,11 @@ pub fn wrk(address: SocketAddr, host: &str, path: &str, connections: usize) -> R
         line.unwrap_or_else(|| panic!("wrk prints {key}: {text}")).trim().to_owned()
     };
     assert!(!text.contains("Non-2xx"), "only good answers count: {text}");
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in "));
     Run {
+        requests: requests
+            .and_then(|(count, _)| count.parse().ok())
+            .expect("wrk prints a number of requests"),
         rate: after("Requests/sec:").parse().expect("a rate"),
         p50: milliseconds(&after("50%")),
         p99: milliseconds(&after("99%")),
