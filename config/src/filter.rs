@@ -1,12 +1,11 @@
 //! `[route.filter]`: which requests a route lets through, and how it changes headers.
 
 use ipnetwork::IpNetwork;
-use toml::de::DeValue;
 
 use crate::fields;
 use crate::model::{Edits, Filter};
 use crate::reader::Reader;
-use crate::values::{integer, size, size_within, string};
+use crate::values::{integer, network, size, size_within, string};
 
 /// What may be added to a header, bytes: with that and what clients send, it still fits a connection's buffer.
 const LONGEST_EDITS: usize = 4096;
@@ -56,23 +55,4 @@ fn some(list: &[IpNetwork]) -> Result<(), String> {
         return Err("must name at least one network; leave it out for all".to_owned());
     }
     Ok(())
-}
-
-/// A network, or an address, which is one of its own.
-pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNetwork, String> {
-    let text = string(value)?;
-    let network: IpNetwork = text.parse().map_err(|_| {
-        format!(r#"{text:?} is no address and no network such as "192.0.2.0/24" or "2001:db8::/32""#)
-    })?;
-    if network.ip() != network.network() {
-        let (first, prefix) = (network.network(), network.prefix());
-        return Err(format!("{network} is an address within a network, did you mean \"{first}/{prefix}\"?"));
-    }
-    match network {
-        // Clients' addresses are compared as IPv4 then.
-        IpNetwork::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            Err(format!("{network} has IPv4 addresses written as IPv6, write them as IPv4"))
-        }
-        other => Ok(other),
-    }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use toml::de::DeValue;
 
-use crate::filter;
 use crate::key::Located;
 use crate::model::Host;
 use crate::reader::Reader;
+use crate::values;
 use crate::values::{directory, integer, size, string};
 
 /// `[host]` as far as it is valid.
@@ -32,7 +32,7 @@ impl HostSection {
             max_starts: table.read("max_starts", integer(1..=4096)).or(defaults.max_starts),
             network: table.read("network", network).or(defaults.network),
             snapshots: table.read("snapshots", directory).optional(),
-            trusted_proxies: table.strings("trusted_proxies", filter::network).or(Vec::new()),
+            trusted_proxies: table.strings("trusted_proxies", values::network).or(Vec::new()),
         };
         if let (Some(network), Some(max_vms)) = (&section.network, &section.max_vms) {
             let links = links(network.value);

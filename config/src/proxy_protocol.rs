@@ -1,11 +1,10 @@
 //! `listener.proxy_protocol` and `listener.trusted`.
 
 use ipnetwork::IpNetwork;
-use toml::de::DeValue;
 
 use crate::key::Located;
 use crate::reader::Reader;
-use crate::values::{boolean, string};
+use crate::values::{boolean, network};
 
 /// What a listener says about the PROXY protocol, as far as it is valid.
 pub(crate) struct ProxyProtocolSection {
@@ -40,24 +39,5 @@ impl ProxyProtocolSection {
     pub(crate) fn into_trusted(self) -> Option<Vec<IpNetwork>> {
         let (enabled, trusted) = (self.enabled?.value, self.trusted?);
         Some(trusted.filter(|_| enabled).map(|trusted| trusted.value).unwrap_or_default())
-    }
-}
-
-/// A network, or an address, which is one of its own.
-fn network(value: &DeValue<'_>) -> Result<IpNetwork, String> {
-    let text = string(value)?;
-    let network: IpNetwork = text.parse().map_err(|_| {
-        format!(r#"{text:?} is no address and no network such as "192.0.2.0/24" or "2001:db8::/32""#)
-    })?;
-    if network.ip() != network.network() {
-        let (first, prefix) = (network.network(), network.prefix());
-        return Err(format!("{network} is an address within a network, did you mean \"{first}/{prefix}\"?"));
-    }
-    match network {
-        // Hosts' addresses are compared as IPv4 then.
-        IpNetwork::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            Err(format!("{network} has IPv4 addresses written as IPv6, write them as IPv4"))
-        }
-        other => Ok(other),
     }
 }

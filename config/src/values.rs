@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use toml::de::DeValue;
 
 use crate::decimal::Thousandths;
@@ -160,4 +161,23 @@ pub(crate) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, String> 
     text.parse().map_err(|_| {
         format!(r#"{text:?} is no IP address with a port, such as "0.0.0.0:8080" or "[::]:8080""#)
     })
+}
+
+/// A network, or an address, which is one of its own.
+pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNetwork, String> {
+    let text = string(value)?;
+    let network: IpNetwork = text.parse().map_err(|_| {
+        format!(r#"{text:?} is no address and no network such as "192.0.2.0/24" or "2001:db8::/32""#)
+    })?;
+    if network.ip() != network.network() {
+        let (first, prefix) = (network.network(), network.prefix());
+        return Err(format!("{network} is an address within a network, did you mean \"{first}/{prefix}\"?"));
+    }
+    match network {
+        // Clients' addresses are compared as IPv4 then.
+        IpNetwork::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            Err(format!("{network} has IPv4 addresses written as IPv6, write them as IPv4"))
+        }
+        other => Ok(other),
+    }
 }

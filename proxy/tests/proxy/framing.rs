@@ -71,18 +71,27 @@ fn objection(case: &Case, seen: &[Seen], statuses: &[u16]) -> Option<&'static st
 }
 
 async fn hold(cases: &[Case]) {
-    let recorder = Recorder::start().await;
-    let site = Site::start(config(), ready(recorder.address())).await;
+    let mut place = start().await;
     let mut failures = Vec::new();
     for case in cases {
+        let (site, recorder) = &place;
         let statuses = statuses(site.address, &case.bytes()).await;
         until(|| site.metric("weir_http_requests_in_flight") == Some(0.0)).await;
         let seen = recorder.take().await;
         if let Some(why) = objection(case, &seen, &statuses) {
             failures.push(format!("{}: {why}: statuses {statuses:?}, seen {seen:?}", case.name));
         }
+        if matches!(case.outcome, Outcome::CutOff) {
+            // What was cut off may reach the VM only now, and is not to be taken for the next case's.
+            place = start().await;
+        }
     }
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+async fn start() -> (Site, Recorder) {
+    let recorder = Recorder::start().await;
+    (Site::start(config(), ready(recorder.address())).await, recorder)
 }
 
 #[tokio::test(flavor = "multi_thread")]
