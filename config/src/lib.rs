@@ -82,6 +82,7 @@ mod queue;
 mod reader;
 mod retry;
 mod route;
+mod rule;
 mod scale;
 mod schedule;
 mod selector;

@@ -7,6 +7,7 @@ mod filter;
 mod headers;
 mod listener;
 mod pool;
+mod rule;
 mod scale;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
 /// A whole configuration.
