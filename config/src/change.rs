@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn sorted(mut config: Config) -> Config {
-        config.listeners.sort_by_key(|listener| listener.address);
+        config.listeners.sort_by_key(|listener| listener.address.clone());
         config
     }
 

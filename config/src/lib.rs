@@ -88,6 +88,7 @@ mod selector;
 mod signal;
 mod tls;
 pub mod units;
+mod unix;
 mod values;
 
 pub use change::{Change, NeedsRestart, PoolChange};

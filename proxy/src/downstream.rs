@@ -30,7 +30,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use ipnetwork::IpNetwork;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as Socket;
@@ -38,6 +37,7 @@ use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::{HttpProxy, Session};
 use pingora::server::ShutdownWatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use weir_config::model::ProxyProtocol;
 
 use self::connection::{Connection, Phase};
 use self::deadline::HeaderDeadline;
@@ -65,8 +65,8 @@ pub(crate) struct Entrance {
     http2_by_knowledge: bool,
     header_timeout: Duration,
     redirect_https: bool,
-    /// Hosts that say whose connections they pass on.
-    trusted_proxies: Vec<IpNetwork>,
+    /// Who says whose connections they pass on.
+    proxy_protocol: ProxyProtocol,
     /// One for each connection there may be.
     places: Arc<Semaphore>,
 }
@@ -83,7 +83,7 @@ impl Entrance {
             tls,
             header_timeout: config.header_timeout,
             redirect_https: config.redirect_https,
-            trusted_proxies: config.trusted_proxies.clone(),
+            proxy_protocol: config.proxy_protocol.clone(),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
     }
@@ -95,14 +95,12 @@ impl Entrance {
 
     /// From an accepted connection to one that speaks HTTP.
     async fn enter(&self, stream: Stream) -> Result<Stream, EnterError> {
-        if self.trusted_proxies.is_empty() && self.tls.is_none() {
+        if self.proxy_protocol == ProxyProtocol::Nobody && self.tls.is_none() {
             return Ok(stream);
         }
         let entering = async {
             let mut socket = stream.into_any().downcast::<Socket>().map_err(|_| EnterError::NoSocket)?;
-            if !self.trusted_proxies.is_empty() {
-                proxy_protocol::read(&mut socket, &self.trusted_proxies).await?;
-            }
+            proxy_protocol::read(&mut socket, &self.proxy_protocol).await?;
             match &self.tls {
                 Some(tls) => tls.accept(*socket).await.map_err(EnterError::Tls),
                 None => Ok(socket as Stream),

@@ -7,7 +7,6 @@
 //!                         Drained
 //! ```
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::doors::{Doors, NewDoor};
 use crate::downstream::Entrance;
 use crate::http2;
 use crate::in_flight::InFlight;
-use crate::listeners::Listeners;
+use crate::listeners::{ListenSocket, Listeners};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reload::{Order, Orders, reloader};
@@ -193,9 +192,9 @@ pub async fn serve_reloadable(
 /// Listeners with what each of them asks of its clients.
 pub(crate) fn new_doors(
     listeners: &[Listener],
-    sockets: impl Iterator<Item = Option<TcpListener>>,
+    sockets: impl Iterator<Item = Option<ListenSocket>>,
 ) -> Result<Vec<NewDoor>, ServeError> {
-    let new = |(index, (listener, socket)): (usize, (&Listener, Option<TcpListener>))| {
+    let new = |(index, (listener, socket)): (usize, (&Listener, Option<ListenSocket>))| {
         let tls = |source| ServeError::Tls { key: format!("listener[{index}].tls"), source };
         let entrance = Entrance::new(listener).map_err(tls)?;
         Ok(NewDoor { listener: listener.clone(), entrance, socket })

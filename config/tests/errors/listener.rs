@@ -85,6 +85,51 @@ fn proxy_protocol() {
 }
 
 #[test]
+fn unix_sockets() {
+    let at = |address: &str| format!("[[listener]]\naddress = 'unix:{address}'\n");
+    let long = format!("/{}", "x".repeat(107));
+    check(
+        "",
+        &[
+            [&at("/run/weir.sock"), ""],
+            [&(at("/run/weir.sock") + "mode = '0600'"), ""],
+            [&(at("/run/weir.sock") + "mode = '777'\nproxy_protocol = true"), ""],
+            [&at(&long[..107]), ""],
+            [&at(&long), "listener[0].address: a socket's path has at most 107 bytes, this has 108"],
+            [
+                &at("weir.sock"),
+                r#"listener[0].address: "weir.sock" is no absolute path, such as "unix:/run/weir.sock""#,
+            ],
+            [&at(""), r#"listener[0].address: "" is no absolute path, such as "unix:/run/weir.sock""#],
+            [&at("/run/"), r#"listener[0].address: "/run/" is no plain path of a file"#],
+            [&at("/run/../s"), r#"listener[0].address: "/run/../s" is no plain path of a file"#],
+            [
+                "[[listener]]\naddress = \"unix:/s\\u0000\"",
+                "listener[0].address: must not contain a NUL character",
+            ],
+            [
+                &(at("/s") + &at("/s")),
+                "listener[1].address: unix:/s overlaps listener[0].address, which is unix:/s",
+            ],
+            [
+                &(at("/s") + "mode = '0888'"),
+                r#"listener[0].mode: "0888" is no mode from "0000" to "0777", such as "0660""#,
+            ],
+            [
+                &(at("/s") + "mode = '4777'"),
+                r#"listener[0].mode: "4777" is no mode from "0000" to "0777", such as "0660""#,
+            ],
+            [&(at("/s") + "mode = 660"), "listener[0].mode: expected a string, found an integer"],
+            [
+                &(at("/s") + "proxy_protocol = true\ntrusted = ['::1']"),
+                "listener[0].trusted: is for networks: who may open a Unix socket is trusted",
+            ],
+        ],
+    );
+    check(LISTENER, &[["mode = '0600'", "listener[0].mode: is for Unix sockets: an IP address has none"]]);
+}
+
+#[test]
 fn redirects() {
     check(
         LISTENER,

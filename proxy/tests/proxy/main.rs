@@ -25,5 +25,6 @@ mod proxy_protocol;
 mod reload;
 mod streams;
 mod tls;
+mod unix;
 mod upgrades;
 mod waiting;
