@@ -68,6 +68,7 @@ mod fields;
 mod filter;
 mod health;
 mod host;
+mod hsts;
 mod key;
 mod limits;
 mod listener;

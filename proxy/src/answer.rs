@@ -10,6 +10,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use weir_pool::LeaseError;
 
+use crate::hsts;
+
 /// How much of a refused request's body is read and thrown away, bytes, so that the answer reaches a client that is
 /// still sending: a socket closed with unread data resets the connection.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -180,6 +182,7 @@ pub(crate) async fn send(
     Ok(())
 }
 
+    hsts::apply(session, &mut header)?;
 impl From<&LeaseError> for Refusal {
     fn from(error: &LeaseError) -> Self {
         match error {

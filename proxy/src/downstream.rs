@@ -43,6 +43,7 @@ use self::connection::{Connection, Phase};
 use self::deadline::HeaderDeadline;
 use self::proxy_protocol::ProxyProtocolError;
 use crate::proxy::Proxy;
+use crate::hsts;
 use crate::record::Unrouted;
 use crate::table::Table;
 use crate::tenancies::{Origin, Stay};
@@ -66,6 +67,7 @@ pub(crate) struct Entrance {
     header_timeout: Duration,
     redirect_https: bool,
     /// Who says whose connections they pass on.
+    hsts: Option<HeaderValue>,
     proxy_protocol: ProxyProtocol,
     /// One for each connection there may be.
     places: Arc<Semaphore>,
@@ -84,6 +86,7 @@ impl Entrance {
             header_timeout: config.header_timeout,
             redirect_https: config.redirect_https,
             proxy_protocol: config.proxy_protocol.clone(),
+            hsts: config.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map(hsts::value),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
     }
@@ -139,9 +142,11 @@ impl Downstream {
     fn connection(&self, stream: Stream, place: OwnedSemaphorePermit, closing: ShutdownWatch) -> Connection {
         let redirect_https = self.entrance.redirect_https;
         let identity = Identity::of(&stream);
-        let needed = self.table.load().isolates_connections || redirect_https || identity.is_some();
+        let hsts = self.entrance.hsts.clone();
+        let needed = redirect_https || identity.is_some() || hsts.is_some();
+        let needed = needed || self.table.load().isolates_connections;
         let stay = needed
-            .then(|| Stay::begin(Origin { identity, redirect_https }))
+            .then(|| Stay::begin(Origin { identity, redirect_https, hsts }))
             .transpose()
             .unwrap_or_else(|error| {
                 // Each request is for itself then, and of a client without a name.

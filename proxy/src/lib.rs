@@ -21,6 +21,7 @@ mod filter;
 mod hangup;
 mod headers;
 mod http2;
+mod hsts;
 mod in_flight;
 mod listeners;
 mod metrics;

@@ -33,7 +33,7 @@ use crate::request::{status_sent, to_origin_form, traffic};
 use crate::retry::RETRIES_MAX;
 use crate::trace::TRACEPARENT;
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers, tenancies};
+use crate::{downstream, headers, hsts, tenancies};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -223,6 +223,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
+        hsts::apply(session, response)?;
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
         {

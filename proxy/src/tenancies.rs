@@ -36,6 +36,8 @@ pub(crate) struct Origin {
     /// The listener sends everybody to TLS.
     pub(crate) redirect_https: bool,
 }
+    /// What the listener's answers say of it.
+    pub(crate) hsts: Option<HeaderValue>,
 
 /// A connection meets few pools.
 type ByPool = Vec<(Arc<Pool>, Arc<Tenancy>)>;
@@ -108,3 +110,8 @@ fn tenancies(session: &Session) -> Option<&Arc<Tenancies>> {
     let digest = session.as_downstream().digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref()
 }
+/// What the listener of the connection that `session` came on has its answers say, see [`crate::hsts`].
+pub(crate) fn hsts(session: &Session) -> Option<&HeaderValue> {
+    tenancies(session)?.of.hsts.as_ref()
+}
+

@@ -74,6 +74,19 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// `None`: clients are not asked who they are.
     pub client_auth: Option<ClientAuth>,
+    /// `None`: nothing is said of it.
+    pub hsts: Option<Hsts>,
+}
+
+/// `listener.hsts` (RFC 6797 §6.1): browsers come back with TLS only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// For so long; zero: not any more.
+    pub max_age: Duration,
+    /// To all names below, too.
+    pub include_subdomains: bool,
+    /// Browsers may be shipped with it; then the two above are what that takes.
+    pub preload: bool,
 }
 
 /// Which clients are let in by their certificates.

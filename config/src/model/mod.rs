@@ -25,7 +25,7 @@ pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
-pub use listener::{Certificate, ClientAuth, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 

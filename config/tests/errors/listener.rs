@@ -49,6 +49,30 @@ fn tls() {
 }
 
 #[test]
+fn hsts() {
+    let tls = "tls = { certificate = 'c.pem', key = 'k.pem' }\n";
+    let with = |hsts: &str| format!("{tls}hsts = {hsts}");
+    let needs = "listener[0].hsts.preload: needs include_subdomains and a max_age of 8760h";
+    check(
+        LISTENER,
+        &[
+            [&with("{ max_age = '8760h', include_subdomains = true, preload = true }"), ""],
+            [&with("{ max_age = '0s' }"), ""],
+            [&with("{}"), "listener[0].hsts.max_age: required key is missing"],
+            [&with("true"), "listener[0].hsts: expected a table, found a boolean"],
+            [
+                &with("{ max_age = 1, x = 1 }"),
+                "listener[0].hsts.max_age: expected a duration such as \"30s\", found an integer; units are ms, s, m, h\nlistener[0].hsts.x: unknown key",
+            ],
+            [&with("{ max_age = '8761h' }"), "listener[0].hsts.max_age: must not be longer than 8760h"],
+            [&with("{ max_age = '8760h', preload = true }"), needs],
+            [&with("{ max_age = '8759h', include_subdomains = true, preload = true }"), needs],
+            ["hsts = { max_age = '1h' }", "listener[0].hsts: has no effect without tls"],
+        ],
+    );
+}
+
+#[test]
 fn connections() {
     check(
         LISTENER,

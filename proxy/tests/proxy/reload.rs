@@ -179,6 +179,7 @@ async fn certificates_that_cannot_be_used_change_nothing() {
         certificates: vec![Certificate { certificate: "/none".into(), key: "/none".into() }],
         min_version: TlsVersion::Tls12,
         client_auth: None,
+        hsts: None,
     };
     let old = config();
     let mut new = config();

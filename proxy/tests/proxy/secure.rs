@@ -39,6 +39,7 @@ pub(crate) fn tls(certificates: impl IntoIterator<Item = model::Certificate>) ->
         certificates: certificates.into_iter().collect(),
         min_version: model::TlsVersion::Tls12,
         client_auth: None,
+        hsts: None,
     }
 }
 
