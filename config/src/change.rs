@@ -72,6 +72,7 @@ impl Pool {
         Self {
             kind: other.kind.clone(),
             image: other.image.clone(),
+            protocol: other.protocol,
             port: other.port,
             vcpus: other.vcpus,
             memory: other.memory,

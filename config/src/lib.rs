@@ -77,6 +77,7 @@ mod machine;
 pub mod model;
 mod path;
 mod pool;
+mod protocol;
 mod proxy_protocol;
 mod quarantine;
 mod queue;

@@ -87,6 +87,7 @@ const KEYS: &[&str] = &[
     "max_in_flight_per_client",
     "trusted_proxies",
     "mode",
+    "protocol",
     "hsts",
     "max_age",
     "preload",

@@ -30,6 +30,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as Socket;
@@ -42,8 +43,8 @@ use weir_config::model::ProxyProtocol;
 use self::connection::{Connection, Phase};
 use self::deadline::HeaderDeadline;
 use self::proxy_protocol::ProxyProtocolError;
-use crate::proxy::Proxy;
 use crate::hsts;
+use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
 use crate::tenancies::{Origin, Stay};
@@ -66,8 +67,8 @@ pub(crate) struct Entrance {
     http2_by_knowledge: bool,
     header_timeout: Duration,
     redirect_https: bool,
-    /// Who says whose connections they pass on.
     hsts: Option<HeaderValue>,
+    /// Who says whose connections they pass on.
     proxy_protocol: ProxyProtocol,
     /// One for each connection there may be.
     places: Arc<Semaphore>,
@@ -85,8 +86,8 @@ impl Entrance {
             tls,
             header_timeout: config.header_timeout,
             redirect_https: config.redirect_https,
-            proxy_protocol: config.proxy_protocol.clone(),
             hsts: config.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map(hsts::value),
+            proxy_protocol: config.proxy_protocol.clone(),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
     }

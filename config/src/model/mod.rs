@@ -26,7 +26,7 @@ pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
-pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
 /// A whole configuration.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
@@ -160,12 +161,12 @@ fn named(head: &[u8], hsts: Option<&HeaderValue>) -> Bytes {
             named.extend_from_slice(b"weir-error: ");
             named.extend_from_slice(Refusal::BadRequest.word().as_bytes());
             named.extend_from_slice(b"\r\n");
-        }
             if let Some(hsts) = hsts {
                 named.extend_from_slice(b"strict-transport-security: ");
                 named.extend_from_slice(hsts.as_bytes());
                 named.extend_from_slice(b"\r\n");
             }
+        }
         if !line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"server:")) {
             named.extend_from_slice(line);
         }

@@ -18,6 +18,7 @@ mod failures;
 mod filters;
 mod forwarding;
 mod framing;
+mod h2c;
 mod hsts;
 mod http2;
 mod http2_attacks;
