@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  serving --shutdown--> draining: no accepts, idle connections closed, responses say `Connection: close`
-//!                           | no request under way, or the deadline
+//!                           | no request under way, or the deadline: WebSockets are told (1001), and have a moment
 //!                           v
 //!                         Drained
 //! ```
@@ -30,6 +30,9 @@ use crate::reload::{Order, Orders, reloader};
 use crate::retry::RETRIES_MAX;
 use crate::table::Table;
 use crate::tls::TlsError;
+
+/// How long the ends of WebSockets may take to hear that weir goes down.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -158,6 +161,7 @@ pub async fn serve_reloadable(
         Arc::clone(&draining),
     )?;
     let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
+    let upstreams = Arc::clone(&proxy.upstreams);
     let proxy = Arc::new(with_options(proxy, idle_timeout));
     let mut doors = Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone());
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
@@ -186,6 +190,8 @@ pub async fn serve_reloadable(
     closed.map_err(|error| ServeError::Ended(Some(error)))?;
     // Whether it was in time shows in what is left.
     let _ = tokio::time::timeout(drain_timeout, in_flight.none_left()).await;
+    upstreams.leave();
+    let _ = tokio::time::timeout(LEAVE, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
 }
 

@@ -15,6 +15,7 @@ mod bridge;
 mod h2c;
 mod links;
 mod pace;
+mod websocket;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
+use tokio::sync::watch;
 use weir_config::model::{Isolation, Protocol};
 use weir_pool::{Lease, Pool};
 
@@ -40,6 +42,8 @@ const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
 pub(crate) struct Upstreams {
     by_vm: ArcSwap<HashMap<u64, Arc<Peers>>>,
     timeouts: Timeouts,
+    /// Whether WebSockets are to end.
+    leaving: watch::Sender<bool>,
 }
 
 /// What a request needs of its connection.
@@ -64,7 +68,12 @@ struct Peers {
 
 impl Upstreams {
     pub(crate) fn new(timeouts: Timeouts) -> Arc<Self> {
-        Arc::new(Self { by_vm: ArcSwap::default(), timeouts })
+        Arc::new(Self { by_vm: ArcSwap::default(), timeouts, leaving: watch::Sender::new(false) })
+    }
+
+    /// Ends all WebSockets, those to come included: both their ends are told that weir goes down.
+    pub(crate) fn leave(&self) {
+        self.leaving.send_replace(true);
     }
 
     /// How to reach the VM of a lease.
@@ -81,7 +90,12 @@ impl Upstreams {
 
     fn add(self: &Arc<Self>, vm: u64, lease: &Lease, pool: &Pool) -> Arc<Peers> {
         let (isolation, protocol) = (pool.isolation(), pool.config().protocol);
-        let links = Arc::new(Links::new(lease.network(), self.timeouts, isolation != Isolation::Vm));
+        let links = Arc::new(Links::new(
+            lease.network(),
+            self.timeouts,
+            isolation != Isolation::Vm,
+            self.leaving.subscribe(),
+        ));
         let peer = |bridged| {
             let connector = Connector { links: Arc::clone(&links), bridged };
             self.new_peer(lease.address(), isolation, protocol, connector)

@@ -30,3 +30,4 @@ mod tls;
 mod unix;
 mod upgrades;
 mod waiting;
+mod websockets;
