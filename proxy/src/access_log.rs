@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use prometheus::IntCounter;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use self::lines::Lines;
 
@@ -40,6 +40,8 @@ pub struct AccessLogWriter(JoinHandle<io::Result<()>>);
 pub(crate) struct Record<'a> {
     /// When the request's header was read, seconds since 1970, to the millisecond.
     pub(crate) ts: f64,
+    /// `None`: the connection came over a Unix socket.
+    #[serde(serialize_with = "client")]
     pub(crate) client: Option<std::net::IpAddr>,
     pub(crate) method: Option<&'a str>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
@@ -69,6 +71,13 @@ pub(crate) struct Record<'a> {
     pub(crate) trace_id: Option<&'a str>,
     /// A word of the `weir-error` header, `client_gone`, or `truncated`.
     pub(crate) error: Option<&'static str>,
+}
+
+fn client<S: Serializer>(client: &Option<std::net::IpAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match client {
+        Some(client) => client.serialize(to),
+        None => to.serialize_str("unix"),
+    }
 }
 
 impl AccessLog {

@@ -1,6 +1,7 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
 mod action;
+mod address;
 mod external;
 mod failure;
 mod filter;
@@ -19,12 +20,13 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use address::ListenAddress;
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
-pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
-pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
 /// A whole configuration.
