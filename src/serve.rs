@@ -23,6 +23,7 @@ use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
+use weir_proxy::acme::{Acme, AcmeMetrics, Challenges};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
@@ -159,6 +160,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
+    let outside = Arc::new(HostNetwork::new(source.outside.clone()));
     let pools = start_pools(&config, below, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
@@ -167,12 +169,16 @@ async fn run(
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
     let (reloader, orders) = weir_proxy::reloader();
-    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, &registry)?;
+    let challenges = Challenges::default();
+    let acme = AcmeMetrics::register(&registry).context("register the metrics of certificates")?;
+    let acme = Acme::start(&config, outside, &challenges, acme).context("obtain certificates")?;
+    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, acme, &registry)?;
     let admin =
         listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
-    let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
+    let server =
+        Server { config, listeners, pools: pools.clone(), metrics, access_log, challenges, timeouts };
     let mut serving = tokio::spawn(weir_proxy::serve_reloadable(server, orders, stopped));
     let reloading = tokio::spawn(reload.run());
     readiness.send_replace(Readiness::Ready);

@@ -55,6 +55,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod acme;
 mod action;
 pub mod change;
 mod checks;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::key::Located;
-use crate::model::{ListenAddress, Listener};
+use crate::model::{Acme, ListenAddress, Listener};
 use crate::proxy_protocol::ProxyProtocolSection;
 use crate::reader::Reader;
 use crate::tls::TlsSection;
@@ -31,7 +31,7 @@ impl ListenerSection {
         let tls = TlsSection::read(table);
         let redirect_https = table.read("redirect_https", boolean).or(false);
         if let Some(redirect) = redirect_https.as_ref().filter(|redirect| redirect.value)
-            && tls.certificates.as_ref().is_some_and(|certificates| !certificates.is_empty())
+            && tls.sources.as_ref().is_some_and(|sources| !sources.is_empty())
         {
             table.sink().report(&redirect.place, "is for a listener without tls");
         }
@@ -49,8 +49,9 @@ impl ListenerSection {
         }
     }
 
-    pub(crate) fn into_listener(self) -> Option<Listener> {
-        let tls = self.tls.into_tls()?;
+    /// `acme`: who issues the certificates that it wants to be obtained.
+    pub(crate) fn into_listener(self, acme: Option<&Acme>) -> Option<Listener> {
+        let tls = self.tls.into_tls(acme)?;
         let defaults = Listener::on(self.address?.value);
         Some(Listener {
             http2: self.http2?.map_or(tls.is_some(), |http2| http2.value),

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use crate::acme::AcmeSection;
 use crate::error::Sink;
 use crate::key::{Located, suggestion};
 use crate::listener::ListenerSection;
@@ -31,7 +32,7 @@ pub trait Machine {
     /// Why not, with the file that is to blame.
     fn certificate(&self, files: &Certificate) -> Result<(), String>;
 
-    /// Whether this file has certificates that clients' certificates can lead to.
+    /// Whether this file has certificates that others' certificates can lead to: clients', or a CA's own.
     ///
     /// # Errors
     /// Why not, with the file's name.
@@ -51,8 +52,7 @@ pub(crate) fn check_addresses<'a>(
 }
 
 pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Machine, sink: &Sink) {
-    let tables = listeners.iter().filter_map(|listener| listener.tls.certificates.as_ref());
-    for files in tables.flatten().flatten() {
+    for files in listeners.iter().flat_map(|listener| listener.tls.files()) {
         if let Err(message) = machine.certificate(&files.value) {
             sink.report(&files.place, message);
         }
@@ -61,6 +61,14 @@ pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Ma
         if let Err(message) = machine.client_ca(&file.value) {
             sink.report(&file.place, message);
         }
+    }
+}
+
+pub(crate) fn check_acme(acme: Option<&AcmeSection>, machine: &dyn Machine, sink: &Sink) {
+    if let Some(ca) = acme.and_then(|acme| acme.ca.as_ref()?.as_ref())
+        && let Err(message) = machine.client_ca(&ca.value)
+    {
+        sink.report(&ca.place, message);
     }
 }
 

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use weir_config::model::Listener;
 
+use crate::acme::Challenges;
 use crate::downstream::{Downstream, Entrance};
 use crate::listeners::ListenSocket;
 use crate::metrics::Metrics;
@@ -41,6 +42,7 @@ pub(crate) struct Doors {
     unrouted: Arc<Unrouted>,
     table: Arc<ArcSwap<Table>>,
     metrics: Metrics,
+    challenges: Challenges,
     open: Vec<Door>,
     /// Each ends with its door's number.
     accepting: JoinSet<u64>,
@@ -75,9 +77,10 @@ impl Doors {
         unrouted: Arc<Unrouted>,
         table: Arc<ArcSwap<Table>>,
         metrics: Metrics,
+        challenges: Challenges,
     ) -> Self {
         let (open, accepting) = (Vec::new(), JoinSet::new());
-        Self { proxy, unrouted, table, metrics, open, accepting, next: 0 }
+        Self { proxy, unrouted, table, metrics, challenges, open, accepting, next: 0 }
     }
 
     /// Closes and opens these, and leaves the others alone.
@@ -117,6 +120,7 @@ impl Doors {
         self.next += 1;
         let mut reading = JoinSet::new();
         if let Some(tls) = entrance.tls() {
+            tls.show(&self.challenges);
             reading.spawn(tls.reload_for_ever(&self.metrics));
         }
         let (proxy, unrouted) = (Arc::clone(&self.proxy), Arc::clone(&self.unrouted));

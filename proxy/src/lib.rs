@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+pub mod acme;
 pub mod admin;
 mod answer;
 mod context;

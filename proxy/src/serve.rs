@@ -19,6 +19,7 @@ use weir_config::model::{Config, Listener};
 use weir_pool::Pools;
 
 use crate::access_log::AccessLog;
+use crate::acme::Challenges;
 use crate::doors::{Doors, NewDoor};
 use crate::downstream::Entrance;
 use crate::http2;
@@ -78,6 +79,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// What CAs may ask for, where certificates are obtained; see [`crate::acme`].
+    pub challenges: Challenges,
     /// How long to wait for what.
     pub timeouts: Timeouts,
 }
@@ -151,7 +154,7 @@ pub async fn serve_reloadable(
     let sockets = server.listeners.http.into_iter().map(Some);
     let entrances = new_doors(&server.config.listeners, sockets)?;
     let idle_timeout = server.timeouts.idle;
-    let proxy = Proxy::new(
+    let mut proxy = Proxy::new(
         &server.config,
         &server.pools,
         server.metrics,
@@ -160,10 +163,12 @@ pub async fn serve_reloadable(
         in_flight.clone(),
         Arc::clone(&draining),
     )?;
+    proxy.challenges = server.challenges.clone();
     let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
     let upstreams = Arc::clone(&proxy.upstreams);
     let proxy = Arc::new(with_options(proxy, idle_timeout));
-    let mut doors = Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone());
+    let mut doors =
+        Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone(), server.challenges);
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
     loop {
         tokio::select! {

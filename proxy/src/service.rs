@@ -62,7 +62,15 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         ctx.join_trace(&session.req_header().headers);
         ctx.client = self.client(session);
-        match self.route(session.req_header()) {
+        let routed = self.route(session.req_header());
+        if self.challenges.are_pending()
+            && matches!(routed, Ok(_) | Err(Refusal::NoRoute))
+            && let Some(file) = self.challenge(session.req_header(), has_tls(session))
+        {
+            self.show_challenge(session, file).await?;
+            return Ok(true);
+        }
+        match routed {
             Ok(_) | Err(Refusal::NoRoute) if tenancies::redirects_https(session) => {
                 self.redirect_https(session, ctx).await?;
                 Ok(true)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::ListenAddress;
+use super::{AcmeCertificate, ListenAddress};
 
 /// One `[[listener]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,11 @@ pub enum ProxyProtocol {
 /// `listener.tls` and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// At least one. A client gets the first that has the name it asks for, or the first of all.
+    /// A client gets the first that has the name it asks for, or the first of all.
     pub certificates: Vec<Certificate>,
+    /// Certificates that are obtained, of which any may not be there yet; they come after those from files. At least
+    /// one of both.
+    pub acme: Vec<AcmeCertificate>,
     /// Clients that speak nothing newer are refused.
     pub min_version: TlsVersion,
     /// `None`: clients are not asked who they are.

@@ -53,6 +53,7 @@ pub fn signal(name: &str, target: Thousandths) -> Signal {
 pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
     Config {
         listeners: Vec::new(),
+        acme: None,
         admin: None,
         host: Host::default(),
         classes: [(Class::DEFAULT.to_owned(), Arc::default())].into(),

@@ -177,6 +177,7 @@ async fn another_listener_takes_an_address_over_without_a_refused_connection() {
 async fn certificates_that_cannot_be_used_change_nothing() {
     let tls = Tls {
         certificates: vec![Certificate { certificate: "/none".into(), key: "/none".into() }],
+        acme: Vec::new(),
         min_version: TlsVersion::Tls12,
         client_auth: None,
         hsts: None,

@@ -37,6 +37,7 @@ pub(crate) fn certificate(directory: &Path, file: &str, names: &[&str]) -> (mode
 pub(crate) fn tls(certificates: impl IntoIterator<Item = model::Certificate>) -> model::Tls {
     model::Tls {
         certificates: certificates.into_iter().collect(),
+        acme: Vec::new(),
         min_version: model::TlsVersion::Tls12,
         client_auth: None,
         hsts: None,

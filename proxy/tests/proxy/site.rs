@@ -13,6 +13,7 @@ use weir_config::change::Change;
 use weir_config::model::{Config, HostPattern, Listener, Route};
 use weir_pool::fake::{self, Boot, FakeLauncher, Script};
 use weir_pool::{Pool, PoolMetrics, Pools};
+use weir_proxy::acme::Challenges;
 use weir_proxy::{
     AccessLog, AccessLogWriter, Drained, ListenerChange, Metrics, Reloader, ServeError, Server, Timeouts,
     bind, bind_listener, listeners_to_bind, reloader, serve_reloadable,
@@ -108,8 +109,16 @@ impl Site {
         let (access_log, writer) = AccessLog::start(page.clone(), dropped).unwrap();
         let (shutdown, watched) = watch::channel(false);
         let config = Arc::new(config);
-        let server =
-            Server { config: config.clone(), listeners, pools: pools.clone(), metrics, access_log, timeouts };
+        let (pools_too, challenges) = (pools.clone(), Challenges::default());
+        let server = Server {
+            config: config.clone(),
+            listeners,
+            pools: pools_too,
+            metrics,
+            access_log,
+            challenges,
+            timeouts,
+        };
         let (reloader, orders) = reloader();
         let serving = tokio::spawn(serve_reloadable(server, orders, watched));
         let (writer, config) = (Some(writer), Mutex::new(config));
