@@ -84,6 +84,7 @@ mod queue;
 mod reader;
 mod retry;
 mod route;
+mod rule;
 mod scale;
 mod schedule;
 mod selector;

@@ -36,6 +36,8 @@ pub(crate) enum Refusal {
     MethodNotAllowed,
     /// The route is not for clients with this address.
     AddressDenied,
+    /// A rule of the route's refuses it, with this status.
+    Rule(StatusCode),
     /// The request's body is larger than the route takes.
     BodyTooLarge,
     /// The client has as many requests under way as the route lets it have.
@@ -70,6 +72,7 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AddressDenied => "address_denied",
+            Self::Rule(_) => "rule_denied",
             Self::BodyTooLarge => "body_too_large",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::VmFailed => "vm_failed",
@@ -92,6 +95,7 @@ impl Refusal {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AddressDenied => StatusCode::FORBIDDEN,
+            Self::Rule(status) => status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
@@ -114,6 +118,7 @@ impl Refusal {
             Self::NoRoute => "no route for this host and path\n",
             Self::MethodNotAllowed => "method not allowed\n",
             Self::AddressDenied => "not for this address\n",
+            Self::Rule(_) => "refused by a rule\n",
             Self::BodyTooLarge => "request body too large\n",
             Self::TooManyInFlight => "too many requests at once\n",
             Self::VmFailed => "the microVM failed\n",
@@ -239,6 +244,7 @@ mod tests {
             (Refusal::NoRoute, 404, None),
             (Refusal::MethodNotAllowed, 405, None),
             (Refusal::AddressDenied, 403, None),
+            (Refusal::Rule(StatusCode::NOT_FOUND), 404, None),
             (Refusal::BodyTooLarge, 413, None),
             (Refusal::TooManyInFlight, 429, Some("1")),
             (Refusal::VmFailed, 502, None),

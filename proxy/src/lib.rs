@@ -33,6 +33,7 @@ mod reload;
 mod request;
 mod retry;
 pub mod routes;
+pub mod rules;
 mod serve;
 mod service;
 mod table;

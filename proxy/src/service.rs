@@ -345,7 +345,7 @@ fn is_malformed(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
 }
 
-fn has_tls(session: &Session) -> bool {
+pub(crate) fn has_tls(session: &Session) -> bool {
     session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 

@@ -8,6 +8,7 @@ mod filter;
 mod headers;
 mod listener;
 mod pool;
+mod rule;
 mod scale;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
+pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
 /// A whole configuration.
