@@ -117,7 +117,7 @@ pub(super) fn is_stale(path: &Path) -> io::Result<bool> {
         Ok(_) => {}
     }
     // It does not block: with a full backlog it fails, and somebody listens.
-    match connect(&new_socket()?, &SocketAddrUnix::new(path)?) {
+    match connect(new_socket()?, &SocketAddrUnix::new(path)?) {
         Err(Errno::CONNREFUSED) => Ok(true),
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) => Err(error.into()),
@@ -160,7 +160,7 @@ mod tests {
         // Its queue is full then, and a connect would wait for it.
         listen(&other, 0).unwrap();
         let _full: Vec<_> =
-            (0..2).map(|_| connect(&new_socket().unwrap(), &SocketAddrUnix::new(&path).unwrap())).collect();
+            (0..2).map(|_| connect(new_socket().unwrap(), &SocketAddrUnix::new(&path).unwrap())).collect();
         assert_eq!(bind().unwrap_err(), io::ErrorKind::AddrInUse);
         drop(other);
         drop(bind().unwrap());
