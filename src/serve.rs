@@ -8,7 +8,7 @@ mod file;
 mod reload;
 mod signals;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +17,13 @@ use anyhow::Context;
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weir_config::Config;
+use weir_config::{Config, ListenAddress};
 use weir_net::host::HostThread;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
+use weir_proxy::acme::{Acme, AcmeMetrics, Challenges};
 use weir_proxy::admin::{self, Readiness};
 use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
@@ -159,6 +160,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let registry = Registry::new();
+    let outside = Arc::new(HostNetwork::new(source.outside.clone()));
     let pools = start_pools(&config, below, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let (access_log, writer) =
@@ -167,12 +169,16 @@ async fn run(
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
     let (reloader, orders) = weir_proxy::reloader();
-    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, &registry)?;
+    let challenges = Challenges::default();
+    let acme = AcmeMetrics::register(&registry).context("register the metrics of certificates")?;
+    let acme = Acme::start(&config, outside, &challenges, acme).context("obtain certificates")?;
+    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, acme, &registry)?;
     let admin =
         listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
-    let server = Server { config, listeners, pools: pools.clone(), metrics, access_log, timeouts };
+    let server =
+        Server { config, listeners, pools: pools.clone(), metrics, access_log, challenges, timeouts };
     let mut serving = tokio::spawn(weir_proxy::serve_reloadable(server, orders, stopped));
     let reloading = tokio::spawn(reload.run());
     readiness.send_replace(Readiness::Ready);
@@ -257,7 +263,7 @@ fn start_admin(
     readiness: watch::Receiver<Readiness>,
     pools: &Pools,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    log_address("admin.address", socket.local_addr()?);
+    log_address("admin.address", &socket.local_addr()?.into());
     let pools = Arc::new(pools.clone());
     Ok(tokio::spawn(async move {
         if let Err(error) = admin::serve(socket, registry, readiness, pools, std::future::pending()).await {
@@ -269,12 +275,12 @@ fn start_admin(
 fn log_addresses(listeners: &Listeners) -> anyhow::Result<()> {
     for (index, address) in listeners.addresses().context("ask for a listener's address")?.iter().enumerate()
     {
-        log_address(&format!("listener[{index}].address"), *address);
+        log_address(&format!("listener[{index}].address"), address);
     }
     Ok(())
 }
 
 /// Says where a socket listens; with port 0 in the configuration this is where to learn the port.
-fn log_address(key: &str, address: SocketAddr) {
+fn log_address(key: &str, address: &ListenAddress) {
     tracing::info!(key, %address, "listening");
 }

@@ -72,6 +72,7 @@ impl Pool {
         Self {
             kind: other.kind.clone(),
             image: other.image.clone(),
+            protocol: other.protocol,
             port: other.port,
             vcpus: other.vcpus,
             memory: other.memory,
@@ -140,6 +141,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     let mut keys = Vec::new();
     let mut hold = |same: bool, key: String| keys.extend((!same).then_some(key));
     hold(old.admin == new.admin, "admin.address".to_owned());
+    hold(old.acme == new.acme, "acme".to_owned());
     hold(old.host.network == new.host.network, "host.network".to_owned());
     hold(old.host.trusted_proxies == new.host.trusted_proxies, "host.trusted_proxies".to_owned());
     hold(old.host.snapshots == new.host.snapshots, "host.snapshots".to_owned());
@@ -261,7 +263,7 @@ mod tests {
     }
 
     fn sorted(mut config: Config) -> Config {
-        config.listeners.sort_by_key(|listener| listener.address);
+        config.listeners.sort_by_key(|listener| listener.address.clone());
         config
     }
 

@@ -55,6 +55,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod acme;
 mod action;
 pub mod change;
 mod checks;
@@ -68,6 +69,7 @@ mod fields;
 mod filter;
 mod health;
 mod host;
+mod hsts;
 mod key;
 mod limits;
 mod listener;
@@ -76,6 +78,7 @@ mod machine;
 pub mod model;
 mod path;
 mod pool;
+mod protocol;
 mod proxy_protocol;
 mod quarantine;
 mod queue;
@@ -89,6 +92,7 @@ mod selector;
 mod signal;
 mod tls;
 pub mod units;
+mod unix;
 mod values;
 
 pub use change::{Change, NeedsRestart, PoolChange};

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use crate::acme::{self, AcmeSection};
 use crate::checks;
 use crate::class::{self, ClassSection};
 use crate::error::{ConfigErrors, LoadError, Sink};
 use crate::host::HostSection;
-use crate::key::Place;
+use crate::key::{Located, Place};
 use crate::listener::{ListenerSection, read_address};
 use crate::machine::{self, Machine};
-use crate::model::{Admin, Config};
+use crate::model::{Admin, Config, ListenAddress};
 use crate::pool::PoolSection;
 use crate::reader::{Reader, read_document};
 use crate::route::RouteSection;
@@ -90,6 +91,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     // All sections are read before any is judged, and judged before any failure ends this function.
     let listeners = root.tables("listener", ListenerSection::read);
     let admin = root.optional_table("admin", read_address);
+    let acme = root.optional_table("acme", AcmeSection::read);
     let host = root.table("host", HostSection::read);
     let classes = root.named_tables("class", ClassSection::read);
     let pools = root.named_tables("pool", PoolSection::read);
@@ -99,12 +101,21 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         sink.report(&root.place().child("listener", 0), "at least one [[listener]] is needed");
     }
     let addresses = listeners.iter().flatten().flat_map(|listener| &listener.address);
-    let addresses = addresses.chain(admin.iter().flatten());
+    let admin_address = admin
+        .iter()
+        .flatten()
+        .map(|admin| Located { value: ListenAddress::Ip(admin.value), place: admin.place.clone() });
+    let admin_address: Vec<_> = admin_address.collect();
+    let addresses = addresses.chain(&admin_address);
     checks::addresses_are_distinct(addresses.clone(), sink);
     if let Some(machine) = machine {
         machine::check_addresses(addresses, machine, sink);
         machine::check_certificates(listeners.as_deref().unwrap_or_default(), machine, sink);
+        machine::check_acme(acme.as_ref().and_then(Option::as_ref), machine, sink);
         machine::check_images(pools.as_deref().unwrap_or_default(), machine, sink);
+    }
+    if let (Some(acme), Some(listeners)) = (&acme, &listeners) {
+        acme::check(acme.as_ref(), listeners, sink);
     }
     if let (Some(host), Some(pools)) = (&host, &pools) {
         checks::host_holds_pools(host, pools, sink);
@@ -122,12 +133,15 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         }
     }
 
-    let listeners = listeners?.into_iter().map(ListenerSection::into_listener);
+    let acme = acme?.map(AcmeSection::into_acme);
+    let acme = if let Some(acme) = acme { Some(acme?) } else { None };
+    let listeners = listeners?.into_iter().map(|listener| listener.into_listener(acme.as_ref()));
     let classes = class::into_classes(classes?)?;
     let pools = pools?.into_iter().map(|pool| Some((pool.name, Arc::new(pool.pool?))));
     let routes = routes?.into_iter().map(|route| Some(Arc::new(route.into_route(&classes)?)));
     Some(Config {
         listeners: listeners.collect::<Option<_>>()?,
+        acme: acme.clone(),
         admin: admin?.map(|address| Admin { address: address.value }),
         host: host?.into_host()?,
         pools: pools.collect::<Option<_>>()?,

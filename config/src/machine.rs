@@ -5,10 +5,11 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use crate::acme::AcmeSection;
 use crate::error::Sink;
 use crate::key::{Located, suggestion};
 use crate::listener::ListenerSection;
-use crate::model::Certificate;
+use crate::model::{Certificate, ListenAddress};
 use crate::pool::PoolSection;
 
 /// What a configuration is held against besides its own rules.
@@ -17,7 +18,7 @@ pub trait Machine {
     ///
     /// # Errors
     /// Why not.
-    fn address(&self, address: SocketAddr) -> Result<(), String>;
+    fn address(&self, address: &ListenAddress) -> Result<(), String>;
 
     /// Whether `image`, an embedded image's name or a path, can become a VM.
     ///
@@ -31,7 +32,7 @@ pub trait Machine {
     /// Why not, with the file that is to blame.
     fn certificate(&self, files: &Certificate) -> Result<(), String>;
 
-    /// Whether this file has certificates that clients' certificates can lead to.
+    /// Whether this file has certificates that others' certificates can lead to: clients', or a CA's own.
     ///
     /// # Errors
     /// Why not, with the file's name.
@@ -39,20 +40,19 @@ pub trait Machine {
 }
 
 pub(crate) fn check_addresses<'a>(
-    addresses: impl Iterator<Item = &'a Located<SocketAddr>>,
+    addresses: impl Iterator<Item = &'a Located<ListenAddress>>,
     machine: &dyn Machine,
     sink: &Sink,
 ) {
     for address in addresses {
-        if let Err(message) = machine.address(address.value) {
+        if let Err(message) = machine.address(&address.value) {
             sink.report(&address.place, message);
         }
     }
 }
 
 pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Machine, sink: &Sink) {
-    let tables = listeners.iter().filter_map(|listener| listener.tls.certificates.as_ref());
-    for files in tables.flatten().flatten() {
+    for files in listeners.iter().flat_map(|listener| listener.tls.files()) {
         if let Err(message) = machine.certificate(&files.value) {
             sink.report(&files.place, message);
         }
@@ -61,6 +61,14 @@ pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Ma
         if let Err(message) = machine.client_ca(&file.value) {
             sink.report(&file.place, message);
         }
+    }
+}
+
+pub(crate) fn check_acme(acme: Option<&AcmeSection>, machine: &dyn Machine, sink: &Sink) {
+    if let Some(ca) = acme.and_then(|acme| acme.ca.as_ref()?.as_ref())
+        && let Err(message) = machine.client_ca(&ca.value)
+    {
+        sink.report(&ca.place, message);
     }
 }
 

@@ -86,6 +86,11 @@ const KEYS: &[&str] = &[
     "max_header",
     "max_in_flight_per_client",
     "trusted_proxies",
+    "mode",
+    "protocol",
+    "hsts",
+    "max_age",
+    "preload",
     "rule",
     "when",
     "then",
@@ -97,6 +102,9 @@ const KEYS: &[&str] = &[
 ];
 const STRINGS: &[&str] = &[
     "127.0.0.1:80",
+    "unix:/run/weir.sock",
+    "unix:/",
+    "0660",
     "0.0.0.0:80",
     "[::]:80",
     "16MiB",

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+pub mod acme;
 pub mod admin;
 mod answer;
 mod context;
@@ -18,8 +19,10 @@ mod descriptors;
 mod doors;
 mod downstream;
 mod filter;
+mod grpc;
 mod hangup;
 mod headers;
+mod hsts;
 mod http2;
 mod in_flight;
 mod listeners;
@@ -46,7 +49,7 @@ mod testing;
 
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use descriptors::raise_descriptor_limit;
-pub use listeners::{BindError, Listeners, bind, bind_listener};
+pub use listeners::{BindError, ListenSocket, Listeners, bind, bind_listener, can_bind_path};
 pub use metrics::Metrics;
 pub use reload::{ListenerChange, Orders, Reloader, listeners_to_bind, reloader};
 pub use routes::Router;

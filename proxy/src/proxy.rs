@@ -16,6 +16,7 @@ use weir_config::model::Config;
 use weir_pool::{Caller, Lease, Pools};
 
 use crate::access_log::AccessLog;
+use crate::acme::Challenges;
 use crate::answer::Refusal;
 use crate::context::{Context, Found, Route};
 use crate::downstream;
@@ -46,6 +47,8 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     /// What listeners answer that send everybody to TLS.
     pub(crate) to_https: Answer,
+    /// What CAs may ask for.
+    pub(crate) challenges: Challenges,
     pub(crate) upstreams: Arc<Upstreams>,
     made: Instant,
     /// Of fingerprints.
@@ -82,6 +85,7 @@ impl Proxy {
             in_flight,
             draining,
             to_https: Answer::to_https(),
+            challenges: Challenges::default(),
             upstreams: Upstreams::new(timeouts),
             made: Instant::now(),
             keys: RandomState::new(),

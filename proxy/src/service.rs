@@ -33,7 +33,7 @@ use crate::request::{status_sent, to_origin_form, traffic};
 use crate::retry::RETRIES_MAX;
 use crate::trace::TRACEPARENT;
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers, tenancies};
+use crate::{downstream, headers, hsts, tenancies};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -62,7 +62,15 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         ctx.join_trace(&session.req_header().headers);
         ctx.client = self.client(session);
-        match self.route(session.req_header()) {
+        let routed = self.route(session.req_header());
+        if self.challenges.are_pending()
+            && matches!(routed, Ok(_) | Err(Refusal::NoRoute))
+            && let Some(file) = self.challenge(session.req_header(), has_tls(session))
+        {
+            self.show_challenge(session, file).await?;
+            return Ok(true);
+        }
+        match routed {
             Ok(_) | Err(Refusal::NoRoute) if tenancies::redirects_https(session) => {
                 self.redirect_https(session, ctx).await?;
                 Ok(true)
@@ -121,8 +129,8 @@ impl ProxyHttp for Proxy {
         if traffic == Traffic::Exchange {
             lease.timed();
         }
-        let isolation = ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool.isolation();
-        Ok(self.upstreams.peer(lease, isolation, traffic))
+        let pool = &ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool;
+        Ok(self.upstreams.peer(lease, pool, traffic))
     }
 
     async fn connected_to_upstream(
@@ -156,7 +164,12 @@ impl ProxyHttp for Proxy {
         _: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        self.admit_body(session, ctx)
+        self.admit_body(session, ctx)?;
+        if ctx.traffic == Some(Traffic::Duplex) && ctx.pace.is_none() {
+            // pingora's other half, which takes the answer, has its turn before each part: see `upstream`'s `h2c`.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -223,6 +236,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
+        hsts::apply(session, response)?;
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
         {

@@ -22,6 +22,7 @@ use weir_config::change::{Change, PoolChange};
 use weir_config::model::Config;
 use weir_net::host::HostThread;
 use weir_pool::Pools;
+use weir_proxy::acme::Acme;
 use weir_proxy::{ListenerChange, Reloader, bind_listener, listeners_to_bind};
 
 use super::file::ConfigFile;
@@ -46,6 +47,8 @@ pub(super) struct Reload {
     current: Arc<Config>,
     pools: Pools,
     reloader: Reloader,
+    /// `None`: no certificates are obtained.
+    acme: Option<Acme>,
     results: IntCounterVec,
 }
 
@@ -59,6 +62,7 @@ impl Reload {
         current: Arc<Config>,
         pools: Pools,
         reloader: Reloader,
+        acme: Option<Acme>,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let what = "Times that the configuration was to be read again, by how that ended.";
@@ -70,7 +74,7 @@ impl Reload {
             results.with_label_values(&[result]);
         }
         let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-        Ok(Self { source, hangup, current, pools, reloader, results })
+        Ok(Self { source, hangup, current, pools, reloader, acme, results })
     }
 
     /// Reloads whenever it is due. Stopped while it reloads, it may leave pools of both configurations behind.
@@ -108,7 +112,10 @@ impl Reload {
         staged.commit().await;
         // Whatever comes now, that is what the pools are.
         self.current = new.clone();
-        self.reloader.reload(new, listeners).await?;
+        self.reloader.reload(new.clone(), listeners).await?;
+        if let Some(acme) = &self.acme {
+            acme.reload(&new);
+        }
         let removed = change.pools.iter().filter(|(_, change)| **change == PoolChange::Removed);
         self.pools.retire(removed.map(|(name, _)| name.as_str()));
         Ok(change)
@@ -120,11 +127,11 @@ impl Source {
     async fn listeners(&self, change: &Change) -> anyhow::Result<ListenerChange> {
         let mut sockets = Vec::new();
         for listener in listeners_to_bind(change) {
-            let (address, (reply, bound)) = (listener.address, oneshot::channel());
+            let (listener, (reply, bound)) = (listener.clone(), oneshot::channel());
             // Whoever wants it waits for it, or weir ends.
-            self.outside.run(move || drop(reply.send(bind_listener(address))));
+            self.outside.run(move || drop(reply.send(bind_listener(&listener))));
             let socket = bound.await.context("ask the thread that binds listeners")??;
-            let address = socket.local_addr().context("ask for a listener's address")?;
+            let address = socket.address().context("ask for a listener's address")?;
             tracing::info!(key = "listener", %address, "listening");
             sockets.push(socket);
         }

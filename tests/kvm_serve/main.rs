@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acme;
 mod budget;
 mod chaos;
 mod cleanup;

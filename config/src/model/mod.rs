@@ -1,6 +1,8 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
+mod acme;
 mod action;
+mod address;
 mod external;
 mod failure;
 mod filter;
@@ -19,13 +21,16 @@ use http::Method;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
+pub(crate) use acme::file_name;
+pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use address::ListenAddress;
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
-pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
-pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
 pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
@@ -36,6 +41,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Administration endpoint, if any.
     pub admin: Option<Admin>,
+    /// Who issues certificates; there when a listener has some to be obtained.
+    pub acme: Option<Acme>,
     /// Limits of this host.
     pub host: Host,
     /// Classes of requests by name, 1 to 64; [`Class::DEFAULT`] is among them.

@@ -24,6 +24,7 @@ pub struct Certificate {
     pub(super) certified: Arc<CertifiedKey>,
     /// DNS names in lower case, wildcards as `*.example`.
     pub(super) names: Vec<String>,
+    begins: SystemTime,
     expires: SystemTime,
 }
 
@@ -92,9 +93,18 @@ impl Certificate {
     /// # Errors
     /// The first thing that is wrong with them. A certificate that has expired is none: clients say so, and may go on.
     pub fn load(files: &model::Certificate) -> Result<Self, CertificateError> {
-        let chain = read_chain(&files.certificate)?;
-        let (names, expires) = describe(&chain[0], &files.certificate)?;
-        let certified = CertifiedKey::from_der(chain, read_key(&files.key)?, &ring::default_provider())
+        Self::parse(&read(&files.certificate)?, &read(&files.key)?, files)
+    }
+
+    /// Takes PEM files' texts. `files` names them in errors.
+    pub(crate) fn parse(
+        chain: &[u8],
+        key: &[u8],
+        files: &model::Certificate,
+    ) -> Result<Self, CertificateError> {
+        let chain = parse_chain(chain, &files.certificate)?;
+        let (names, begins, expires) = describe(&chain[0], &files.certificate)?;
+        let certified = CertifiedKey::from_der(chain, parse_key(key, &files.key)?, &ring::default_provider())
             .map_err(|source| match source {
                 TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => CertificateError::OtherKey {
                     certificate: files.certificate.clone(),
@@ -102,12 +112,27 @@ impl Certificate {
                 },
                 source => CertificateError::UnusableKey { path: files.key.clone(), source },
             })?;
-        Ok(Self { certified: Arc::new(certified), names, expires })
+        Ok(Self { certified: Arc::new(certified), names, begins, expires })
     }
 
     /// Whether clients refuse it at `now` for being too old.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires < now
+    }
+
+    /// When it begins to be valid.
+    pub(crate) fn begins(&self) -> SystemTime {
+        self.begins
+    }
+
+    /// When it ceases to be valid.
+    pub(crate) fn expires(&self) -> SystemTime {
+        self.expires
+    }
+
+    /// Whether it is for these names, all of them and no others.
+    pub(crate) fn is_for_just(&self, names: &[String]) -> bool {
+        self.names.len() == names.len() && names.iter().all(|name| self.names.contains(name))
     }
 }
 
@@ -132,14 +157,17 @@ impl Stamp {
 }
 
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let text = read(path)?;
-    let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    parse_chain(&read(path)?, path)
+}
+
+fn parse_chain(text: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|source| CertificateError::Pem { path: path.to_owned(), source })?;
     if chain.is_empty() { Err(CertificateError::NoCertificate(path.to_owned())) } else { Ok(chain) }
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|source| match source {
+fn parse_key(text: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|source| match source {
         pem::Error::NoItemsFound => CertificateError::NoKey(path.to_owned()),
         source => CertificateError::Pem { path: path.to_owned(), source },
     })
@@ -160,8 +188,11 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     read().map_err(|source| CertificateError::Read { path: path.to_owned(), source })
 }
 
-/// The names that a certificate is for, and when it expires.
-fn describe(der: &CertificateDer<'_>, path: &Path) -> Result<(Vec<String>, SystemTime), CertificateError> {
+/// The names that a certificate is for, when it begins to be valid, and when it expires.
+fn describe(
+    der: &CertificateDer<'_>,
+    path: &Path,
+) -> Result<(Vec<String>, SystemTime, SystemTime), CertificateError> {
     let invalid = |source| CertificateError::Invalid { path: path.to_owned(), source };
     let (_, certificate) = X509Certificate::from_der(der).map_err(invalid)?;
     let mut names = Vec::new();
@@ -171,6 +202,7 @@ fn describe(der: &CertificateDer<'_>, path: &Path) -> Result<(Vec<String>, Syste
             _ => None,
         }));
     }
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
-    Ok((names, UNIX_EPOCH + Duration::from_secs(seconds)))
+    let since_1970 = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let validity = certificate.validity();
+    Ok((names, since_1970(validity.not_before.timestamp()), since_1970(validity.not_after.timestamp())))
 }

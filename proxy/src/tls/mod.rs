@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as Socket;
+use pingora::protocols::{ALPN, Shutdown as _, Ssl as _, Stream};
+use pingora::{Error, ErrorType};
 use rustls::crypto::ring;
 use rustls::server::{ServerConfig, VerifierBuilderError};
 use rustls::version::{TLS12, TLS13};
@@ -28,6 +29,7 @@ pub(crate) use client::Identity;
 pub use client::roots;
 use resolver::Resolver;
 
+use crate::acme::Challenges;
 use crate::metrics::Metrics;
 
 /// How often certificates' files are looked at.
@@ -35,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// In the order of preference (RFC 7301); HTTP/2 may be left out.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What CAs speak that look whether a name is under weir's control (RFC 8737): a handshake, and nothing after it.
+const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// A listener's TLS.
 pub(crate) struct Tls {
@@ -62,7 +67,7 @@ impl Tls {
     /// # Errors
     /// If one cannot be used.
     pub(crate) fn load(config: &model::Tls, http2: bool) -> Result<Self, TlsError> {
-        let resolver = Arc::new(Resolver::load(&config.certificates)?);
+        let resolver = Arc::new(Resolver::load(&config.certificates, &config.acme)?);
         let versions = match config.min_version {
             TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
             TlsVersion::Tls13 => &[&TLS13],
@@ -77,6 +82,9 @@ impl Tls {
         let mut server = builder.with_cert_resolver(Arc::clone(&resolver) as _);
         let protocols = if http2 { &PROTOCOLS[..] } else { &PROTOCOLS[1..] };
         server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        if !config.acme.is_empty() {
+            server.alpn_protocols.push(ACME_TLS.to_vec());
+        }
         // Clients keep what resuming takes, instead of weir's memory.
         server.ticketer = ring::Ticketer::new()?;
         Ok(Self { acceptor: Acceptor::from_server_config(Arc::new(server)), resolver })
@@ -84,7 +92,18 @@ impl Tls {
 
     /// The handshake on a connection that has just been accepted.
     pub(crate) async fn accept(&self, socket: Socket) -> pingora::Result<Stream> {
-        Ok(Box::new(self.acceptor.tls_handshake(socket).await?))
+        let mut stream = self.acceptor.tls_handshake(socket).await?;
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::Custom(protocol)) if protocol.protocol() == ACME_TLS)
+        {
+            stream.shutdown().await;
+            return Error::e_explain(ErrorType::ConnectionClosed, "a CA has seen what it wanted to see");
+        }
+        Ok(Box::new(stream))
+    }
+
+    /// From now on CAs are shown what `challenges` has for them.
+    pub(crate) fn show(&self, challenges: &Challenges) {
+        self.resolver.show(challenges);
     }
 
     /// Looks at the certificates' files for ever.

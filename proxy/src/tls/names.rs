@@ -13,14 +13,14 @@ pub(super) struct ByName {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
-    /// For clients that ask for no name or for one that no certificate has.
-    fallback: Arc<CertifiedKey>,
+    /// For clients that ask for no name or for one that no certificate has. `None`: there are no certificates.
+    fallback: Option<Arc<CertifiedKey>>,
 }
 
 impl ByName {
-    /// Of certificates with the same name the first is found. `None`: there are none at all.
-    pub(super) fn new<'a>(certificates: impl Iterator<Item = &'a Certificate> + Clone) -> Option<Self> {
-        let fallback = Arc::clone(&certificates.clone().next()?.certified);
+    /// Of certificates with the same name the first is found.
+    pub(super) fn new<'a>(certificates: impl Iterator<Item = &'a Certificate> + Clone) -> Self {
+        let fallback = certificates.clone().next().map(|first| Arc::clone(&first.certified));
         let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());
         for certificate in certificates {
             for name in &certificate.names {
@@ -31,14 +31,14 @@ impl ByName {
                 index.entry(name.into()).or_insert_with(|| Arc::clone(&certificate.certified));
             }
         }
-        Some(Self { exact, wildcard, fallback })
+        Self { exact, wildcard, fallback }
     }
 
     /// A wildcard stands for exactly one label (RFC 9525 §6.3).
-    pub(super) fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
-        let Some(name) = name else { return &self.fallback };
+    pub(super) fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        let Some(name) = name else { return self.fallback.as_ref() };
         let name = name.to_ascii_lowercase();
         let by_suffix = || self.wildcard.get(name.split_once('.')?.1);
-        self.exact.get(name.as_str()).or_else(by_suffix).unwrap_or(&self.fallback)
+        self.exact.get(name.as_str()).or_else(by_suffix).or(self.fallback.as_ref())
     }
 }
