@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use crate::acme;
 use crate::error::Sink;
+use crate::hsts;
 use crate::key::{Located, Place};
-use crate::model::{Acme, AcmeCertificate, Certificate, ClientAuth, Tls, TlsVersion};
+use crate::model::{Acme, AcmeCertificate, Certificate, ClientAuth, Hsts, Tls, TlsVersion};
 use crate::reader::Reader;
 use crate::values::{choice, file};
 
@@ -22,6 +23,7 @@ pub(crate) struct TlsSection {
     pub(crate) client_ca: Option<Option<Located<PathBuf>>>,
     /// `true`: clients without a certificate are refused.
     client_auth: Option<Option<Located<bool>>>,
+    hsts: Option<Option<Located<Hsts>>>,
 }
 
 /// Where a certificate comes from.
@@ -38,7 +40,8 @@ impl TlsSection {
         let min_version = table.read("min_version", choice(VERSIONS)).optional();
         let client_ca = table.read("client_ca", file).optional();
         let client_auth = table.read("client_auth", choice(CLIENT_AUTH)).optional();
-        let section = Self { sources, min_version, client_ca, client_auth };
+        let hsts = hsts::read(table);
+        let section = Self { sources, min_version, client_ca, client_auth, hsts };
         section.report_idle(table.sink());
         section
     }
@@ -54,6 +57,7 @@ impl TlsSection {
         if self.is_plain() {
             report(self.min_version.iter().flatten().map(|version| &version.place).next(), "tls");
             report(self.client_ca.iter().flatten().map(|ca| &ca.place).next(), "tls");
+            report(self.hsts.iter().flatten().map(|hsts| &hsts.place).next(), "tls");
         }
         if matches!(self.client_ca, Some(None)) {
             report(client_auth, "client_ca");
@@ -106,8 +110,9 @@ impl TlsSection {
         let min_version = self.min_version?.map_or(TlsVersion::Tls12, |version| version.value);
         let required = self.client_auth?.is_none_or(|required| required.value);
         let client_auth = self.client_ca?.map(|ca| ClientAuth { ca: ca.value, required });
+        let hsts = self.hsts?.map(|hsts| hsts.value);
         let is_plain = certificates.is_empty() && acme.is_empty();
-        Some((!is_plain).then_some(Tls { certificates, acme, min_version, client_auth }))
+        Some((!is_plain).then_some(Tls { certificates, acme, min_version, client_auth, hsts }))
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod acme;
 mod action;
+mod address;
 mod external;
 mod failure;
 mod filter;
 mod headers;
 mod listener;
 mod pool;
+mod rule;
 mod scale;
 
 use std::collections::BTreeMap;
@@ -22,12 +24,14 @@ pub use crate::decimal::Thousandths;
 pub(crate) use acme::file_name;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use address::ListenAddress;
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
-pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
-pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
+pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
 /// A whole configuration.

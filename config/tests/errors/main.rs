@@ -10,6 +10,7 @@ mod host;
 mod listener;
 mod pool;
 mod route;
+mod rule;
 mod signal;
 
 use std::fmt::Write;
