@@ -1,5 +1,6 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod acme;
 mod action;
 mod class;
 mod external;
