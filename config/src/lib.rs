@@ -55,10 +55,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod action;
 pub mod change;
 mod checks;
 mod class;
+mod compress;
 mod cors;
 mod decimal;
 mod error;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use crate::access_log;
 use crate::checks;
 use crate::class::{self, ClassSection};
 use crate::error::{ConfigErrors, LoadError, Sink};
@@ -91,6 +92,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     let listeners = root.tables("listener", ListenerSection::read);
     let admin = root.optional_table("admin", read_address);
     let host = root.table("host", HostSection::read);
+    let access_log = root.table("access_log", access_log::read).flatten();
     let classes = root.named_tables("class", ClassSection::read);
     let pools = root.named_tables("pool", PoolSection::read);
     let routes = root.tables("route", RouteSection::read);
@@ -130,6 +132,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         listeners: listeners.collect::<Option<_>>()?,
         admin: admin?.map(|address| Admin { address: address.value }),
         host: host?.into_host()?,
+        access_log: access_log?,
         pools: pools.collect::<Option<_>>()?,
         routes: routes.collect::<Option<_>>()?,
         classes,

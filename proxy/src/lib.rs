@@ -13,6 +13,7 @@
 mod access_log;
 pub mod admin;
 mod answer;
+mod compress;
 mod context;
 mod descriptors;
 mod doors;
@@ -36,6 +37,7 @@ mod service;
 mod table;
 pub mod target;
 mod tenancies;
+mod timing;
 pub mod tls;
 mod trace;
 mod upstream;

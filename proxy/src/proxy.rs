@@ -17,6 +17,7 @@ use weir_pool::{Caller, Lease, Pools};
 
 use crate::access_log::AccessLog;
 use crate::answer::Refusal;
+use crate::compress::Compressing;
 use crate::context::{Context, Found, Route};
 use crate::downstream;
 use crate::filter::Answer;
@@ -47,6 +48,7 @@ pub(crate) struct Proxy {
     /// What listeners answer that send everybody to TLS.
     pub(crate) to_https: Answer,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) compressing: Compressing,
     made: Instant,
     /// Of fingerprints.
     pub(crate) keys: RandomState,
@@ -83,6 +85,7 @@ impl Proxy {
             draining,
             to_https: Answer::to_https(),
             upstreams: Upstreams::new(timeouts),
+            compressing: Compressing::default(),
             made: Instant::now(),
             keys: RandomState::new(),
         })

@@ -1,7 +1,9 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod access_log;
 mod action;
 mod class;
+mod compress;
 mod external;
 mod filter;
 mod follow;
