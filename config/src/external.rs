@@ -12,7 +12,7 @@ use crate::model::{External, Isolation, Kind, Pool, Quarantine, Scale, ServerAdd
 use crate::reader::Reader;
 use crate::units::DurationText;
 use crate::values::{duration, integer, string};
-use crate::{health, queue, retry};
+use crate::{health, protocol, queue, retry};
 
 /// Keys that say how VMs are made and kept.
 const OF_VMS: &[&str] = &[
@@ -59,6 +59,8 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
     let queue = table.table("queue", queue::read).flatten();
     let health = table.table("health", health::read).flatten();
     let retry = table.table("retry", retry::read).flatten();
+    let protocol = protocol::read(table);
+    protocol::check_questions(&protocol, health.as_ref(), false, table.sink());
 
     let external = External { addresses: addresses?.value, resolve: resolve?.value };
     Some(Pool {
@@ -69,6 +71,7 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
         queue: queue?,
         health: health?,
         retry: retry?,
+        protocol: protocol?.value,
         image: String::new(),
         port: 0,
         vcpus: 0,

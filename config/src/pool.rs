@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::scale::ScaleSection;
 use crate::units::SizeText;
 use crate::values::{choice, duration, integer, size_within, string};
-use crate::{external, health, limits, quarantine, queue, retry, signal};
+use crate::{external, health, limits, protocol, quarantine, queue, retry, signal};
 
 /// Smallest and largest memory of a VM, bytes: room for a libOS with an application below, the MMIO window above.
 const MEMORY: RangeInclusive<u64> = 8 << 20..=3 << 30;
@@ -54,6 +54,7 @@ impl PoolSection {
         }
         external::refuse(table);
         let image = table.read("image", string).check(|image| not_empty(image)).required();
+        let protocol = protocol::read(table);
         let port = table.read("port", integer(1..=u16::MAX)).or(8080);
         let vcpus = table.read("vcpus", integer(1..=u32::MAX)).check(one_vcpu).or(1);
         let memory = table.read("memory", size_within(MEMORY)).check(mappable).or(16 << 20);
@@ -73,6 +74,8 @@ impl PoolSection {
         let quarantine = table.table("quarantine", quarantine::read).flatten();
         let signal = table.optional_table("signal", signal::read);
         let limits = table.table("limits", limits::read).flatten();
+        let asks_signal = signal.as_ref().is_some_and(Option::is_some);
+        protocol::check_questions(&protocol, health.as_ref(), asks_signal, table.sink());
 
         let highest_min = scale.as_ref().map_or(0, ScaleSection::highest_min);
         let (image_name, memory_per_vm) = (image.clone(), memory.clone());
@@ -81,6 +84,7 @@ impl PoolSection {
                 name: valid_name?,
                 kind: of_what.map(|_| Kind::Unikernel)?,
                 image: image?.value,
+                protocol: protocol?.value,
                 port: port?.value,
                 vcpus: vcpus?.value,
                 memory: memory?.value,

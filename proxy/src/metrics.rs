@@ -30,6 +30,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
     filter_refusals: IntCounterVec,
+    rule_errors: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
@@ -84,6 +85,10 @@ impl Metrics {
                 Opts::new("weir_filter_refusals_total", "Requests that a route's filters refused."),
                 &["route", "reason"],
             )?,
+            rule_errors: IntCounterVec::new(
+                Opts::new("weir_rule_errors_total", "Conditions of rules that could not be evaluated."),
+                &["route"],
+            )?,
             truncated: IntCounter::new(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
@@ -112,6 +117,7 @@ impl Metrics {
         registry.register(Box::new(self.retries.clone()))?;
         registry.register(Box::new(self.retries_refused.clone()))?;
         registry.register(Box::new(self.filter_refusals.clone()))?;
+        registry.register(Box::new(self.rule_errors.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
@@ -130,6 +136,11 @@ impl Metrics {
     /// A route's filters refused a request; `reason` is a word of the `weir-error` header.
     pub(crate) fn filter_refusal(&self, route: &str, reason: &str) {
         self.filter_refusals.with_label_values(&[route, reason]).inc();
+    }
+
+    /// Counts the conditions of a route's rules that could not be evaluated.
+    pub(crate) fn rule_errors(&self, route: &str) -> IntCounter {
+        self.rule_errors.with_label_values(&[route])
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

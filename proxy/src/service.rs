@@ -34,7 +34,7 @@ use crate::request::{status_sent, to_origin_form, traffic};
 use crate::retry::RETRIES_MAX;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers, tenancies, timing};
+use crate::{downstream, headers, hsts, tenancies, timing};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -122,8 +122,8 @@ impl ProxyHttp for Proxy {
         if traffic == Traffic::Exchange {
             lease.timed();
         }
-        let isolation = ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool.isolation();
-        Ok(self.upstreams.peer(lease, isolation, traffic))
+        let pool = &ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool;
+        Ok(self.upstreams.peer(lease, pool, traffic))
     }
 
     async fn connected_to_upstream(
@@ -157,7 +157,12 @@ impl ProxyHttp for Proxy {
         _: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        self.admit_body(session, ctx)
+        self.admit_body(session, ctx)?;
+        if ctx.traffic == Some(Traffic::Duplex) && ctx.pace.is_none() {
+            // pingora's other half, which takes the answer, has its turn before each part: see `upstream`'s `h2c`.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -225,6 +230,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
+        hsts::apply(session, response)?;
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
         {
@@ -375,7 +381,7 @@ fn is_malformed(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
 }
 
-fn has_tls(session: &Session) -> bool {
+pub(crate) fn has_tls(session: &Session) -> bool {
     session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 

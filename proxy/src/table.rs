@@ -73,7 +73,7 @@ fn answering_route(
     metrics: &Metrics,
 ) -> Result<Found, ServeError> {
     let answer = answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
-    let (series, filters) = (metrics.route(&config.name, ""), Filters::new(config));
+    let (series, filters) = (metrics.route(&config.name, ""), Filters::new(config, metrics));
     Ok(Found::Answer(Arc::new(AnsweringRoute { config: Arc::clone(config), series, filters, answer })))
 }
 
@@ -94,6 +94,6 @@ fn pool_route(
         pool: Arc::clone(found),
         retries: Arc::clone(&budget.retries),
         series: metrics.route(&config.name, pool),
-        filters: Filters::new(config),
+        filters: Filters::new(config, metrics),
     })))
 }

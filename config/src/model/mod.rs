@@ -2,6 +2,7 @@
 
 mod access_log;
 mod action;
+mod address;
 mod compress;
 mod external;
 mod failure;
@@ -9,6 +10,7 @@ mod filter;
 mod headers;
 mod listener;
 mod pool;
+mod rule;
 mod scale;
 
 use std::collections::BTreeMap;
@@ -22,13 +24,15 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 pub use crate::decimal::Thousandths;
 pub use access_log::{AccessLog, LogFormat};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use address::ListenAddress;
 pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
-pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
-pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
+pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 
 /// A whole configuration.

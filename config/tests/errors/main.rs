@@ -11,6 +11,7 @@ mod host;
 mod listener;
 mod pool;
 mod route;
+mod rule;
 mod signal;
 
 use std::fmt::Write;
