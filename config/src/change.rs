@@ -145,6 +145,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     hold(old.host.network == new.host.network, "host.network".to_owned());
     hold(old.host.trusted_proxies == new.host.trusted_proxies, "host.trusted_proxies".to_owned());
     hold(old.host.snapshots == new.host.snapshots, "host.snapshots".to_owned());
+    hold(old.access_log == new.access_log, "access_log".to_owned());
     for (name, (old, new)) in both(old, new) {
         hold(old.kind == new.kind, format!("pool.{name}.kind"));
         // Its servers' task knows one configuration.
@@ -308,6 +309,7 @@ mod tests {
             ("isolation = \"request\"", "pool.p.isolation"),
             ("[host]\nnetwork = \"10.9.0.0/16\"", "host.network"),
             ("[host]\ntrusted_proxies = [\"10.0.0.0/8\"]", "host.trusted_proxies"),
+            ("[access_log]\nsample = 0.5", "access_log"),
             ("[host]\nsnapshots = \"/var/lib/weir\"", "host.snapshots"),
             ("[admin]\naddress = \"127.0.0.1:1\"", "admin.address"),
         ];

@@ -55,11 +55,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod acme;
 mod action;
 pub mod change;
 mod checks;
 mod class;
+mod compress;
 mod cors;
 mod decimal;
 mod error;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
+use crate::access_log;
 use crate::acme::{self, AcmeSection};
 use crate::checks;
 use crate::class::{self, ClassSection};
@@ -93,6 +94,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     let admin = root.optional_table("admin", read_address);
     let acme = root.optional_table("acme", AcmeSection::read);
     let host = root.table("host", HostSection::read);
+    let access_log = root.table("access_log", access_log::read).flatten();
     let classes = root.named_tables("class", ClassSection::read);
     let pools = root.named_tables("pool", PoolSection::read);
     let routes = root.tables("route", RouteSection::read);
@@ -144,6 +146,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         acme: acme.clone(),
         admin: admin?.map(|address| Admin { address: address.value }),
         host: host?.into_host()?,
+        access_log: access_log?,
         pools: pools.collect::<Option<_>>()?,
         routes: routes.collect::<Option<_>>()?,
         classes,

@@ -8,14 +8,17 @@ use http::Method;
 use toml::de::DeValue;
 
 use crate::action;
+use crate::compress;
 use crate::cors;
 use crate::error::Sink;
 use crate::filter;
 use crate::key::{Located, Place};
-use crate::model::{Class, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route};
+use crate::model::{
+    Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route,
+};
 use crate::path;
 use crate::reader::Reader;
-use crate::values::string;
+use crate::values::{boolean, string};
 
 /// One `[[route]]` as far as it is valid.
 pub(crate) struct RouteSection {
@@ -35,6 +38,8 @@ pub(crate) struct RouteSection {
     rewrite: Option<Option<Located<Rewrite>>>,
     filter: Option<Located<Filter>>,
     cors: Option<Option<Cors>>,
+    compress: Option<Option<Located<Compress>>>,
+    server_timing: Option<Option<Located<bool>>>,
 }
 
 impl RouteSection {
@@ -61,6 +66,8 @@ impl RouteSection {
                 })
                 .flatten(),
             cors: table.optional_table("cors", cors::read),
+            compress: table.switch_or_table("compress", compress::read),
+            server_timing: table.read("server_timing", boolean).optional(),
         };
         section.check_destination(table.sink());
         section
@@ -72,7 +79,13 @@ impl RouteSection {
             key.as_ref()?.as_ref().map(|located| &located.place)
         }
         let answers = [("respond", place(&self.respond)), ("redirect", place(&self.redirect))];
-        for (key, found) in [("class", place(&self.class)), ("rewrite", place(&self.rewrite))] {
+        let of_pools = [
+            ("class", place(&self.class)),
+            ("rewrite", place(&self.rewrite)),
+            ("compress", place(&self.compress)),
+            ("server_timing", place(&self.server_timing)),
+        ];
+        for (key, found) in of_pools {
             if let (Some(found), Some((answer, _))) =
                 (found, answers.iter().find(|(_, place)| place.is_some()))
             {
@@ -131,6 +144,8 @@ impl RouteSection {
             rewrite,
             filter: self.filter?.value,
             cors: self.cors?,
+            compress: self.compress?.map(|compress| compress.value),
+            server_timing: self.server_timing?.is_some_and(|timing| timing.value),
         })
     }
 }

@@ -9,11 +9,12 @@ use weir_config::model;
 use weir_pool::{Lease, Pass, Pool, Start};
 
 use crate::answer::Refusal;
+use crate::compress::Compressed;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::retry::{Blame, Retries};
-use crate::trace::{TRACEPARENT, TraceId};
+use crate::trace::TraceId;
 use crate::upstream::{Pace, Traffic};
 
 /// What the router finds.
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
     pub(crate) pace: Option<Pace>,
+    /// Of the response's body, if it is compressed on its way.
+    pub(crate) compressed: Option<Box<Compressed>>,
     pub(crate) start: Option<Start>,
     pub(crate) queued: Duration,
     /// From the beginning to the response's header.
@@ -125,6 +128,7 @@ impl Context {
             traffic: None,
             asks_upgrade: false,
             pace: None,
+            compressed: None,
             start: None,
             queued: Duration::ZERO,
             first_byte: None,
@@ -138,7 +142,7 @@ impl Context {
 
     /// Takes part in the trace that the request belongs to, or begins one.
     pub(crate) fn join_trace(&mut self, headers: &http::HeaderMap) {
-        self.trace = headers.get(TRACEPARENT).and_then(|value| TraceId::parse(value.as_bytes()));
+        self.trace = TraceId::of(headers);
         if self.trace.is_none() {
             let (trace, header) = TraceId::begin();
             self.trace = Some(trace);

@@ -18,6 +18,7 @@ use weir_pool::{Caller, Lease, Pools};
 use crate::access_log::AccessLog;
 use crate::acme::Challenges;
 use crate::answer::Refusal;
+use crate::compress::Compressing;
 use crate::context::{Context, Found, Route};
 use crate::downstream;
 use crate::filter::Answer;
@@ -50,6 +51,7 @@ pub(crate) struct Proxy {
     /// What CAs may ask for.
     pub(crate) challenges: Challenges,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) compressing: Compressing,
     made: Instant,
     /// Of fingerprints.
     pub(crate) keys: RandomState,
@@ -87,6 +89,7 @@ impl Proxy {
             to_https: Answer::to_https(),
             challenges: Challenges::default(),
             upstreams: Upstreams::new(timeouts),
+            compressing: Compressing::default(),
             made: Instant::now(),
             keys: RandomState::new(),
         })

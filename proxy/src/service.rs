@@ -8,17 +8,18 @@
 //!  upstream_peer          the lease's VM; on a retry another lease     503
 //!  request_body_filter    the body's size                             413
 //!  upstream_request_filter, upstream_response_filter, response_filter  headers
+//!  response_body_filter, response_trailer_filter  compression
 //!  fail_to_connect, error_while_proxy                                  retry?
 //!  fail_to_proxy                                                       500, 502, 504
 //!  logging                lease given back, metrics, access log
 //! ```
 
 use std::os::fd::RawFd;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -31,9 +32,9 @@ use crate::context::{Context, End};
 use crate::proxy::{NoLease, Proxy};
 use crate::request::{status_sent, to_origin_form, traffic};
 use crate::retry::RETRIES_MAX;
-use crate::trace::TRACEPARENT;
+use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers, hsts, tenancies};
+use crate::{downstream, headers, hsts, tenancies, timing};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -198,6 +199,7 @@ impl ProxyHttp for Proxy {
         }
         if let Some(traceparent) = ctx.new_traceparent.clone() {
             request.insert_header(TRACEPARENT, traceparent)?;
+            request.remove_header(TRACESTATE);
         }
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
             filters.edit_request(request)?;
@@ -243,10 +245,44 @@ impl ProxyHttp for Proxy {
             // HTTP/1.0 knows no chunks: the end of such a body is the end of the connection.
             session.set_keepalive(None);
         }
-        match ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
-            Some(filters) => filters.edit_response(&session.req_header().headers, response),
-            None => Ok(()),
+        let Some(route) = &ctx.route else { return Ok(()) };
+        if route.config.server_timing {
+            timing::add(ctx, response)?;
         }
+        if let Some(filters) = &route.filters {
+            filters.edit_response(&session.req_header().headers, response)?;
+        }
+        if let Some(rules) = &route.config.compress {
+            ctx.compressed = self.compressing.begin(rules, session.req_header(), response)?;
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        ends: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(compressed) = &mut ctx.compressed {
+            compressed.pass(body, ends)?;
+        }
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Bytes>> {
+        // Only now is it known that the body has ended. What is returned goes in the trailer's place.
+        let mut rest = None;
+        if let Some(compressed) = &mut ctx.compressed {
+            compressed.pass(&mut rest, true)?;
+        }
+        Ok(rest)
     }
 
     fn fail_to_connect(

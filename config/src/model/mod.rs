@@ -1,8 +1,10 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
+mod access_log;
 mod acme;
 mod action;
 mod address;
+mod compress;
 mod external;
 mod failure;
 mod filter;
@@ -21,10 +23,12 @@ use http::Method;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
+pub use access_log::{AccessLog, LogFormat};
 pub(crate) use acme::file_name;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use address::ListenAddress;
+pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
@@ -45,6 +49,8 @@ pub struct Config {
     pub acme: Option<Acme>,
     /// Limits of this host.
     pub host: Host,
+    /// Where requests are written down.
+    pub access_log: AccessLog,
     /// Classes of requests by name, 1 to 64; [`Class::DEFAULT`] is among them.
     pub classes: BTreeMap<String, Arc<Class>>,
     /// Pools by name.
@@ -133,6 +139,10 @@ pub struct Route {
     pub filter: Filter,
     /// What pages of other origins may do; `None`: what a VM says.
     pub cors: Option<Cors>,
+    /// Which responses are compressed; `None`: none.
+    pub compress: Option<Compress>,
+    /// Whether answers say where the time went.
+    pub server_timing: bool,
 }
 
 impl Route {
@@ -148,6 +158,8 @@ impl Route {
             rewrite: None,
             filter: Filter::default(),
             cors: None,
+            compress: None,
+            server_timing: false,
         }
     }
 

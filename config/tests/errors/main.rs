@@ -1,8 +1,10 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod access_log;
 mod acme;
 mod action;
 mod class;
+mod compress;
 mod external;
 mod filter;
 mod follow;
