@@ -86,6 +86,7 @@ mod scale;
 mod schedule;
 mod selector;
 mod signal;
+mod split;
 mod tls;
 pub mod units;
 mod values;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use weir_config::model;
-use weir_pool::{Lease, Pass, Pool, Start};
+use weir_pool::{Lease, Pass, Start};
 
 use crate::answer::Refusal;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
-use crate::retry::{Blame, Retries};
+use crate::resilience::{Backing, Backings};
+use crate::retry::Blame;
 use crate::trace::{TRACEPARENT, TraceId};
 use crate::upstream::{Pace, Traffic};
 
@@ -34,16 +35,13 @@ pub(crate) struct AnsweringRoute {
     pub(crate) answer: Answer,
 }
 
-/// A route to a pool, ready for use.
+/// A route to a pool, or to several, ready for use.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) config: Arc<model::Route>,
     /// Its place in the configuration.
     pub(crate) number: u32,
-    pub(crate) pool: Arc<Pool>,
-    /// Its pool's, shared by all routes there.
-    pub(crate) retries: Arc<Retries>,
-    pub(crate) series: RouteSeries,
+    pub(crate) to: Backings,
     pub(crate) filters: Option<Box<Filters>>,
 }
 
@@ -66,6 +64,8 @@ pub(crate) struct Context {
     /// Whom it comes from: whoever connected, or whom trusted proxies name.
     pub(crate) client: Option<IpAddr>,
     pub(crate) route: Option<Arc<Route>>,
+    /// Which of the route's pools it goes to.
+    pub(crate) backing: usize,
     /// Its route, if that has no pool; then there is no other.
     pub(crate) answering: Option<Arc<AnsweringRoute>>,
     /// Among its client's, where the route counts them.
@@ -115,6 +115,7 @@ impl Context {
             began_at: at,
             client: None,
             route: None,
+            backing: 0,
             answering: None,
             place: None,
             lease: None,
@@ -144,6 +145,11 @@ impl Context {
             self.trace = Some(trace);
             self.new_traceparent = Some(header);
         }
+    }
+
+    /// The pool that it goes to, if its route has one.
+    pub(crate) fn backing(&self) -> Option<&Backing> {
+        self.route.as_ref()?.to.get(self.backing)
     }
 
     pub(crate) fn hold(&mut self, lease: Lease) {

@@ -29,6 +29,7 @@ mod quarantine;
 mod record;
 mod reload;
 mod request;
+mod resilience;
 mod retry;
 pub mod routes;
 mod serve;

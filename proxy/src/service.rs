@@ -121,7 +121,7 @@ impl ProxyHttp for Proxy {
         if traffic == Traffic::Exchange {
             lease.timed();
         }
-        let isolation = ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool.isolation();
+        let isolation = ctx.backing().ok_or_else(no_route_chosen)?.pool.isolation();
         Ok(self.upstreams.peer(lease, isolation, traffic))
     }
 

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_config::model::{self, Config, Destination, Isolation};
+use weir_config::model::{self, Config, Destination};
 use weir_pool::{Pool, Pools};
 
 use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::metrics::Metrics;
+use crate::resilience::{Backing, Backings};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -50,14 +51,15 @@ impl Table {
         };
         let pools = pools.all();
         let retries: HashMap<_, _> = pools.iter().map(budget).collect();
+        let parts = Parts { pools: &pools, retries: &retries, metrics };
         let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
-            Destination::Pool(pool) => pool_route(config, number, pool, &pools, &retries, metrics),
+            Destination::Pool(_) | Destination::Split(_) => parts.pool_route(config, number),
             Destination::Respond(respond) => answering_route(config, Answer::respond(respond), metrics),
             Destination::Redirect(to) => answering_route(config, Ok(Answer::redirect(to)), metrics),
         };
         let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
         let of_connections = |found: &Found| match found {
-            Found::Pool(route) => route.pool.isolation() == Isolation::Connection,
+            Found::Pool(route) => route.to.isolate_connections(),
             Found::Answer(_) => false,
         };
         let isolates_connections = routes.iter().any(of_connections);
@@ -77,23 +79,38 @@ fn answering_route(
     Ok(Found::Answer(Arc::new(AnsweringRoute { config: Arc::clone(config), series, filters, answer })))
 }
 
-fn pool_route(
-    config: &Arc<model::Route>,
-    number: u32,
-    pool: &str,
-    pools: &BTreeMap<String, Arc<Pool>>,
-    retries: &HashMap<String, Budget>,
-    metrics: &Metrics,
-) -> Result<Found, ServeError> {
-    let (Some(found), Some(budget)) = (pools.get(pool), retries.get(pool)) else {
-        return Err(ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() });
-    };
-    Ok(Found::Pool(Arc::new(Route {
-        config: Arc::clone(config),
-        number,
-        pool: Arc::clone(found),
-        retries: Arc::clone(&budget.retries),
-        series: metrics.route(&config.name, pool),
-        filters: Filters::new(config),
-    })))
+/// What routes to pools are made from.
+struct Parts<'a> {
+    pools: &'a BTreeMap<String, Arc<Pool>>,
+    retries: &'a HashMap<String, Budget>,
+    metrics: &'a Metrics,
+}
+
+impl Parts<'_> {
+    fn pool_route(&self, config: &Arc<model::Route>, number: u32) -> Result<Found, ServeError> {
+        let all = config.pools().map(|pool| self.backing(config, pool)).collect::<Result<Vec<_>, _>>()?;
+        let weights = match &config.to {
+            Destination::Split(shares) => shares.iter().map(|share| share.weight).collect(),
+            _ => Vec::new(),
+        };
+        let to = Backings::new(all, &weights).ok_or_else(|| no_pool(config, ""))?;
+        let (config, filters) = (Arc::clone(config), Filters::new(config));
+        Ok(Found::Pool(Arc::new(Route { config, number, to, filters })))
+    }
+
+    fn backing(&self, config: &model::Route, name: &str) -> Result<Backing, ServeError> {
+        let (Some(pool), Some(budget)) = (self.pools.get(name), self.retries.get(name)) else {
+            return Err(no_pool(config, name));
+        };
+        Ok(Backing {
+            name: name.to_owned(),
+            pool: Arc::clone(pool),
+            retries: Arc::clone(&budget.retries),
+            series: self.metrics.route(&config.name, name),
+        })
+    }
+}
+
+fn no_pool(config: &model::Route, pool: &str) -> ServeError {
+    ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() }
 }

@@ -8,6 +8,7 @@ mod headers;
 mod listener;
 mod pool;
 mod scale;
+mod split;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +27,7 @@ pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
+pub use split::Share;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,12 +144,14 @@ impl Route {
         }
     }
 
-    /// The pool that it leads to, if it leads to one.
-    pub fn pool(&self) -> Option<&str> {
-        match &self.to {
-            Destination::Pool(name) => Some(name),
-            Destination::Respond(_) | Destination::Redirect(_) => None,
-        }
+    /// Names of all pools that its requests may go to.
+    pub fn pools(&self) -> impl Iterator<Item = &str> {
+        let (one, several) = match &self.to {
+            Destination::Pool(name) => (Some(name), &[][..]),
+            Destination::Split(shares) => (None, &shares[..]),
+            Destination::Respond(_) | Destination::Redirect(_) => (None, &[][..]),
+        };
+        one.into_iter().chain(several.iter().map(|share| &share.pool)).map(String::as_str)
     }
 }
 

@@ -8,6 +8,7 @@ mod follow;
 mod host;
 mod listener;
 mod pool;
+mod resilience;
 mod route;
 mod signal;
 

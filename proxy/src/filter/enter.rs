@@ -29,7 +29,10 @@ impl Proxy {
         found: Found,
     ) -> pingora::Result<bool> {
         match &found {
-            Found::Pool(route) => ctx.route = Some(Arc::clone(route)),
+            Found::Pool(route) => {
+                ctx.backing = route.to.choose(rand::random);
+                ctx.route = Some(Arc::clone(route));
+            }
             Found::Answer(route) => ctx.answering = Some(Arc::clone(route)),
         }
         let preflight = |filters: &Filters| filters.preflight(session.req_header(), ctx.client);
@@ -50,8 +53,10 @@ impl Proxy {
             }
         }
         match found {
-            Found::Pool(route) => {
-                route.retries.request(self.since_made());
+            Found::Pool(_) => {
+                if let Some(backing) = ctx.backing() {
+                    backing.retries.request(self.since_made());
+                }
                 Ok(false)
             }
             Found::Answer(route) => {

@@ -23,6 +23,7 @@ mod http2_attacks;
 mod isolation;
 mod proxy_protocol;
 mod reload;
+mod split;
 mod streams;
 mod tls;
 mod upgrades;
