@@ -12,7 +12,7 @@ use crate::model::{External, Isolation, Kind, Pool, Quarantine, Scale, ServerAdd
 use crate::reader::Reader;
 use crate::units::DurationText;
 use crate::values::{duration, integer, string};
-use crate::{health, queue, retry};
+use crate::{breaker, health, queue, retry};
 
 /// Keys that say how VMs are made and kept.
 const OF_VMS: &[&str] = &[
@@ -59,6 +59,7 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
     let queue = table.table("queue", queue::read).flatten();
     let health = table.table("health", health::read).flatten();
     let retry = table.table("retry", retry::read).flatten();
+    let breaker = table.optional_table("breaker", breaker::read);
 
     let external = External { addresses: addresses?.value, resolve: resolve?.value };
     Some(Pool {
@@ -69,6 +70,7 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
         queue: queue?,
         health: health?,
         retry: retry?,
+        breaker: breaker?,
         image: String::new(),
         port: 0,
         vcpus: 0,

@@ -56,6 +56,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod breaker;
 pub mod change;
 mod checks;
 mod class;
@@ -74,6 +75,7 @@ mod listener;
 mod load;
 mod machine;
 pub mod model;
+mod pages;
 mod path;
 mod pool;
 mod proxy_protocol;

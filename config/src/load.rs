@@ -15,9 +15,11 @@ use crate::key::Place;
 use crate::listener::{ListenerSection, read_address};
 use crate::machine::{self, Machine};
 use crate::model::{Admin, Config};
+use crate::pages;
 use crate::pool::PoolSection;
 use crate::reader::{Reader, read_document};
 use crate::route::RouteSection;
+use crate::units::SizeText;
 
 /// No configuration is longer, bytes; a file that is, is none.
 const LONGEST: u64 = 16 << 20;
@@ -47,20 +49,28 @@ pub fn check(path: &Path, machine: &dyn Machine) -> Result<Config, LoadError> {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
-    read_bounded(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    read_text(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
 }
 
 /// Looked at before it is opened, since to open a FIFO would wait for its other end.
-fn read_bounded(path: &Path) -> io::Result<String> {
+pub(crate) fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut text = String::new();
-    let read = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
-    if read as u64 > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    if read as u64 > longest {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {}", SizeText(longest)),
+        ));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let text = read_bounded(path, LONGEST)?;
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn walk(text: &str, source: &str, machine: Option<&dyn Machine>) -> Result<Config, ConfigErrors> {
@@ -93,6 +103,7 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     let host = root.table("host", HostSection::read);
     let classes = root.named_tables("class", ClassSection::read);
     let pools = root.named_tables("pool", PoolSection::read);
+    let error_pages = pages::error_pages(root, "error_pages");
     let routes = root.tables("route", RouteSection::read);
 
     if listeners.as_ref().is_some_and(Vec::is_empty) {
@@ -114,6 +125,9 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
     }
     if let Some(routes) = &routes {
         checks::routes_are_distinct(routes, sink);
+        if let Some(error_pages) = &error_pages {
+            pages::check_interception(routes, error_pages, sink);
+        }
         if let Some(pools) = &pools {
             checks::routes_have_pools(routes, pools, sink);
         }
@@ -133,5 +147,6 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         pools: pools.collect::<Option<_>>()?,
         routes: routes.collect::<Option<_>>()?,
         classes,
+        error_pages: error_pages?,
     })
 }

@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::scale::ScaleSection;
 use crate::units::SizeText;
 use crate::values::{choice, duration, integer, size_within, string};
-use crate::{external, health, limits, quarantine, queue, retry, signal};
+use crate::{breaker, external, health, limits, quarantine, queue, retry, signal};
 
 /// Smallest and largest memory of a VM, bytes: room for a libOS with an application below, the MMIO window above.
 const MEMORY: RangeInclusive<u64> = 8 << 20..=3 << 30;
@@ -70,6 +70,7 @@ impl PoolSection {
         let queue = table.table("queue", queue::read).flatten();
         let health = table.table("health", health::read).flatten();
         let retry = table.table("retry", retry::read).flatten();
+        let breaker = table.optional_table("breaker", breaker::read);
         let quarantine = table.table("quarantine", quarantine::read).flatten();
         let signal = table.optional_table("signal", signal::read);
         let limits = table.table("limits", limits::read).flatten();
@@ -95,6 +96,7 @@ impl PoolSection {
                 queue: queue?,
                 health: health?,
                 retry: retry?,
+                breaker: breaker?,
                 quarantine: quarantine?,
                 signal: signal?,
                 limits: limits?,

@@ -13,6 +13,7 @@ use crate::error::Sink;
 use crate::filter;
 use crate::key::{Located, Place};
 use crate::model::{Class, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route};
+use crate::pages::{self, InsteadSection};
 use crate::path;
 use crate::reader::Reader;
 use crate::split::{self, SplitSection};
@@ -29,6 +30,7 @@ pub(crate) struct RouteSection {
     /// `None`: invalid. `Some(None)`: it leads to none.
     pool: Option<Option<Located<String>>>,
     split: Option<Option<SplitSection>>,
+    fallback: Option<Option<Located<String>>>,
     respond: Option<Option<Located<Respond>>>,
     redirect: Option<Option<Located<Redirect>>>,
     /// `Some(None)`: left out.
@@ -37,6 +39,7 @@ pub(crate) struct RouteSection {
     rewrite: Option<Option<Located<Rewrite>>>,
     filter: Option<Located<Filter>>,
     cors: Option<Option<Cors>>,
+    pub(crate) instead: Option<InsteadSection>,
 }
 
 impl RouteSection {
@@ -54,6 +57,7 @@ impl RouteSection {
             path: table.read("path", |value| path::normalize(&string(value)?)).or("/".to_owned()),
             pool,
             split,
+            fallback: table.read("fallback", string).optional(),
             respond,
             redirect,
             class: table.read("class", string).optional(),
@@ -65,8 +69,10 @@ impl RouteSection {
                 })
                 .flatten(),
             cors: table.optional_table("cors", cors::read),
+            instead: pages::instead(table),
         };
         section.check_destination(table.sink());
+        section.check_fallback(table.sink());
         section
     }
 
@@ -76,7 +82,12 @@ impl RouteSection {
             key.as_ref()?.as_ref().map(|located| &located.place)
         }
         let answers = [("respond", place(&self.respond)), ("redirect", place(&self.redirect))];
-        for (key, found) in [("class", place(&self.class)), ("rewrite", place(&self.rewrite))] {
+        let of_pools = [
+            ("class", place(&self.class)),
+            ("rewrite", place(&self.rewrite)),
+            ("fallback", place(&self.fallback)),
+        ];
+        for (key, found) in of_pools {
             if let (Some(found), Some((answer, _))) =
                 (found, answers.iter().find(|(_, place)| place.is_some()))
             {
@@ -107,8 +118,20 @@ impl RouteSection {
 
     /// All names of pools that it has.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Located<String>> {
+        self.own_pools().chain(self.fallback.iter().flatten())
+    }
+
+    fn own_pools(&self) -> impl Iterator<Item = &Located<String>> {
         let split = self.split.iter().flatten().flat_map(SplitSection::pools);
         self.pool.iter().flatten().chain(split)
+    }
+
+    /// A pool is no help to itself.
+    fn check_fallback(&self, sink: &Sink) {
+        let Some(Some(fallback)) = &self.fallback else { return };
+        if self.own_pools().any(|own| own.value == fallback.value) {
+            sink.report(&fallback.place, "is one of the route's own pools");
+        }
     }
 
     fn destination(
@@ -141,11 +164,13 @@ impl RouteSection {
             host,
             path,
             to,
+            fallback: self.fallback?.map(|pool| pool.value),
             class,
             methods,
             rewrite,
             filter: self.filter?.value,
             cors: self.cors?,
+            instead: self.instead?.into_instead(),
         })
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{
-    Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins, Overflow,
-    Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Thousandths, VmLimits, load, parse,
+    Breaker, Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins,
+    Overflow, Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Share, Thousandths,
+    VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -434,4 +435,35 @@ pool = "hello"
     );
     assert_eq!(cors.methods, ["GET", "HEAD", "POST"]);
     assert_eq!((&plain.filter, &plain.cors), (&Filter::default(), &None));
+}
+
+#[test]
+fn what_helps_against_pools_that_do_not_serve_is_read() {
+    let more = r#"
+[pool.other]
+image = "hello"
+[pool.other.breaker]
+failures = 7
+ratio = 0.25
+max_in_flight = 9
+[[route]]
+path = "/split"
+pools = [{ pool = "hello", weight = 95 }, { pool = "third", weight = 0 }]
+fallback = "other"
+maintenance = { status = 500, retry_after = "1m" }
+[pool.third]
+image = "hello"
+"#;
+    let config = parse(&format!("{MINIMAL}{more}"), "test").expect("valid");
+    let expected =
+        Breaker { failures: 7, ratio: Thousandths(250), max_in_flight: Some(9), ..Breaker::default() };
+    assert_eq!(config.pools["other"].breaker, Some(expected));
+    assert_eq!(config.pools["hello"].breaker, None);
+    let route = config.routes.last().expect("it is there");
+    let share = |pool: &str, weight| Share { pool: pool.to_owned(), weight };
+    assert_eq!(route.to, Destination::Split(vec![share("hello", 95), share("third", 0)]));
+    assert!(route.pools().eq(["hello", "third", "other"]));
+    let maintenance = route.instead.maintenance.as_ref().expect("written");
+    assert_eq!((maintenance.status.as_u16(), maintenance.retry_after), (500, Some(Duration::from_secs(60))));
+    assert_eq!((&maintenance.page, maintenance.allow.len()), (&None, 0));
 }

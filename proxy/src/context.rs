@@ -12,7 +12,7 @@ use crate::answer::Refusal;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
-use crate::resilience::{Backing, Backings};
+use crate::resilience::{Backing, Backings, Instead, Intercepted, Permit};
 use crate::retry::Blame;
 use crate::trace::{TRACEPARENT, TraceId};
 use crate::upstream::{Pace, Traffic};
@@ -32,6 +32,7 @@ pub(crate) struct AnsweringRoute {
     pub(crate) config: Arc<model::Route>,
     pub(crate) series: RouteSeries,
     pub(crate) filters: Option<Box<Filters>>,
+    pub(crate) instead: Option<Box<Instead>>,
     pub(crate) answer: Answer,
 }
 
@@ -43,6 +44,7 @@ pub(crate) struct Route {
     pub(crate) number: u32,
     pub(crate) to: Backings,
     pub(crate) filters: Option<Box<Filters>>,
+    pub(crate) instead: Option<Box<Instead>>,
 }
 
 impl Found {
@@ -72,12 +74,16 @@ pub(crate) struct Context {
     pub(crate) place: Option<Place>,
     /// Held from the choice of a VM to the last byte of its response.
     pub(crate) lease: Option<Lease>,
+    /// Leave to go to the pool, of its circuit breaker.
+    pub(crate) permit: Option<Permit>,
     /// Leave to be sent to the lease's VM.
     pub(crate) pass: Option<Pass>,
     /// Times that a VM was asked, or was to be.
     pub(crate) tries: usize,
     pub(crate) blame: Blame,
     pub(crate) vm: Option<u64>,
+    /// A VM may have seen something of it.
+    pub(crate) sent: bool,
     /// What the request needs of its connection to a VM; the same in each try.
     pub(crate) traffic: Option<Traffic>,
     /// The VM was asked to switch protocols.
@@ -90,6 +96,8 @@ pub(crate) struct Context {
     pub(crate) first_byte: Option<Duration>,
     /// Why weir answers itself, once that is decided.
     pub(crate) refusal: Option<Refusal>,
+    /// What the client gets in place of the VM's answer.
+    pub(crate) intercepted: Option<Intercepted>,
     pub(crate) end: End,
     pub(crate) trace: Option<TraceId>,
     /// Set if the request belongs to a trace that began here.
@@ -119,10 +127,12 @@ impl Context {
             answering: None,
             place: None,
             lease: None,
+            permit: None,
             pass: None,
             tries: 0,
             blame: Blame::default(),
             vm: None,
+            sent: false,
             traffic: None,
             asks_upgrade: false,
             pace: None,
@@ -130,6 +140,7 @@ impl Context {
             queued: Duration::ZERO,
             first_byte: None,
             refusal: None,
+            intercepted: None,
             end: End::Whole,
             trace: None,
             new_traceparent: None,
@@ -150,6 +161,13 @@ impl Context {
     /// The pool that it goes to, if its route has one.
     pub(crate) fn backing(&self) -> Option<&Backing> {
         self.route.as_ref()?.to.get(self.backing)
+    }
+
+    /// Tells the pool's circuit breaker, if it has one, how the try has turned out.
+    pub(crate) fn settle(&mut self, success: bool, now: impl FnOnce() -> Duration) {
+        if let Some(permit) = &mut self.permit {
+            permit.settle(success, now());
+        }
     }
 
     pub(crate) fn hold(&mut self, lease: Lease) {

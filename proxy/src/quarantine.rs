@@ -42,6 +42,11 @@ impl Proxy {
         ctx: &mut Context,
     ) -> Result<Lease, NoLease> {
         let backing = route.to.get(ctx.backing).ok_or_else(no_backing)?;
+        if let Some(breaker) = &backing.breaker {
+            // The try before this one is over.
+            ctx.permit = None;
+            ctx.permit = Some(breaker.admit(self.since_made()).map_err(NoLease::Refused)?);
+        }
         self.admit(session, backing, ctx)?;
         let lease = self.lease(session, route, backing, ctx.client).await?;
         self.admit(session, backing, ctx)?;

@@ -1,11 +1,13 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
 mod action;
+mod breaker;
 mod external;
 mod failure;
 mod filter;
 mod headers;
 mod listener;
+mod pages;
 mod pool;
 mod scale;
 mod split;
@@ -20,11 +22,13 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use breaker::Breaker;
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
+pub use pages::{ErrorPages, Instead, Maintenance, Page};
 pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 pub use split::Share;
@@ -42,6 +46,8 @@ pub struct Config {
     pub classes: BTreeMap<String, Arc<Class>>,
     /// Pools by name.
     pub pools: BTreeMap<String, Arc<Pool>>,
+    /// Pages of errors for all requests.
+    pub error_pages: ErrorPages,
     /// Routes, in the file's order; names are unique and every pool and class exists.
     pub routes: Vec<Arc<Route>>,
 }
@@ -116,6 +122,8 @@ pub struct Route {
     pub path: String,
     /// What becomes of its requests.
     pub to: Destination,
+    /// Name of the pool for requests that those of `to` do not take; none of those.
+    pub fallback: Option<String>,
     /// Whose share its requests have while they wait; one of the configuration's classes.
     pub class: Arc<Class>,
     /// Methods that it takes, each once; `None`: all.
@@ -126,6 +134,8 @@ pub struct Route {
     pub filter: Filter,
     /// What pages of other origins may do; `None`: what a VM says.
     pub cors: Option<Cors>,
+    /// What it answers instead of what it is asked for.
+    pub instead: Instead,
 }
 
 impl Route {
@@ -136,22 +146,25 @@ impl Route {
             host,
             path: path.to_owned(),
             to: Destination::Pool(pool.to_owned()),
+            fallback: None,
             class: Arc::default(),
             methods: None,
             rewrite: None,
             filter: Filter::default(),
             cors: None,
+            instead: Instead::default(),
         }
     }
 
-    /// Names of all pools that its requests may go to.
+    /// Names of all pools that its requests may go to, the fallback last.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         let (one, several) = match &self.to {
             Destination::Pool(name) => (Some(name), &[][..]),
             Destination::Split(shares) => (None, &shares[..]),
             Destination::Respond(_) | Destination::Redirect(_) => (None, &[][..]),
         };
-        one.into_iter().chain(several.iter().map(|share| &share.pool)).map(String::as_str)
+        let several = several.iter().map(|share| &share.pool);
+        one.into_iter().chain(several).chain(&self.fallback).map(String::as_str)
     }
 }
 

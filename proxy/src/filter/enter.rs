@@ -45,12 +45,13 @@ impl Proxy {
         match found.filters().map_or(Ok(None), admit) {
             Ok(place) => ctx.place = place,
             Err(refused) => {
-                ctx.refusal = Some(refused.refusal);
                 self.metrics.filter_refusal(found.name(), refused.refusal.word());
-                self.close_if_draining(session);
-                refused.refusal.send_with(session, refused.field).await?;
+                self.refuse(session, ctx, refused.refusal, refused.field).await?;
                 return Ok(true);
             }
+        }
+        if self.refuse_in_maintenance(session, ctx).await? {
+            return Ok(true);
         }
         match found {
             Found::Pool(_) => {
@@ -63,10 +64,7 @@ impl Proxy {
                 self.close_if_draining(session);
                 match route.answer.send(session, route.filters.as_deref()).await? {
                     Ok(()) => {}
-                    Err(refusal) => {
-                        ctx.refusal = Some(refusal);
-                        refusal.send(session).await?;
-                    }
+                    Err(refusal) => self.refuse(session, ctx, refusal, None).await?,
                 }
                 Ok(true)
             }
@@ -81,8 +79,7 @@ impl Proxy {
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
         if let Err(refusal) = self.to_https.send(session, None).await? {
-            ctx.refusal = Some(refusal);
-            refusal.send(session).await?;
+            self.refuse(session, ctx, refusal, None).await?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod site;
 
 mod actions;
 mod answers;
+mod breaker;
 mod client_auth;
 mod connections;
 mod drain;
@@ -20,6 +21,7 @@ mod forwarding;
 mod framing;
 mod http2;
 mod http2_attacks;
+mod instead;
 mod isolation;
 mod proxy_protocol;
 mod reload;
