@@ -52,7 +52,7 @@ soak: deps ## 100,000 starts and stops of a VM, which must leave nothing behind 
 
 bench: ## the measures of docs/BENCHMARKS.md
 	@scripts/deps.sh bench
-	cargo bench --locked -p weir -p weir-pool
+	cargo bench --locked -p weir -p weir-pool -p weir-proxy
 
 clean: ## remove build products
 	cargo clean

@@ -7,7 +7,7 @@ case "${1:-build}" in
   build) wanted=(cmake make gcc g++) commands=(cmake make gcc g++) ;;
   test)  wanted=(cmake make gcc g++ curl openssl procps util-linux qemu-system-x86 busybox-static cpio python3 libc6-dev binutils)
          commands=(cmake make gcc g++ curl openssl kill unshare qemu-system-x86_64 busybox cpio python3 strip) ;;
-  bench) wanted=(cmake make gcc g++ wrk curl util-linux nginx-light haproxy) commands=(cmake make gcc g++ wrk curl nsenter nginx haproxy) ;;
+  bench) wanted=(cmake make gcc g++ wrk curl util-linux nginx-light haproxy openssl nghttp2-client) commands=(cmake make gcc g++ wrk curl nsenter nginx haproxy openssl h2load) ;;
   *) echo "usage: $0 build|test|bench" >&2; exit 2 ;;
 esac
 

@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
-use weir_config::{Config, LoadError, Machine};
+use weir_config::{Config, ListenAddress, LoadError, Machine};
 use weir_proxy::tls::{Certificate, CertificateError, roots};
 
 use crate::cli::Failure;
@@ -22,8 +21,13 @@ struct ThisMachine {
 }
 
 impl Machine for ThisMachine {
-    fn address(&self, address: SocketAddr) -> Result<(), String> {
-        if self.serving { Ok(()) } else { weir_config::can_bind(address) }
+    fn address(&self, address: &ListenAddress) -> Result<(), String> {
+        match address {
+            _ if self.serving => Ok(()),
+            ListenAddress::Ip(address) => weir_config::can_bind(*address),
+            ListenAddress::Unix(path) => weir_proxy::can_bind_path(path)
+                .map_err(|error| format!("{} cannot be bound: {}", error.address, error.source)),
+        }
     }
 
     fn image(&self, image: &str) -> Result<(), String> {

@@ -97,6 +97,7 @@ fn pool(options: &RunOptions) -> Pool {
         name,
         kind: Kind::Unikernel,
         image: options.image.clone(),
+        protocol: Protocol::H1,
         port: 8080,
         vcpus: 1,
         memory: options.memory,

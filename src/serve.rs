@@ -8,7 +8,7 @@ mod file;
 mod reload;
 mod signals;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use anyhow::Context;
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weir_config::Config;
+use weir_config::{Config, ListenAddress};
 use weir_net::host::HostThread;
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
@@ -257,7 +257,7 @@ fn start_admin(
     readiness: watch::Receiver<Readiness>,
     pools: &Pools,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    log_address("admin.address", socket.local_addr()?);
+    log_address("admin.address", &socket.local_addr()?.into());
     let pools = Arc::new(pools.clone());
     Ok(tokio::spawn(async move {
         if let Err(error) = admin::serve(socket, registry, readiness, pools, std::future::pending()).await {
@@ -269,12 +269,12 @@ fn start_admin(
 fn log_addresses(listeners: &Listeners) -> anyhow::Result<()> {
     for (index, address) in listeners.addresses().context("ask for a listener's address")?.iter().enumerate()
     {
-        log_address(&format!("listener[{index}].address"), *address);
+        log_address(&format!("listener[{index}].address"), address);
     }
     Ok(())
 }
 
 /// Says where a socket listens; with port 0 in the configuration this is where to learn the port.
-fn log_address(key: &str, address: SocketAddr) {
+fn log_address(key: &str, address: &ListenAddress) {
     tracing::info!(key, %address, "listening");
 }

@@ -1,6 +1,8 @@
 //! Clients, and configurations with many pools.
 #![allow(dead_code, unreachable_pub, reason = "each bench includes it and uses its own part")]
 
+pub mod peer;
+
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -37,6 +39,11 @@ impl Client {
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         stream.set_read_timeout(Some(PATIENCE)).expect("set a read timeout");
         Self { stream, buffer: vec![0; 256 * 1024] }
+    }
+
+    /// The connection itself.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Sends a GET, and reads nothing.

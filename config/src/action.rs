@@ -70,7 +70,7 @@ pub(crate) fn rewrite(table: &mut Reader<'_>) -> Option<Located<Rewrite>> {
     Some(Located { value: rewrite, place: table.place().clone() })
 }
 
-fn not_longer(text: &str, longest: usize) -> Result<(), String> {
+pub(crate) fn not_longer(text: &str, longest: usize) -> Result<(), String> {
     if text.len() <= longest {
         return Ok(());
     }
@@ -145,8 +145,13 @@ fn printable_path(text: String) -> Result<String, String> {
 
 /// Compiles an expression within limits; the error is a message.
 pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+    pattern_within(text, PATTERN_MEMORY)
+}
+
+/// As [`pattern`], within so many bytes.
+pub(crate) fn pattern_within(text: &str, memory: usize) -> Result<Pattern, String> {
     not_longer(text, LONGEST_TEXT)?;
-    let built = RegexBuilder::new(text).size_limit(PATTERN_MEMORY).dfa_size_limit(PATTERN_MEMORY).build();
+    let built = RegexBuilder::new(text).size_limit(memory).dfa_size_limit(memory).build();
     built.map(Pattern).map_err(|error| match error {
         // Several lines that show where; the last one says what.
         regex::Error::Syntax(lines) => {

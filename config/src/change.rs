@@ -74,6 +74,7 @@ impl Pool {
         Self {
             kind: other.kind.clone(),
             image: other.image.clone(),
+            protocol: other.protocol,
             port: other.port,
             vcpus: other.vcpus,
             memory: other.memory,
@@ -269,7 +270,7 @@ mod tests {
     }
 
     fn sorted(mut config: Config) -> Config {
-        config.listeners.sort_by_key(|listener| listener.address);
+        config.listeners.sort_by_key(|listener| listener.address.clone());
         config
     }
 

@@ -1,7 +1,6 @@
 //! Checks across keys and sections. Each looks only at what is valid by itself, so that one mistake is reported once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::class::ClassSection;
@@ -9,19 +8,19 @@ use crate::error::Sink;
 use crate::host::HostSection;
 use crate::key::{Located, suggestion};
 use crate::listener::overlap;
-use crate::model::Class;
+use crate::model::{Class, ListenAddress};
 use crate::pool::PoolSection;
 use crate::route::{RouteSection, host_text};
 use crate::units::{DurationText, SizeText};
 
 /// No two sockets may be in each other's way.
 pub(crate) fn addresses_are_distinct<'a>(
-    addresses: impl Iterator<Item = &'a Located<SocketAddr>>,
+    addresses: impl Iterator<Item = &'a Located<ListenAddress>>,
     sink: &Sink,
 ) {
-    let mut earlier: Vec<&Located<SocketAddr>> = Vec::new();
+    let mut earlier: Vec<&Located<ListenAddress>> = Vec::new();
     for address in addresses {
-        if let Some(other) = earlier.iter().find(|other| overlap(address.value, other.value)) {
+        if let Some(other) = earlier.iter().find(|other| overlap(&address.value, &other.value)) {
             let message = format!("{} overlaps {}, which is {}", address.value, other.place.key, other.value);
             sink.report(&address.place, message);
         }

@@ -12,7 +12,7 @@ use crate::model::{External, Isolation, Kind, Pool, Quarantine, Scale, ServerAdd
 use crate::reader::Reader;
 use crate::units::DurationText;
 use crate::values::{duration, integer, string};
-use crate::{breaker, health, queue, retry};
+use crate::{breaker, health, protocol, queue, retry};
 
 /// Keys that say how VMs are made and kept.
 const OF_VMS: &[&str] = &[
@@ -60,6 +60,8 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
     let health = table.table("health", health::read).flatten();
     let retry = table.table("retry", retry::read).flatten();
     let breaker = table.optional_table("breaker", breaker::read);
+    let protocol = protocol::read(table);
+    protocol::check_questions(&protocol, health.as_ref(), false, table.sink());
 
     let external = External { addresses: addresses?.value, resolve: resolve?.value };
     Some(Pool {
@@ -71,6 +73,7 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
         health: health?,
         retry: retry?,
         breaker: breaker?,
+        protocol: protocol?.value,
         image: String::new(),
         port: 0,
         vcpus: 0,

@@ -22,12 +22,17 @@ const NOT_TO_EDIT: &[&str] = &[
 
 /// A field's name; the error is a message.
 pub(crate) fn name(text: &str) -> Result<HeaderName, String> {
+    if NOT_TO_EDIT.contains(&text) {
+        return Err("frames messages or is for one hop only, and is weir's to set".to_owned());
+    }
+    any_name(text)
+}
+
+/// A field's name, also of one that is not to be changed; the error is a message.
+pub(crate) fn any_name(text: &str) -> Result<HeaderName, String> {
     // In one spelling, so that no table can have a field twice.
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err("names of header fields are written in lower case".to_owned());
-    }
-    if NOT_TO_EDIT.contains(&text) {
-        return Err("frames messages or is for one hop only, and is weir's to set".to_owned());
     }
     text.parse().map_err(|_| format!("{text:?} is no name of a header field"))
 }

@@ -5,6 +5,7 @@ use ipnetwork::IpNetwork;
 use crate::fields;
 use crate::model::{Edits, Filter};
 use crate::reader::Reader;
+use crate::rule;
 use crate::values::{integer, network, size, size_within, string};
 
 /// What may be added to a header, bytes: with that and what clients send, it still fits a connection's buffer.
@@ -14,6 +15,7 @@ const LONGEST_EDITS: usize = 4096;
 pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
     let allow = table.strings("allow", network).check(|list| some(list)).optional();
     let deny = table.strings("deny", network).or(Vec::new());
+    let rules = rule::read(table);
     let max_body = table.read("max_body", size).optional();
     let max_header = table.read("max_header", size_within(1 << 10..=32 << 10)).optional();
     let in_flight = table.read("max_in_flight_per_client", integer(1..=1_000_000)).optional();
@@ -22,6 +24,7 @@ pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
     Some(Filter {
         allow: allow?.map(|list| list.value),
         deny: deny?.value,
+        rules: rules?,
         max_body: max_body?.map(|bytes| bytes.value),
         max_header: max_header?.map(|bytes| bytes.value),
         max_in_flight_per_client: in_flight?.map(|number| number.value),

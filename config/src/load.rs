@@ -11,10 +11,10 @@ use crate::checks;
 use crate::class::{self, ClassSection};
 use crate::error::{ConfigErrors, LoadError, Sink};
 use crate::host::HostSection;
-use crate::key::Place;
+use crate::key::{Located, Place};
 use crate::listener::{ListenerSection, read_address};
 use crate::machine::{self, Machine};
-use crate::model::{Admin, Config};
+use crate::model::{Admin, Config, ListenAddress};
 use crate::pages;
 use crate::pool::PoolSection;
 use crate::reader::{Reader, read_document};
@@ -110,7 +110,12 @@ fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<C
         sink.report(&root.place().child("listener", 0), "at least one [[listener]] is needed");
     }
     let addresses = listeners.iter().flatten().flat_map(|listener| &listener.address);
-    let addresses = addresses.chain(admin.iter().flatten());
+    let admin_address = admin
+        .iter()
+        .flatten()
+        .map(|admin| Located { value: ListenAddress::Ip(admin.value), place: admin.place.clone() });
+    let admin_address: Vec<_> = admin_address.collect();
+    let addresses = addresses.chain(&admin_address);
     checks::addresses_are_distinct(addresses.clone(), sink);
     if let Some(machine) = machine {
         machine::check_addresses(addresses, machine, sink);

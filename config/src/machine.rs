@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::Sink;
 use crate::key::{Located, suggestion};
 use crate::listener::ListenerSection;
-use crate::model::Certificate;
+use crate::model::{Certificate, ListenAddress};
 use crate::pool::PoolSection;
 
 /// What a configuration is held against besides its own rules.
@@ -17,7 +17,7 @@ pub trait Machine {
     ///
     /// # Errors
     /// Why not.
-    fn address(&self, address: SocketAddr) -> Result<(), String>;
+    fn address(&self, address: &ListenAddress) -> Result<(), String>;
 
     /// Whether `image`, an embedded image's name or a path, can become a VM.
     ///
@@ -39,12 +39,12 @@ pub trait Machine {
 }
 
 pub(crate) fn check_addresses<'a>(
-    addresses: impl Iterator<Item = &'a Located<SocketAddr>>,
+    addresses: impl Iterator<Item = &'a Located<ListenAddress>>,
     machine: &dyn Machine,
     sink: &Sink,
 ) {
     for address in addresses {
-        if let Err(message) = machine.address(address.value) {
+        if let Err(message) = machine.address(&address.value) {
             sink.report(&address.place, message);
         }
     }

@@ -32,8 +32,8 @@ const TYPES: &[(&str, &str)] = &[
 /// The table `key` of pages by status or class of statuses; none if absent. `None`: some of it is wrong.
 pub(crate) fn error_pages(table: &mut Reader<'_>, key: &'static str) -> Option<ErrorPages> {
     let files = table.named_strings(key, |name, file| {
-        let name = which(name)?;
-        read(file).map(|_| drop(name))
+        which(name)?;
+        read(file).map(drop)
     })?;
     let mut pages = ErrorPages::default();
     for (name, file) in files {

@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::scale::ScaleSection;
 use crate::units::SizeText;
 use crate::values::{choice, duration, integer, size_within, string};
-use crate::{breaker, external, health, limits, quarantine, queue, retry, signal};
+use crate::{breaker, external, health, limits, protocol, quarantine, queue, retry, signal};
 
 /// Smallest and largest memory of a VM, bytes: room for a libOS with an application below, the MMIO window above.
 const MEMORY: RangeInclusive<u64> = 8 << 20..=3 << 30;
@@ -54,14 +54,12 @@ impl PoolSection {
         }
         external::refuse(table);
         let image = table.read("image", string).check(|image| not_empty(image)).required();
+        let protocol = protocol::read(table);
         let port = table.read("port", integer(1..=u16::MAX)).or(8080);
         let vcpus = table.read("vcpus", integer(1..=u32::MAX)).check(one_vcpu).or(1);
         let memory = table.read("memory", size_within(MEMORY)).check(mappable).or(16 << 20);
         let env = table.named_strings("env", check_variable);
-        let args = table.strings("args", string).or(Vec::new());
-        if let (Some(env), Some(args)) = (&env, &args) {
-            check_strings(env, &args.value, table.place(), table.sink());
-        }
+        let args = read_args(table, env.as_ref());
         let weight = table.read("weight", integer(1..=1000)).or(1);
         let isolation = table.read("isolation", choice(ISOLATIONS)).or(Isolation::Vm);
         let (soft_limit, hard_limit) = read_concurrency(table, isolation.as_ref());
@@ -74,6 +72,8 @@ impl PoolSection {
         let quarantine = table.table("quarantine", quarantine::read).flatten();
         let signal = table.optional_table("signal", signal::read);
         let limits = table.table("limits", limits::read).flatten();
+        let asks_signal = signal.as_ref().is_some_and(Option::is_some);
+        protocol::check_questions(&protocol, health.as_ref(), asks_signal, table.sink());
 
         let highest_min = scale.as_ref().map_or(0, ScaleSection::highest_min);
         let (image_name, memory_per_vm) = (image.clone(), memory.clone());
@@ -82,6 +82,7 @@ impl PoolSection {
                 name: valid_name?,
                 kind: of_what.map(|_| Kind::Unikernel)?,
                 image: image?.value,
+                protocol: protocol?.value,
                 port: port?.value,
                 vcpus: vcpus?.value,
                 memory: memory?.value,
@@ -104,6 +105,15 @@ impl PoolSection {
         };
         Self { name: name.to_owned(), image: image_name, memory: memory_per_vm, highest_min, pool: pool() }
     }
+}
+
+/// `args`, which a guest gets together with `env`.
+fn read_args(table: &mut Reader<'_>, env: Option<&BTreeMap<String, String>>) -> Option<Located<Vec<String>>> {
+    let args = table.strings("args", string).or(Vec::new())?;
+    if let Some(env) = env {
+        check_strings(env, &args.value, table.place(), table.sink());
+    }
+    Some(args)
 }
 
 /// `soft_limit` and `hard_limit`. A VM that is reset between tenants has one at a time.

@@ -3,6 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use crate::key::Located;
+use crate::model::{ListenAddress, ProxyProtocol};
 use crate::reader::Reader;
 use crate::values::{boolean, network};
 
@@ -14,7 +15,9 @@ pub(crate) struct ProxyProtocolSection {
 }
 
 impl ProxyProtocolSection {
-    pub(crate) fn read(table: &mut Reader<'_>) -> Self {
+    /// Of a listener at `address`, if that is valid.
+    pub(crate) fn read(table: &mut Reader<'_>, address: Option<&ListenAddress>) -> Self {
+        let on_unix = matches!(address, Some(ListenAddress::Unix(_)));
         let enabled = table.read("proxy_protocol", boolean).or(false);
         let trusted = table.strings("trusted", network).optional();
         if let (Some(enabled), Some(trusted)) = (&enabled, &trusted) {
@@ -22,10 +25,15 @@ impl ProxyProtocolSection {
                 Some(trusted) if !enabled.value => {
                     table.sink().report(&trusted.place, "has no effect without proxy_protocol");
                 }
+                Some(trusted) if on_unix => {
+                    let message = "is for networks: who may open a Unix socket is trusted";
+                    table.sink().report(&trusted.place, message);
+                }
                 Some(trusted) if trusted.value.is_empty() => {
                     table.sink().report(&trusted.place, "must name at least one network");
                 }
-                None if enabled.value => {
+                // With an address that is none, whether it is needed is not known.
+                None if enabled.value && !on_unix && address.is_some() => {
                     let message = "needs trusted: who may say where a connection comes from";
                     table.sink().report(&enabled.place, message);
                 }
@@ -35,9 +43,11 @@ impl ProxyProtocolSection {
         Self { enabled, trusted }
     }
 
-    /// Networks whose hosts are believed; none: nobody is asked.
-    pub(crate) fn into_trusted(self) -> Option<Vec<IpNetwork>> {
-        let (enabled, trusted) = (self.enabled?.value, self.trusted?);
-        Some(trusted.filter(|_| enabled).map(|trusted| trusted.value).unwrap_or_default())
+    pub(crate) fn into_proxy_protocol(self) -> Option<ProxyProtocol> {
+        Some(match (self.enabled?.value, self.trusted?) {
+            (false, _) => ProxyProtocol::Nobody,
+            (true, Some(trusted)) => ProxyProtocol::From(trusted.value),
+            (true, None) => ProxyProtocol::Everybody,
+        })
     }
 }

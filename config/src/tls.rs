@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::error::Sink;
+use crate::hsts;
 use crate::key::{Located, Place};
-use crate::model::{Certificate, ClientAuth, Tls, TlsVersion};
+use crate::model::{Certificate, ClientAuth, Hsts, Tls, TlsVersion};
 use crate::reader::Reader;
 use crate::values::{choice, file};
 
@@ -21,6 +22,7 @@ pub(crate) struct TlsSection {
     pub(crate) client_ca: Option<Option<Located<PathBuf>>>,
     /// `true`: clients without a certificate are refused.
     client_auth: Option<Option<Located<bool>>>,
+    hsts: Option<Option<Located<Hsts>>>,
 }
 
 impl TlsSection {
@@ -29,7 +31,8 @@ impl TlsSection {
         let min_version = table.read("min_version", choice(VERSIONS)).optional();
         let client_ca = table.read("client_ca", file).optional();
         let client_auth = table.read("client_auth", choice(CLIENT_AUTH)).optional();
-        let section = Self { certificates, min_version, client_ca, client_auth };
+        let hsts = hsts::read(table);
+        let section = Self { certificates, min_version, client_ca, client_auth, hsts };
         section.report_idle(table.sink());
         section
     }
@@ -45,6 +48,7 @@ impl TlsSection {
         if self.certificates.as_ref().is_some_and(Vec::is_empty) {
             report(self.min_version.iter().flatten().map(|version| &version.place).next(), "tls");
             report(self.client_ca.iter().flatten().map(|ca| &ca.place).next(), "tls");
+            report(self.hsts.iter().flatten().map(|hsts| &hsts.place).next(), "tls");
         }
         if matches!(self.client_ca, Some(None)) {
             report(client_auth, "client_ca");
@@ -58,7 +62,8 @@ impl TlsSection {
         let min_version = self.min_version?.map_or(TlsVersion::Tls12, |version| version.value);
         let required = self.client_auth?.is_none_or(|required| required.value);
         let client_auth = self.client_ca?.map(|ca| ClientAuth { ca: ca.value, required });
-        Some((!certificates.is_empty()).then_some(Tls { certificates, min_version, client_auth }))
+        let hsts = self.hsts?.map(|hsts| hsts.value);
+        Some((!certificates.is_empty()).then_some(Tls { certificates, min_version, client_auth, hsts }))
     }
 }
 

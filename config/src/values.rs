@@ -165,7 +165,11 @@ pub(crate) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, String> 
 
 /// A network, or an address, which is one of its own.
 pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNetwork, String> {
-    let text = string(value)?;
+    parse_network(&string(value)?)
+}
+
+/// As [`network`]; the error is a message.
+pub(crate) fn parse_network(text: &str) -> Result<IpNetwork, String> {
     let network: IpNetwork = text.parse().map_err(|_| {
         format!(r#"{text:?} is no address and no network such as "192.0.2.0/24" or "2001:db8::/32""#)
     })?;

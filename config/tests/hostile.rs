@@ -86,6 +86,14 @@ const KEYS: &[&str] = &[
     "max_header",
     "max_in_flight_per_client",
     "trusted_proxies",
+    "mode",
+    "protocol",
+    "hsts",
+    "max_age",
+    "preload",
+    "rule",
+    "when",
+    "then",
     "set_request_headers",
     "remove_response_headers",
     "cors",
@@ -94,6 +102,9 @@ const KEYS: &[&str] = &[
 ];
 const STRINGS: &[&str] = &[
     "127.0.0.1:80",
+    "unix:/run/weir.sock",
+    "unix:/",
+    "0660",
     "0.0.0.0:80",
     "[::]:80",
     "16MiB",
@@ -121,6 +132,8 @@ const STRINGS: &[&str] = &[
     "https://{host}{path}{query}",
     "/$1",
     "^/(a|b)",
+    "request.path == '/'",
+    "deny",
     "(",
     "[::1]",
     "",
@@ -222,6 +235,12 @@ proptest! {
     #[test]
     fn text_of_toml_tokens(text in r#"((\[\[?(listener|pool\.a|route|host)\]?\]|[a-z]+ ?= ?("[^"]{0,8}"|[0-9x_-]{1,40}|\{[a-z=" ,1]{0,9}\}))\n?){0,12}"#) {
         check(&text)?;
+    }
+
+    #[test]
+    fn any_condition(condition in r#"((request|client|headers|path|ip|ip_in|matches|size|has|true|in|[0-9]{1,3}|'[^']{0,4}')|[ .()\[\]{}!&|?:=<>,+-]{1,2}|\\PC){0,24}"#) {
+        let head = "[[listener]]\naddress = '127.0.0.1:80'\n[[route]]\nrespond = {}\n[[route.filter.rule]]\nthen = 'deny'\n";
+        check(&format!("{head}when = {}\n", Value::String(condition)))?;
     }
 
     #[test]

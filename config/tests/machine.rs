@@ -1,17 +1,17 @@
 //! What depends on the machine: addresses and images.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use weir_config::{Certificate, Machine, can_bind, check, image_exists};
+use weir_config::{Certificate, ListenAddress, Machine, can_bind, check, image_exists};
 
 /// This machine, with two embedded images.
 struct This;
 
 impl Machine for This {
-    fn address(&self, address: SocketAddr) -> Result<(), String> {
-        can_bind(address)
+    fn address(&self, address: &ListenAddress) -> Result<(), String> {
+        address.ip().map_or(Ok(()), can_bind)
     }
 
     fn image(&self, image: &str) -> Result<(), String> {

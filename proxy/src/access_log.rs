@@ -1,23 +1,34 @@
 //! The access log: one JSON object per line and request.
 //!
-//! A request hands its line to a bounded channel and goes on; a thread writes. When what reads the log is too slow the
-//! channel fills, and lines are dropped and counted: a full pipe must never hold up requests.
+//! A request leaves its line in a bounded buffer ([`lines`]) and goes on; a thread writes. When what reads the log is too
+//! slow the buffer fills, and lines are dropped and counted: a full pipe must never hold up requests.
+
+mod lines;
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use prometheus::IntCounter;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-/// Lines that may wait for the writer.
-const CHANNEL_LINES: usize = 8192;
+use self::lines::Lines;
 
 /// Where requests leave their lines. Clones write to the same log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    lines: Option<SyncSender<Vec<u8>>>,
+    lines: Option<Arc<Open>>,
     dropped: IntCounter,
+}
+
+/// Closes the log when the last who could write to it is gone.
+#[derive(Debug)]
+struct Open(Arc<Lines>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The writing thread. It ends when every [`AccessLog`] of it is gone.
@@ -29,6 +40,8 @@ pub struct AccessLogWriter(JoinHandle<io::Result<()>>);
 pub(crate) struct Record<'a> {
     /// When the request's header was read, seconds since 1970, to the millisecond.
     pub(crate) ts: f64,
+    /// `None`: the connection came over a Unix socket.
+    #[serde(serialize_with = "client")]
     pub(crate) client: Option<std::net::IpAddr>,
     pub(crate) method: Option<&'a str>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
@@ -60,6 +73,13 @@ pub(crate) struct Record<'a> {
     pub(crate) error: Option<&'static str>,
 }
 
+fn client<S: Serializer>(client: &Option<std::net::IpAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match client {
+        Some(client) => client.serialize(to),
+        None => to.serialize_str("unix"),
+    }
+}
+
 impl AccessLog {
     /// Starts the thread that writes to `out`. `dropped` counts the lines that it was too slow for.
     ///
@@ -70,10 +90,12 @@ impl AccessLog {
         out: impl Write + Send + 'static,
         dropped: IntCounter,
     ) -> io::Result<(Self, AccessLogWriter)> {
-        let (lines, inbox) = sync_channel(CHANNEL_LINES);
+        let lines = Arc::new(Lines::default());
+        // Also when it panics: nobody is to fill a buffer that nobody takes from.
+        let taken = Open(Arc::clone(&lines));
         let thread =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&inbox, out))?;
-        Ok((Self { lines: Some(lines), dropped }, AccessLogWriter(thread)))
+            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&taken.0, out))?;
+        Ok((Self { lines: Some(Arc::new(Open(lines))), dropped }, AccessLogWriter(thread)))
     }
 
     /// A log that keeps nothing.
@@ -92,7 +114,7 @@ impl AccessLog {
         let mut line = Vec::with_capacity(512);
         let written = serde_json::to_writer(&mut line, record).is_ok();
         line.push(b'\n');
-        if !written || lines.try_send(line).is_err() {
+        if !written || !lines.0.push(&line) {
             self.dropped.inc();
         }
     }
@@ -109,28 +131,19 @@ impl AccessLogWriter {
     }
 }
 
-/// Writes lines until no sender is left. What is there is written in one go, and nothing is held back while waiting.
-fn write(inbox: &Receiver<Vec<u8>>, mut out: impl Write) -> io::Result<()> {
-    const BATCH_BYTES: usize = 64 * 1024;
-    let mut batch = Vec::with_capacity(BATCH_BYTES);
-    while let Ok(line) = inbox.recv() {
-        batch.extend_from_slice(&line);
-        while batch.len() < BATCH_BYTES {
-            match inbox.try_recv() {
-                Ok(line) => batch.extend_from_slice(&line),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
+/// Writes lines until nobody is left to leave any.
+fn write(lines: &Lines, mut out: impl Write) -> io::Result<()> {
+    let mut batch = Vec::new();
+    while lines.take(&mut batch) {
         out.write_all(&batch)?;
         out.flush()?;
-        batch.clear();
     }
     Ok(())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::{Arc, Mutex, mpsc};
+    use std::sync::{Mutex, mpsc};
 
     use proptest::prelude::*;
 
@@ -195,10 +208,10 @@ pub(crate) mod tests {
         let (release, stuck) = mpsc::channel();
         let dropped = counter();
         let (log, writer) = AccessLog::start(Stuck(stuck), dropped.clone()).unwrap();
-        // One batch is in the writer's hands, the rest fill the channel; the surplus must be dropped, not waited for.
-        let batch_lines = 64 * 1024 / 100;
-        for _ in 0..CHANNEL_LINES + batch_lines + 1000 {
-            log.write(&record("/"));
+        // One batch is in the writer's hands, the next fills the buffer; the surplus must be dropped, not waited for.
+        let long = "/".repeat(lines::WAITING_MAX / 16);
+        for _ in 0..2 * 16 {
+            log.write(&record(&long));
         }
         assert!(dropped.get() > 0);
         drop((log, release));

@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 use weir_pool::LeaseError;
 
 use crate::resilience::Page;
+use crate::{grpc, hsts};
 
 /// How much of a refused request's body is read and thrown away, bytes, so that the answer reaches a client that is
 /// still sending: a socket closed with unread data resets the connection.
@@ -36,6 +37,8 @@ pub(crate) enum Refusal {
     MethodNotAllowed,
     /// The route is not for clients with this address.
     AddressDenied,
+    /// A rule of the route's refuses it, with this status.
+    Rule(StatusCode),
     /// The request's body is larger than the route takes.
     BodyTooLarge,
     /// The client has as many requests under way as the route lets it have.
@@ -76,6 +79,7 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AddressDenied => "address_denied",
+            Self::Rule(_) => "rule_denied",
             Self::BodyTooLarge => "body_too_large",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::VmFailed => "vm_failed",
@@ -101,6 +105,7 @@ impl Refusal {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AddressDenied => StatusCode::FORBIDDEN,
+            Self::Rule(status) => status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
@@ -126,6 +131,7 @@ impl Refusal {
             Self::NoRoute => "no route for this host and path\n",
             Self::MethodNotAllowed => "method not allowed\n",
             Self::AddressDenied => "not for this address\n",
+            Self::Rule(_) => "refused by a rule\n",
             Self::BodyTooLarge => "request body too large\n",
             Self::TooManyInFlight => "too many requests at once\n",
             Self::VmFailed => "the microVM failed\n",
@@ -158,10 +164,16 @@ impl Refusal {
         }
     }
 
-    fn header(self) -> pingora::Result<ResponseHeader> {
-        let mut answer = ResponseHeader::build(self.status(), Some(8))?;
-        answer.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
-        answer.insert_header(header::CONTENT_LENGTH, self.text().len())?;
+    /// `in_header`: all of the answer is to be in there, as gRPC has it.
+    fn header(self, in_header: bool) -> pingora::Result<ResponseHeader> {
+        let mut answer = if in_header {
+            grpc::refusal(self.status(), self.text())?
+        } else {
+            let mut answer = ResponseHeader::build(self.status(), Some(8))?;
+            answer.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+            answer.insert_header(header::CONTENT_LENGTH, self.text().len())?;
+            answer
+        };
         answer.insert_header(header::CACHE_CONTROL, "no-store")?;
         answer.insert_header("weir-error", self.word())?;
         if let Some(after) = self.retry_after() {
@@ -170,19 +182,21 @@ impl Refusal {
         Ok(answer)
     }
 
-    /// Sends the answer, with one more field in its header and another body, if there are such. The connection stays open
-    /// where the client and the state of the request allow it.
+    /// Sends the answer, with one more field in its header and another body, if there are such; a gRPC call gets no body. The
+    /// connection stays open where the client and the state of the request allow it.
     pub(crate) async fn send_with(
         self,
         session: &mut Session,
         field: Option<Field>,
         page: Option<Page>,
     ) -> pingora::Result<()> {
-        let mut header = self.header()?;
+        let is_call = grpc::is_call(session.req_header());
+        let mut header = self.header(is_call)?;
         if let Some((name, value)) = field {
             header.insert_header(name, value)?;
         }
         let body = match page {
+            _ if is_call => Bytes::new(),
             Some(page) => {
                 page.describe(&mut header)?;
                 page.body
@@ -196,13 +210,20 @@ impl Refusal {
 /// Sends an answer of weir's own. The connection stays open where the client and the state of the request allow it.
 pub(crate) async fn send(
     session: &mut Session,
-    header: Box<ResponseHeader>,
+    mut header: Box<ResponseHeader>,
     body: Bytes,
 ) -> pingora::Result<()> {
+    hsts::apply(session, &mut header)?;
     let is_head = session.req_header().method == Method::HEAD;
-    session.write_response_header(header, is_head).await?;
     let body = if is_head { Bytes::new() } else { body };
-    session.write_response_body(Some(body), true).await?;
+    match session.as_downstream_mut() {
+        // An end in a frame of its own would be another answer to gRPC.
+        ServerSession::H2(stream) if body.is_empty() => stream.write_response_header(header, true)?,
+        _ => {
+            session.write_response_header(header, is_head).await?;
+            session.write_response_body(Some(body), true).await?;
+        }
+    }
     linger(session.as_downstream_mut()).await;
     Ok(())
 }
@@ -249,6 +270,7 @@ mod tests {
             (Refusal::NoRoute, 404, None),
             (Refusal::MethodNotAllowed, 405, None),
             (Refusal::AddressDenied, 403, None),
+            (Refusal::Rule(StatusCode::NOT_FOUND), 404, None),
             (Refusal::BodyTooLarge, 413, None),
             (Refusal::TooManyInFlight, 429, Some("1")),
             (Refusal::VmFailed, 502, None),
@@ -265,12 +287,17 @@ mod tests {
             (Refusal::UpstreamTimeout, 504, None),
             (Refusal::Internal, 500, None),
         ] {
-            let header = refusal.header().unwrap();
+            let header = refusal.header(false).unwrap();
             let field = |name: &str| header.headers.get(name).map(|value| value.to_str().unwrap());
             assert_eq!(header.status.as_u16(), status);
             assert_eq!(field("retry-after"), retry_after);
             assert_eq!(field("weir-error"), Some(refusal.word()));
             assert_eq!(field("content-length"), Some(refusal.text().len().to_string().as_str()));
+            let call = refusal.header(true).unwrap();
+            assert_eq!(call.status.as_u16(), 200);
+            assert_eq!(call.headers["weir-error"], refusal.word());
+            let message = call.headers["grpc-message"].to_str().unwrap();
+            assert!(message.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%'), "{message}");
         }
     }
 }

@@ -9,9 +9,10 @@
 //! descriptor of the socket stays here, so that another listener can take the address over without a moment in which
 //! nobody listens.
 
+use std::fs::Permissions;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use tokio::task::{JoinError, JoinSet};
 use weir_config::model::Listener;
 
 use crate::downstream::{Downstream, Entrance};
+use crate::listeners::ListenSocket;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
@@ -48,7 +50,7 @@ pub(crate) struct Doors {
 struct Door {
     number: u64,
     listener: Listener,
-    socket: TcpListener,
+    socket: ListenSocket,
     close: watch::Sender<bool>,
     /// Reads its certificates again.
     _reading: JoinSet<()>,
@@ -58,7 +60,7 @@ struct Door {
 pub(crate) struct NewDoor {
     pub(crate) listener: Listener,
     pub(crate) entrance: Entrance,
-    pub(crate) socket: Option<TcpListener>,
+    pub(crate) socket: Option<ListenSocket>,
 }
 
 impl std::fmt::Debug for NewDoor {
@@ -81,7 +83,7 @@ impl Doors {
     /// Closes and opens these, and leaves the others alone.
     ///
     /// # Errors
-    /// If there is no descriptor left for a socket. Those before it are open then, and none is closed.
+    /// If there is no descriptor left for a socket, or a socket's file is gone. Those before it are open then, and none is closed.
     pub(crate) fn change(&mut self, closed: &[Listener], opened: Vec<NewDoor>) -> io::Result<()> {
         let mut closing = Vec::new();
         for gone in closed {
@@ -94,7 +96,10 @@ impl Doors {
             let former = closing.iter().find(|door| door.listener.address == new.listener.address);
             let socket = match (new.socket, former) {
                 (Some(socket), _) => socket,
-                (None, Some(former)) => former.socket.try_clone()?,
+                (None, Some(former)) => {
+                    former.socket.adapt(&new.listener)?;
+                    former.socket.try_clone()?
+                }
                 (None, None) => return Err(io::ErrorKind::NotFound.into()),
             };
             self.open_one(new.listener, new.entrance, socket)
@@ -106,8 +111,8 @@ impl Doors {
         opened
     }
 
-    fn open_one(&mut self, listener: Listener, entrance: Entrance, socket: TcpListener) -> io::Result<()> {
-        let accepting = socket.try_clone()?;
+    fn open_one(&mut self, listener: Listener, entrance: Entrance, socket: ListenSocket) -> io::Result<()> {
+        let accepting = socket.descriptor()?;
         let number = self.next;
         self.next += 1;
         let mut reading = JoinSet::new();
@@ -118,10 +123,17 @@ impl Doors {
         let downstream = Downstream::new(proxy, unrouted, Arc::clone(&self.table), entrance);
         let mut service = Service::new("weir".to_owned(), downstream);
         // pingora finds the socket by this name, and takes it over.
-        let name = format!("door {number}");
+        let name = match socket.is_unix() {
+            // pingora gives what it names permissions again: here to the socket, which has no use for them.
+            true => format!("/proc/self/fd/{}", accepting.as_raw_fd()),
+            false => format!("door {number}"),
+        };
         let mut fds = Fds::new();
         fds.add(name.clone(), accepting.into_raw_fd());
-        service.add_tcp_with_settings(&name, client_socket_options());
+        match socket.is_unix() {
+            true => service.add_uds(&name, Some(Permissions::from_mode(listener.mode))),
+            false => service.add_tcp_with_settings(&name, client_socket_options()),
+        }
         let (close, closing) = watch::channel(false);
         let fds = Arc::new(Mutex::new(fds));
         self.accepting.spawn(async move {

@@ -30,7 +30,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use ipnetwork::IpNetwork;
+use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as Socket;
@@ -38,10 +38,12 @@ use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::{HttpProxy, Session};
 use pingora::server::ShutdownWatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use weir_config::model::ProxyProtocol;
 
 use self::connection::{Connection, Phase};
 use self::deadline::HeaderDeadline;
 use self::proxy_protocol::ProxyProtocolError;
+use crate::hsts;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
@@ -65,8 +67,9 @@ pub(crate) struct Entrance {
     http2_by_knowledge: bool,
     header_timeout: Duration,
     redirect_https: bool,
-    /// Hosts that say whose connections they pass on.
-    trusted_proxies: Vec<IpNetwork>,
+    hsts: Option<HeaderValue>,
+    /// Who says whose connections they pass on.
+    proxy_protocol: ProxyProtocol,
     /// One for each connection there may be.
     places: Arc<Semaphore>,
 }
@@ -83,7 +86,8 @@ impl Entrance {
             tls,
             header_timeout: config.header_timeout,
             redirect_https: config.redirect_https,
-            trusted_proxies: config.trusted_proxies.clone(),
+            hsts: config.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map(hsts::value),
+            proxy_protocol: config.proxy_protocol.clone(),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
     }
@@ -95,14 +99,12 @@ impl Entrance {
 
     /// From an accepted connection to one that speaks HTTP.
     async fn enter(&self, stream: Stream) -> Result<Stream, EnterError> {
-        if self.trusted_proxies.is_empty() && self.tls.is_none() {
+        if self.proxy_protocol == ProxyProtocol::Nobody && self.tls.is_none() {
             return Ok(stream);
         }
         let entering = async {
             let mut socket = stream.into_any().downcast::<Socket>().map_err(|_| EnterError::NoSocket)?;
-            if !self.trusted_proxies.is_empty() {
-                proxy_protocol::read(&mut socket, &self.trusted_proxies).await?;
-            }
+            proxy_protocol::read(&mut socket, &self.proxy_protocol).await?;
             match &self.tls {
                 Some(tls) => tls.accept(*socket).await.map_err(EnterError::Tls),
                 None => Ok(socket as Stream),
@@ -141,9 +143,11 @@ impl Downstream {
     fn connection(&self, stream: Stream, place: OwnedSemaphorePermit, closing: ShutdownWatch) -> Connection {
         let redirect_https = self.entrance.redirect_https;
         let identity = Identity::of(&stream);
-        let needed = self.table.load().isolates_connections || redirect_https || identity.is_some();
+        let hsts = self.entrance.hsts.clone();
+        let needed = redirect_https || identity.is_some() || hsts.is_some();
+        let needed = needed || self.table.load().isolates_connections;
         let stay = needed
-            .then(|| Stay::begin(Origin { identity, redirect_https }))
+            .then(|| Stay::begin(Origin { identity, redirect_https, hsts }))
             .transpose()
             .unwrap_or_else(|error| {
                 // Each request is for itself then, and of a client without a name.

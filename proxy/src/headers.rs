@@ -95,7 +95,8 @@ pub(crate) fn forward_response(response: &mut ResponseHeader) -> pingora::Result
         let value = joined(&response.headers, &header::VIA, via_weir(response.version));
         return response.insert_header(header::VIA, value);
     }
-    response.insert_header(header::VIA, HeaderValue::from_static("1.1 weir"))
+    let via = if response.version == Version::HTTP_2 { "2 weir" } else { "1.1 weir" };
+    response.insert_header(header::VIA, HeaderValue::from_static(via))
 }
 
 fn remove_named_by_connection(response: &mut ResponseHeader) {

@@ -33,6 +33,7 @@ pub struct Metrics {
     filter_refusals: IntCounterVec,
     breaker_state: IntGaugeVec,
     breaker_opened: IntCounterVec,
+    rule_errors: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
@@ -95,6 +96,10 @@ impl Metrics {
                 Opts::new("weir_pool_breaker_opened_total", "Times that a pool's circuit breaker opened."),
                 &["pool"],
             )?,
+            rule_errors: IntCounterVec::new(
+                Opts::new("weir_rule_errors_total", "Conditions of rules that could not be evaluated."),
+                &["route"],
+            )?,
             truncated: IntCounter::new(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
@@ -125,6 +130,7 @@ impl Metrics {
         registry.register(Box::new(self.filter_refusals.clone()))?;
         registry.register(Box::new(self.breaker_state.clone()))?;
         registry.register(Box::new(self.breaker_opened.clone()))?;
+        registry.register(Box::new(self.rule_errors.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
@@ -153,6 +159,11 @@ impl Metrics {
     /// A route's filters refused a request; `reason` is a word of the `weir-error` header.
     pub(crate) fn filter_refusal(&self, route: &str, reason: &str) {
         self.filter_refusals.with_label_values(&[route, reason]).inc();
+    }
+
+    /// Counts the conditions of a route's rules that could not be evaluated.
+    pub(crate) fn rule_errors(&self, route: &str) -> IntCounter {
+        self.rule_errors.with_label_values(&[route])
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

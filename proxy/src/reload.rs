@@ -1,6 +1,5 @@
 //! Another configuration for a proxy that serves.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -8,6 +7,7 @@ use weir_config::change::Change;
 use weir_config::model::{Config, Listener};
 
 use crate::doors::NewDoor;
+use crate::listeners::ListenSocket;
 use crate::serve::{ServeError, new_doors};
 
 /// The way to a proxy that serves. Clones lead to the same one.
@@ -47,7 +47,7 @@ pub fn listeners_to_bind(change: &Change) -> impl Iterator<Item = &Listener> {
 /// The listener whose socket this one gets. Port 0 is another port each time.
 fn takes_over<'a>(change: &'a Change, added: &Listener) -> Option<&'a Listener> {
     let former = change.listeners_removed.iter().find(|removed| removed.address == added.address);
-    former.filter(|_| added.address.port() != 0)
+    former.filter(|_| !added.address.is_any_port())
 }
 
 impl ListenerChange {
@@ -55,7 +55,7 @@ impl ListenerChange {
     ///
     /// # Errors
     /// If a certificate cannot be used.
-    pub fn new(change: &Change, sockets: Vec<TcpListener>) -> Result<Self, ServeError> {
+    pub fn new(change: &Change, sockets: Vec<ListenSocket>) -> Result<Self, ServeError> {
         let mut sockets = sockets.into_iter();
         let socket = |added| match takes_over(change, added) {
             Some(_) => None,

@@ -2,12 +2,11 @@
 //!
 //! ```text
 //!  serving --shutdown--> draining: no accepts, idle connections closed, responses say `Connection: close`
-//!                           | no request under way, or the deadline
+//!                           | no request under way, or the deadline: WebSockets are told (1001), and have a moment
 //!                           v
 //!                         Drained
 //! ```
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
@@ -24,13 +23,16 @@ use crate::doors::{Doors, NewDoor};
 use crate::downstream::Entrance;
 use crate::http2;
 use crate::in_flight::InFlight;
-use crate::listeners::Listeners;
+use crate::listeners::{ListenSocket, Listeners};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reload::{Order, Orders, reloader};
 use crate::retry::RETRIES_MAX;
 use crate::table::Table;
 use crate::tls::TlsError;
+
+/// How long the ends of WebSockets may take to hear that weir goes down.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -159,6 +161,7 @@ pub async fn serve_reloadable(
         Arc::clone(&draining),
     )?;
     let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
+    let upstreams = Arc::clone(&proxy.upstreams);
     let proxy = Arc::new(with_options(proxy, idle_timeout));
     let mut doors = Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone());
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
@@ -187,15 +190,17 @@ pub async fn serve_reloadable(
     closed.map_err(|error| ServeError::Ended(Some(error)))?;
     // Whether it was in time shows in what is left.
     let _ = tokio::time::timeout(drain_timeout, in_flight.none_left()).await;
+    upstreams.leave();
+    let _ = tokio::time::timeout(LEAVE, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
 }
 
 /// Listeners with what each of them asks of its clients.
 pub(crate) fn new_doors(
     listeners: &[Listener],
-    sockets: impl Iterator<Item = Option<TcpListener>>,
+    sockets: impl Iterator<Item = Option<ListenSocket>>,
 ) -> Result<Vec<NewDoor>, ServeError> {
-    let new = |(index, (listener, socket)): (usize, (&Listener, Option<TcpListener>))| {
+    let new = |(index, (listener, socket)): (usize, (&Listener, Option<ListenSocket>))| {
         let tls = |source| ServeError::Tls { key: format!("listener[{index}].tls"), source };
         let entrance = Entrance::new(listener).map_err(tls)?;
         Ok(NewDoor { listener: listener.clone(), entrance, socket })

@@ -34,7 +34,7 @@ use crate::resilience::is_interception;
 use crate::retry::RETRIES_MAX;
 use crate::trace::TRACEPARENT;
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers, tenancies};
+use crate::{downstream, headers, hsts, tenancies};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -120,8 +120,8 @@ impl ProxyHttp for Proxy {
         if traffic == Traffic::Exchange {
             lease.timed();
         }
-        let isolation = ctx.backing().ok_or_else(no_route_chosen)?.pool.isolation();
-        Ok(self.upstreams.peer(lease, isolation, traffic))
+        let pool = &ctx.backing().ok_or_else(no_route_chosen)?.pool;
+        Ok(self.upstreams.peer(lease, pool, traffic))
     }
 
     async fn connected_to_upstream(
@@ -156,7 +156,12 @@ impl ProxyHttp for Proxy {
         _: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        self.admit_body(session, ctx)
+        self.admit_body(session, ctx)?;
+        if ctx.traffic == Some(Traffic::Duplex) && ctx.pace.is_none() {
+            // pingora's other half, which takes the answer, has its turn before each part: see `upstream`'s `h2c`.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -194,7 +199,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
@@ -219,7 +224,7 @@ impl ProxyHttp for Proxy {
             let failed = response.status.is_server_error() && permit.counts_server_errors();
             ctx.settle(!failed, || self.since_made());
         }
-        self.intercept(response, ctx)?;
+        self.intercept(session.req_header(), response, ctx)?;
         headers::forward_response(response)
     }
 
@@ -230,6 +235,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
+        hsts::apply(session, response)?;
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
         {
@@ -357,7 +363,7 @@ fn is_malformed(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"))
 }
 
-fn has_tls(session: &Session) -> bool {
+pub(crate) fn has_tls(session: &Session) -> bool {
     session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 

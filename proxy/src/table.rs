@@ -101,7 +101,7 @@ impl Parts<'_> {
         answer: pingora::Result<Answer>,
     ) -> Result<Found, ServeError> {
         let answer = answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
-        let (series, filters) = (self.metrics.route(&config.name, ""), Filters::new(config));
+        let (series, filters) = (self.metrics.route(&config.name, ""), Filters::new(config, self.metrics));
         let instead = Instead::new(&config.instead, self.pages);
         let config = Arc::clone(config);
         Ok(Found::Answer(Arc::new(AnsweringRoute { config, series, filters, instead, answer })))
@@ -115,7 +115,8 @@ impl Parts<'_> {
         };
         let to =
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
-        let (filters, instead) = (Filters::new(config), Instead::new(&config.instead, self.pages));
+        let (filters, instead) =
+            (Filters::new(config, self.metrics), Instead::new(&config.instead, self.pages));
         let config = Arc::clone(config);
         Ok(Found::Pool(Arc::new(Route { config, number, to, filters, instead })))
     }

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -35,6 +36,8 @@ pub(crate) struct Origin {
     pub(crate) identity: Option<Identity>,
     /// The listener sends everybody to TLS.
     pub(crate) redirect_https: bool,
+    /// What the listener's answers say of it.
+    pub(crate) hsts: Option<HeaderValue>,
 }
 
 /// A connection meets few pools.
@@ -48,6 +51,11 @@ pub(crate) struct Stay {
 }
 
 impl Stay {
+    /// What is known of it.
+    pub(crate) fn of(&self) -> &Origin {
+        &self.tenancies.of
+    }
+
     /// Of a connection that has just been accepted.
     pub(crate) fn begin(of: Origin) -> pingora::Result<Self> {
         let tenancies = Arc::new(Tenancies { by_pool: Mutex::new(Some(Vec::new())), of });
@@ -102,6 +110,11 @@ pub(crate) fn identity(session: &Session) -> Option<&Identity> {
 /// Whether the listener of the connection that `session` came on sends everybody to TLS.
 pub(crate) fn redirects_https(session: &Session) -> bool {
     tenancies(session).is_some_and(|tenancies| tenancies.of.redirect_https)
+}
+
+/// What the listener of the connection that `session` came on has its answers say, see [`crate::hsts`].
+pub(crate) fn hsts(session: &Session) -> Option<&HeaderValue> {
+    tenancies(session)?.of.hsts.as_ref()
 }
 
 fn tenancies(session: &Session) -> Option<&Arc<Tenancies>> {

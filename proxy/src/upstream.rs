@@ -12,8 +12,10 @@
 //! request, of which there would soon be one for every local port.
 
 mod bridge;
+mod h2c;
 mod links;
 mod pace;
+mod websocket;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,8 +25,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
-use weir_config::model::Isolation;
-use weir_pool::Lease;
+use tokio::sync::watch;
+use weir_config::model::{Isolation, Protocol};
+use weir_pool::{Lease, Pool};
 
 pub(crate) use pace::Pace;
 
@@ -39,6 +42,8 @@ const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
 pub(crate) struct Upstreams {
     by_vm: ArcSwap<HashMap<u64, Arc<Peers>>>,
     timeouts: Timeouts,
+    /// Whether WebSockets are to end.
+    leaving: watch::Sender<bool>,
 }
 
 /// What a request needs of its connection.
@@ -57,24 +62,25 @@ pub(crate) enum Traffic {
 struct Peers {
     exchange: HttpPeer,
     duplex: HttpPeer,
+    protocol: Protocol,
     links: Arc<Links>,
 }
 
 impl Upstreams {
     pub(crate) fn new(timeouts: Timeouts) -> Arc<Self> {
-        Arc::new(Self { by_vm: ArcSwap::default(), timeouts })
+        Arc::new(Self { by_vm: ArcSwap::default(), timeouts, leaving: watch::Sender::new(false) })
+    }
+
+    /// Ends all WebSockets, those to come included: both their ends are told that weir goes down.
+    pub(crate) fn leave(&self) {
+        self.leaving.send_replace(true);
     }
 
     /// How to reach the VM of a lease.
-    pub(crate) fn peer(
-        self: &Arc<Self>,
-        lease: &Lease,
-        isolation: Isolation,
-        traffic: Traffic,
-    ) -> Box<HttpPeer> {
+    pub(crate) fn peer(self: &Arc<Self>, lease: &Lease, pool: &Pool, traffic: Traffic) -> Box<HttpPeer> {
         let vm = lease.vm().0;
         let known = self.by_vm.load().get(&vm).cloned();
-        known.unwrap_or_else(|| self.add(vm, lease, isolation)).get(lease, traffic)
+        known.unwrap_or_else(|| self.add(vm, lease, pool)).get(lease, traffic)
     }
 
     /// How fast a body may be sent on a connection to `vm`; `None` for connections without a bridge.
@@ -82,12 +88,20 @@ impl Upstreams {
         self.by_vm.load().get(&vm)?.links.pace(fd)
     }
 
-    fn add(self: &Arc<Self>, vm: u64, lease: &Lease, isolation: Isolation) -> Arc<Peers> {
-        let links = Arc::new(Links::new(lease.network(), self.timeouts, isolation != Isolation::Vm));
+    fn add(self: &Arc<Self>, vm: u64, lease: &Lease, pool: &Pool) -> Arc<Peers> {
+        let (isolation, protocol) = (pool.isolation(), pool.config().protocol);
+        let links = Arc::new(Links::new(
+            lease.network(),
+            self.timeouts,
+            isolation != Isolation::Vm,
+            self.leaving.subscribe(),
+        ));
         let peer = |bridged| {
-            self.new_peer(lease.address(), isolation, Connector { links: Arc::clone(&links), bridged })
+            let connector = Connector { links: Arc::clone(&links), bridged };
+            self.new_peer(lease.address(), isolation, protocol, connector)
         };
-        let added = Arc::new(Peers { exchange: peer(false), duplex: peer(true), links: Arc::clone(&links) });
+        let (exchange, duplex) = (peer(false), peer(protocol == Protocol::H1));
+        let added = Arc::new(Peers { exchange, duplex, protocol, links: Arc::clone(&links) });
         let before = self.by_vm.rcu(|by_vm| {
             let mut by_vm = HashMap::clone(by_vm);
             by_vm.entry(vm).or_insert_with(|| Arc::clone(&added));
@@ -116,7 +130,13 @@ impl Upstreams {
         });
     }
 
-    fn new_peer(&self, address: SocketAddr, isolation: Isolation, connector: Connector) -> HttpPeer {
+    fn new_peer(
+        &self,
+        address: SocketAddr,
+        isolation: Isolation,
+        protocol: Protocol,
+        connector: Connector,
+    ) -> HttpPeer {
         let mut peer = HttpPeer::new(address, false, String::new());
         // pingora does not use the end of a bridge again: it is not connected to the VM's address.
         let kept = !connector.bridged && isolation != Isolation::Request;
@@ -124,16 +144,25 @@ impl Upstreams {
         peer.options.custom_l4 = Some(Arc::new(connector));
         peer.options.read_timeout = Some(self.timeouts.read);
         peer.options.write_timeout = Some(self.timeouts.write);
+        if protocol == Protocol::H2c {
+            h2c::speak(&mut peer.options);
+        }
         peer
     }
 }
 
 impl Peers {
     fn get(&self, lease: &Lease, traffic: Traffic) -> Box<HttpPeer> {
-        let bridged = traffic != Traffic::Exchange;
-        let mut peer = Box::new(if bridged { &self.duplex } else { &self.exchange }.clone());
-        peer.group_key = group_key(lease, bridged);
-        if traffic == Traffic::Tunnel {
+        let large = traffic != Traffic::Exchange;
+        let mut peer = Box::new(if large { &self.duplex } else { &self.exchange }.clone());
+        // One connection takes all that is asked in HTTP/2.
+        peer.group_key = group_key(lease, large && self.protocol == Protocol::H1);
+        let may_be_silent = match self.protocol {
+            Protocol::H1 => traffic == Traffic::Tunnel,
+            // The limit holds while the request is sent, too, which may take long.
+            Protocol::H2c => large,
+        };
+        if may_be_silent {
             peer.options.read_timeout = Some(TUNNEL_SILENCE);
         }
         peer

@@ -120,11 +120,11 @@ impl Source {
     async fn listeners(&self, change: &Change) -> anyhow::Result<ListenerChange> {
         let mut sockets = Vec::new();
         for listener in listeners_to_bind(change) {
-            let (address, (reply, bound)) = (listener.address, oneshot::channel());
+            let (listener, (reply, bound)) = (listener.clone(), oneshot::channel());
             // Whoever wants it waits for it, or weir ends.
-            self.outside.run(move || drop(reply.send(bind_listener(address))));
+            self.outside.run(move || drop(reply.send(bind_listener(&listener))));
             let socket = bound.await.context("ask the thread that binds listeners")??;
-            let address = socket.local_addr().context("ask for a listener's address")?;
+            let address = socket.address().context("ask for a listener's address")?;
             tracing::info!(key = "listener", %address, "listening");
             sockets.push(socket);
         }

@@ -2,15 +2,17 @@
 
 use ipnetwork::IpNetwork;
 
-use super::Edits;
+use super::{Edits, Rule};
 
 /// `[route.filter]`. Without any of it all requests pass as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// Clients that are let through, if there is a list: not empty.
     pub allow: Option<Vec<IpNetwork>>,
     /// Clients that are not, whatever `allow` says.
     pub deny: Vec<IpNetwork>,
+    /// The first one whose condition holds says what becomes of a request that the lists let through; at most 10,000.
+    pub rules: Vec<Rule>,
     /// Largest body, bytes.
     pub max_body: Option<u64>,
     /// Largest header, bytes as HTTP/1.1 writes it: 1 KiB to 32 KiB.

@@ -1,16 +1,20 @@
 //! `[[listener]]`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
+use super::ListenAddress;
+
 /// One `[[listener]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Address to bind in the host's network namespace.
-    pub address: SocketAddr,
+    /// What it is bound to.
+    pub address: ListenAddress,
+    /// Of a Unix socket: who may connect, as permission bits of its file.
+    pub mode: u32,
     /// `None`: plain text.
     pub tls: Option<Tls>,
     /// HTTP/2 beside HTTP/1: agreed upon with TLS, in plain text with clients that begin with it.
@@ -21,23 +25,44 @@ pub struct Listener {
     pub max_connections: u32,
     /// Every request is sent to the same host and path with TLS.
     pub redirect_https: bool,
-    /// Hosts whose connections begin with a PROXY protocol header, which says whose they are; none: nobody's do.
-    pub trusted_proxies: Vec<IpNetwork>,
+    /// Whose connections begin with a PROXY protocol header, which says whose they are.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 impl Listener {
     /// Plain text at `address`, everything else as it is when left out.
     pub fn at(address: SocketAddr) -> Self {
+        Self::on(address.into())
+    }
+
+    /// As [`Listener::at`], on a Unix socket.
+    pub fn at_path(path: &Path) -> Self {
+        Self::on(ListenAddress::Unix(path.to_owned()))
+    }
+
+    pub(crate) fn on(address: ListenAddress) -> Self {
         Self {
             address,
+            mode: 0o660,
             tls: None,
             http2: false,
             header_timeout: Duration::from_secs(10),
             max_connections: 65_536,
             redirect_https: false,
-            trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::Nobody,
         }
     }
+}
+
+/// Whose connections begin with a PROXY protocol header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Everybody's are their own.
+    Nobody,
+    /// Those of hosts in these networks, at least one.
+    From(Vec<IpNetwork>),
+    /// All: whoever may open the Unix socket is trusted.
+    Everybody,
 }
 
 /// `listener.tls` and what belongs to it.
@@ -49,6 +74,19 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// `None`: clients are not asked who they are.
     pub client_auth: Option<ClientAuth>,
+    /// `None`: nothing is said of it.
+    pub hsts: Option<Hsts>,
+}
+
+/// `listener.hsts` (RFC 6797 §6.1): browsers come back with TLS only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// For so long; zero: not any more.
+    pub max_age: Duration,
+    /// To all names below, too.
+    pub include_subdomains: bool,
+    /// Browsers may be shipped with it; then the two above are what that takes.
+    pub preload: bool,
 }
 
 /// Which clients are let in by their certificates.

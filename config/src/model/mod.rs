@@ -1,6 +1,7 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
 mod action;
+mod address;
 mod breaker;
 mod external;
 mod failure;
@@ -9,6 +10,7 @@ mod headers;
 mod listener;
 mod pages;
 mod pool;
+mod rule;
 mod scale;
 mod split;
 
@@ -22,14 +24,16 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
+pub use address::ListenAddress;
 pub use breaker::Breaker;
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
-pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
+pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
 pub use pages::{ErrorPages, Instead, Maintenance, Page};
-pub use pool::{Isolation, Kind, Overflow, Pool, Queue, VmLimits};
+pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
+pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
 pub use split::Share;
 

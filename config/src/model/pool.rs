@@ -15,6 +15,16 @@ pub enum Kind {
     External(External),
 }
 
+/// What VMs, or servers, are asked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 in plain text, which they have to know (RFC 9113 §3.3).
+    H2c,
+}
+
 /// When a VM goes back to its clean snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
@@ -37,6 +47,8 @@ pub struct Pool {
     pub kind: Kind,
     /// A path, or the name of an embedded image.
     pub image: String,
+    /// What it is asked in.
+    pub protocol: Protocol,
     /// TCP port the application listens on.
     pub port: u16,
     /// Virtual CPUs per VM.

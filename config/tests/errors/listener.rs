@@ -49,6 +49,30 @@ fn tls() {
 }
 
 #[test]
+fn hsts() {
+    let tls = "tls = { certificate = 'c.pem', key = 'k.pem' }\n";
+    let with = |hsts: &str| format!("{tls}hsts = {hsts}");
+    let needs = "listener[0].hsts.preload: needs include_subdomains and a max_age of 8760h";
+    check(
+        LISTENER,
+        &[
+            [&with("{ max_age = '8760h', include_subdomains = true, preload = true }"), ""],
+            [&with("{ max_age = '0s' }"), ""],
+            [&with("{}"), "listener[0].hsts.max_age: required key is missing"],
+            [&with("true"), "listener[0].hsts: expected a table, found a boolean"],
+            [
+                &with("{ max_age = 1, x = 1 }"),
+                "listener[0].hsts.max_age: expected a duration such as \"30s\", found an integer; units are ms, s, m, h\nlistener[0].hsts.x: unknown key",
+            ],
+            [&with("{ max_age = '8761h' }"), "listener[0].hsts.max_age: must not be longer than 8760h"],
+            [&with("{ max_age = '8760h', preload = true }"), needs],
+            [&with("{ max_age = '8759h', include_subdomains = true, preload = true }"), needs],
+            ["hsts = { max_age = '1h' }", "listener[0].hsts: has no effect without tls"],
+        ],
+    );
+}
+
+#[test]
 fn connections() {
     check(
         LISTENER,
@@ -82,6 +106,51 @@ fn proxy_protocol() {
             ],
         ],
     );
+}
+
+#[test]
+fn unix_sockets() {
+    let at = |address: &str| format!("[[listener]]\naddress = 'unix:{address}'\n");
+    let long = format!("/{}", "x".repeat(107));
+    check(
+        "",
+        &[
+            [&at("/run/weir.sock"), ""],
+            [&(at("/run/weir.sock") + "mode = '0600'"), ""],
+            [&(at("/run/weir.sock") + "mode = '777'\nproxy_protocol = true"), ""],
+            [&at(&long[..107]), ""],
+            [&at(&long), "listener[0].address: a socket's path has at most 107 bytes, this has 108"],
+            [
+                &at("weir.sock"),
+                r#"listener[0].address: "weir.sock" is no absolute path, such as "unix:/run/weir.sock""#,
+            ],
+            [&at(""), r#"listener[0].address: "" is no absolute path, such as "unix:/run/weir.sock""#],
+            [&at("/run/"), r#"listener[0].address: "/run/" is no plain path of a file"#],
+            [&at("/run/../s"), r#"listener[0].address: "/run/../s" is no plain path of a file"#],
+            [
+                "[[listener]]\naddress = \"unix:/s\\u0000\"",
+                "listener[0].address: must not contain a NUL character",
+            ],
+            [
+                &(at("/s") + &at("/s")),
+                "listener[1].address: unix:/s overlaps listener[0].address, which is unix:/s",
+            ],
+            [
+                &(at("/s") + "mode = '0888'"),
+                r#"listener[0].mode: "0888" is no mode from "0000" to "0777", such as "0660""#,
+            ],
+            [
+                &(at("/s") + "mode = '4777'"),
+                r#"listener[0].mode: "4777" is no mode from "0000" to "0777", such as "0660""#,
+            ],
+            [&(at("/s") + "mode = 660"), "listener[0].mode: expected a string, found an integer"],
+            [
+                &(at("/s") + "proxy_protocol = true\ntrusted = ['::1']"),
+                "listener[0].trusted: is for networks: who may open a Unix socket is trusted",
+            ],
+        ],
+    );
+    check(LISTENER, &[["mode = '0600'", "listener[0].mode: is for Unix sockets: an IP address has none"]]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod listener;
 mod pool;
 mod resilience;
 mod route;
+mod rule;
 mod signal;
 
 use std::fmt::Write;

@@ -70,6 +70,16 @@ fn pool_machine() {
             ],
             ["soft_limit = 65", "pool.hello.hard_limit: 64 is less than soft_limit, which is 65"],
             ["soft_limit = 8\nhard_limit = 8", ""],
+            ["protocol = 'h2c'", ""],
+            ["protocol = 'h2'", r#"pool.hello.protocol: must be "h1" or "h2c", is "h2", did you mean "h1"?"#],
+            [
+                "protocol = 'h2c'\nhealth.path = '/'",
+                "pool.hello.protocol: is not for pools with health.path, which asks in HTTP/1",
+            ],
+            [
+                "protocol = 'h2c'\nsignal = { scrape = '/', metric = 'm', target = 1 }",
+                "pool.hello.protocol: is not for pools with signal, which asks in HTTP/1",
+            ],
             ["start_timeout = '0s'", "pool.hello.start_timeout: must be longer than zero"],
             ["start_timeout = '8761h'", "pool.hello.start_timeout: must not be longer than 8760h"],
             ["start_timeout = '5'", r#"pool.hello.start_timeout: "5" has no unit; units are ms, s, m, h"#],

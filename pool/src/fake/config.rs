@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_config::model::{
-    Class, Config, ErrorPages, Health, Host, Isolation, Kind, MetricSelector, Pool, Quarantine, Queue, Retry,
-    Scale, Signal, Thousandths, VmLimits,
+    Class, Config, ErrorPages, Health, Host, Isolation, Kind, MetricSelector, Pool, Protocol, Quarantine,
+    Queue, Retry, Scale, Signal, Thousandths, VmLimits,
 };
 
 /// A pool called `name`: up to 4 VMs, none kept, soft limit 2, hard limit 4, 8 may wait for 10 s, idle after 30 s.
@@ -15,6 +15,7 @@ pub fn pool(name: &str) -> Pool {
         name: name.to_owned(),
         kind: Kind::Unikernel,
         image: "hello".to_owned(),
+        protocol: Protocol::H1,
         port: 8080,
         vcpus: 1,
         memory: 16 << 20,

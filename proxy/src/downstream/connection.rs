@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
@@ -100,7 +101,8 @@ impl Connection {
     /// Takes `head` for a refusal if it is one.
     fn take_refusal(&mut self, head: &[u8]) {
         if self.refusal.is_empty() && self.phase.is_between() && head.starts_with(REFUSAL) {
-            self.refusal = named(head);
+            let hsts = self.stay.as_ref().and_then(|stay| stay.of().hsts.as_ref());
+            self.refusal = named(head, hsts);
             self.unrouted.refused_unread(Refusal::BadRequest, self.peer());
         }
     }
@@ -150,14 +152,20 @@ impl Connection {
     }
 }
 
-/// The response's header with the refusal's word in it, and without the name of weir's HTTP library.
-fn named(head: &[u8]) -> Bytes {
-    let mut named = Vec::with_capacity(head.len() + 32);
+/// The response's header with the refusal's word in it, and what the listener's answers have, and without the name of
+/// weir's HTTP library.
+fn named(head: &[u8], hsts: Option<&HeaderValue>) -> Bytes {
+    let mut named = Vec::with_capacity(head.len() + 128);
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         if line == b"\r\n" {
             named.extend_from_slice(b"weir-error: ");
             named.extend_from_slice(Refusal::BadRequest.word().as_bytes());
             named.extend_from_slice(b"\r\n");
+            if let Some(hsts) = hsts {
+                named.extend_from_slice(b"strict-transport-security: ");
+                named.extend_from_slice(hsts.as_bytes());
+                named.extend_from_slice(b"\r\n");
+            }
         }
         if !line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"server:")) {
             named.extend_from_slice(line);
@@ -312,6 +320,9 @@ mod tests {
         let head = b"HTTP/1.1 400 Bad Request\r\nServer: Pingora\r\nDate: x\r\nContent-Length: 0\r\n\r\n";
         let expected =
             "HTTP/1.1 400 Bad Request\r\nDate: x\r\nContent-Length: 0\r\nweir-error: bad_request\r\n\r\n";
-        assert_eq!(std::str::from_utf8(&named(head)).unwrap(), expected);
+        assert_eq!(std::str::from_utf8(&named(head, None)).unwrap(), expected);
+        let value = HeaderValue::from_static("max-age=1");
+        let more = format!("{}strict-transport-security: max-age=1\r\n\r\n", &expected[..expected.len() - 2]);
+        assert_eq!(std::str::from_utf8(&named(head, Some(&value))).unwrap(), more);
     }
 }

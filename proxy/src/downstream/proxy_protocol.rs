@@ -13,6 +13,7 @@ use pingora::protocols::l4::stream::Stream as Socket;
 use pingora::protocols::{GetSocketDigest, SocketDigest};
 use ppp::{PartialResult, v1, v2};
 use tokio::io::AsyncReadExt;
+use weir_config::model::ProxyProtocol;
 
 /// Longest header, bytes: HAProxy sends fewer than 536, and vendors add a few hundred.
 const LONGEST: usize = 4096;
@@ -33,12 +34,17 @@ pub(super) enum ProxyProtocolError {
     NotOne,
 }
 
-/// The client's address if `socket` comes from a trusted host that passes a client on; what follows the header is left
-/// on the socket. Otherwise the socket is as it was.
-pub(super) async fn read(socket: &mut Socket, trusted: &[IpNetwork]) -> Result<(), ProxyProtocolError> {
+/// Gives `socket` the client's address if it comes from somebody of `trusted` who passes a client on; what follows the
+/// header is left on the socket. Otherwise the socket is as it was.
+pub(super) async fn read(socket: &mut Socket, trusted: &ProxyProtocol) -> Result<(), ProxyProtocolError> {
     let digest = socket.get_socket_digest();
     let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet()).map(SocketAddr::ip);
-    if !peer.is_some_and(|peer| is_trusted(peer, trusted)) {
+    let passes_on = match trusted {
+        ProxyProtocol::Nobody => false,
+        ProxyProtocol::From(networks) => peer.is_some_and(|peer| is_trusted(peer, networks)),
+        ProxyProtocol::Everybody => true,
+    };
+    if !passes_on {
         return Ok(());
     }
     let mut bytes = Vec::new();

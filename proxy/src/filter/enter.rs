@@ -10,6 +10,7 @@ use super::Filters;
 use crate::answer::{Refusal, send};
 use crate::context::{Context, Found};
 use crate::proxy::Proxy;
+use crate::service::has_tls;
 
 impl Found {
     fn filters(&self) -> Option<&Filters> {
@@ -41,7 +42,7 @@ impl Proxy {
             send(session, answer, Bytes::new()).await?;
             return Ok(true);
         }
-        let admit = |filters: &Filters| filters.admit(session.req_header(), ctx.client);
+        let admit = |filters: &Filters| filters.admit(session.req_header(), ctx.client, has_tls(session));
         match found.filters().map_or(Ok(None), admit) {
             Ok(place) => ctx.place = place,
             Err(refused) => {

@@ -1,8 +1,8 @@
 //! What a route does to a request before, or instead of, sending it to a pool.
 //!
 //! ```text
-//!  route found --> address --> method --> sizes --> client's places --> an answer of weir's own (no pool is woken)
-//!                    403        405     413, 431         429        `-> pool: lease, rewrite, edits, VM <-- body, 413
+//!  route found --> address --> rules --> method --> sizes --> client's places --> an answer of weir's own (wakes no pool)
+//!                    403      400 to 599   405     413, 431         429        `-> pool: lease, rewrite, edits, VM <-- body, 413
 //!  answer <-- edits <-- CORS <-- the VM's, or weir's own
 //! ```
 //!
@@ -27,7 +27,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use weir_config::model::{self, Edits};
 
 use crate::answer::{Field, Refusal};
+use crate::metrics::Metrics;
 use crate::request::header_bytes;
+use crate::rules::{Facts, Rules};
 
 pub(crate) use client::TrustedProxies;
 use cors::Cors;
@@ -42,6 +44,7 @@ use rewrite::PathRewrite;
 pub(crate) struct Filters {
     allow: Option<Networks>,
     deny: Networks,
+    rules: Option<Rules>,
     methods: Option<Methods>,
     max_header: Option<u64>,
     max_body: Option<u64>,
@@ -70,7 +73,7 @@ struct Methods {
 
 impl Filters {
     /// The filters of a route; `None` if it has none.
-    pub(crate) fn new(route: &model::Route) -> Option<Box<Self>> {
+    pub(crate) fn new(route: &model::Route, metrics: &Metrics) -> Option<Box<Self>> {
         let filter = &route.filter;
         let none = route.methods.is_none() && route.rewrite.is_none() && route.cors.is_none();
         if none && *filter == model::Filter::default() {
@@ -79,6 +82,8 @@ impl Filters {
         Some(Box::new(Self {
             allow: filter.allow.as_deref().map(Networks::new),
             deny: Networks::new(&filter.deny),
+            rules: (!filter.rules.is_empty())
+                .then(|| Rules::new(&filter.rules, metrics.rule_errors(&route.name))),
             methods: route.methods.as_deref().map(Methods::new),
             max_header: filter.max_header,
             max_body: filter.max_body,
@@ -90,13 +95,19 @@ impl Filters {
         }))
     }
 
-    /// Whether the request may go on; with its place among its client's requests, if the route counts them.
+    /// Whether the request, over a connection with TLS or without, may go on; with its place among its client's requests, if the route counts them.
     pub(crate) fn admit(
         &self,
         request: &RequestHeader,
         client: Option<IpAddr>,
+        tls: bool,
     ) -> Result<Option<Place>, Refused> {
         self.admit_address(client)?;
+        if let Some(rules) = &self.rules
+            && let Some(status) = rules.refuse(&Facts::new(request, client, tls))
+        {
+            return Err(Refusal::Rule(status).into());
+        }
         if let Some(methods) = &self.methods {
             methods.admit(&request.method)?;
         }

@@ -1,13 +1,14 @@
 //! How a request is refused: with the page that its route has for that, or a line of text.
 
 use http::StatusCode;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorType};
 
 use super::Instead;
 use crate::answer::{Field, Refusal, send};
 use crate::context::{Context, End};
+use crate::grpc;
 use crate::proxy::Proxy;
 
 /// What ends a try whose answer the client does not get.
@@ -44,10 +45,15 @@ impl Proxy {
         Ok(true)
     }
 
-    /// Gives up a VM's answer if the client is to get a page in its place. The connection to the VM goes with it: what is
-    /// left of the answer is nobody's.
-    pub(crate) fn intercept(&self, answer: &ResponseHeader, ctx: &mut Context) -> pingora::Result<()> {
-        if answer.status < StatusCode::BAD_REQUEST {
+    /// Gives up a VM's answer to `request` if the client is to get a page in its place, which a gRPC call has no use for. The
+    /// connection to the VM goes with it: what is left of the answer is nobody's.
+    pub(crate) fn intercept(
+        &self,
+        request: &RequestHeader,
+        answer: &ResponseHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if answer.status < StatusCode::BAD_REQUEST || grpc::is_call(request) {
             return Ok(());
         }
         let Some(instead) = ctx.instead() else { return Ok(()) };

@@ -74,7 +74,7 @@ fn isolated(isolation: Isolation, vms: usize) -> (SocketAddr, Arc<FakeLauncher>,
     (pool.hard_limit, pool.soft_limit, pool.scale.max) = (1, 1, u32::try_from(vms).unwrap());
     pool.queue.max_pending = 1000;
     let listeners = crate::bind(&config).unwrap();
-    let address = listeners.addresses().unwrap()[0];
+    let address = listeners.addresses().unwrap()[0].ip().unwrap();
     let scripts: Vec<_> = (0..vms)
         .map(|number| {
             let resets = Arc::<AtomicU32>::default();
@@ -187,7 +187,7 @@ async fn a_panic_ends_its_request_and_gives_back_its_place() {
     let pool = Arc::get_mut(config.pools.get_mut("p").unwrap()).unwrap();
     (pool.hard_limit, pool.soft_limit, pool.scale.max) = (1, 1, 1);
     let listeners = crate::bind(&config).unwrap();
-    let address = listeners.addresses().unwrap()[0];
+    let address = listeners.addresses().unwrap()[0].ip().unwrap();
     let registry = Registry::new();
     let launcher = FakeLauncher::new(Script::ready_after(Duration::ZERO, backend()));
     let pools = Pools::start(&config, launcher, PoolMetrics::register(&registry).unwrap()).unwrap();

@@ -22,16 +22,21 @@
 //!
 //! And it keeps a VM that is asked for a tunnel to the time that any answer may take. pingora has one limit for the answer
 //! and for what follows, and a tunnel may be silent for long.
+//!
+//! When weir goes down, both ends of a WebSocket are told so, each between two frames, see [`websocket`].
 
 use std::io;
+
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::future::OptionFuture;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::pace::Pace;
+use super::websocket::{self, Frames, Side};
 
 /// What either buffer normally holds at most, bytes.
 const LIMIT: usize = 256 * 1024;
@@ -40,6 +45,9 @@ const UP_MAX: usize = 16 << 20;
 
 /// From how much in `up` on nothing is read from the client, bytes.
 const BEHIND: usize = 1 << 20;
+
+/// How long a VM may take to hear that its WebSocket ends.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// Sets the client's reader free when the bridge ends, however it does.
 struct SetFree(Pace);
@@ -50,33 +58,75 @@ impl Drop for SetFree {
     }
 }
 
-/// pingora's end of a bridge to `tcp`. The bridge ends when one of the two does, or when `closed` resolves.
-pub(super) fn bridge(tcp: TcpStream, closed: oneshot::Receiver<()>) -> io::Result<(UnixStream, Pace)> {
+/// Why a bridge has ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// One of its ends has.
+    Closed,
+    /// Both were told that weir goes down.
+    Left,
+}
+
+/// What goes over a bridge, and how far it is.
+struct Crossing {
+    up: BytesMut,
+    down: BytesMut,
+    /// Of a tunnel.
+    frames_up: Frames,
+    frames_down: Frames,
+}
+
+/// pingora's end of a bridge to `tcp`. The bridge ends when one of the two does, or when `closed` resolves; if it is a
+/// WebSocket's, also when `leaving` becomes true.
+pub(super) fn bridge(
+    tcp: TcpStream,
+    closed: oneshot::Receiver<()>,
+    leaving: watch::Receiver<bool>,
+) -> io::Result<(UnixStream, Pace)> {
     let (ours, theirs) = UnixStream::pair()?;
     let pace = Pace::default();
     let guard = SetFree(pace.clone());
     tokio::spawn(async move {
-        tokio::select! {
-            result = run(&tcp, &ours, &guard.0) => if let Err(error) = result {
-                tracing::debug!(%error, "bridge to vm broke");
-            },
+        let ended = tokio::select! {
+            ended = run(&tcp, &ours, &guard.0, leaving) => ended,
             // Whether by a message or by the sender's end.
-            _ = closed => {}
+            _ = closed => Ok(End::Closed),
+        };
+        match ended {
+            Ok(End::Closed) => {}
+            Ok(End::Left) => {
+                drop(ours);
+                // The VM would lose the news if its connection was closed with something unread.
+                let _ = tokio::time::timeout(LEAVE, until_end(&tcp)).await;
+            }
+            Err(error) => tracing::debug!(%error, "bridge to vm broke"),
         }
     });
     Ok((theirs, pace))
 }
 
-async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> {
-    let (mut up, mut down) = (BytesMut::with_capacity(LIMIT), BytesMut::with_capacity(LIMIT));
+async fn run(
+    tcp: &TcpStream,
+    pair: &UnixStream,
+    pace: &Pace,
+    mut leaving: watch::Receiver<bool>,
+) -> io::Result<End> {
+    let mut crossing = Crossing {
+        up: BytesMut::with_capacity(LIMIT),
+        down: BytesMut::with_capacity(LIMIT),
+        frames_up: Frames::of(Side::Client),
+        frames_down: Frames::of(Side::Vm),
+    };
     let mut vm_ended = false;
     let mut heard = Instant::now();
     loop {
-        flush(&mut up, |bytes| tcp.try_write(bytes))?;
-        flush(&mut down, |bytes| pair.try_write(bytes))?;
+        let Crossing { up, down, frames_up, frames_down } = &mut crossing;
+        flush(up, |bytes| tcp.try_write(bytes))?;
+        flush(down, |bytes| pair.try_write(bytes))?;
         if vm_ended && down.is_empty() {
-            return Ok(());
+            return Ok(End::Closed);
         }
+        let is_tunnel = pace.asks_tunnel();
         pace.set_behind(up.len() > BEHIND);
         if up.len() > UP_MAX {
             return Err(io::Error::other("vm answers and does not read"));
@@ -88,15 +138,24 @@ async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> 
         tokio::select! {
             ready = pair.readable(), if take_up => {
                 ready?;
-                if fill(&mut up, |buffer| pair.try_read_buf(buffer))? {
-                    return Ok(());
+                let before = up.len();
+                if fill(up, |buffer| pair.try_read_buf(buffer))? {
+                    return Ok(End::Closed);
+                }
+                // Known since before pingora's first byte.
+                if pace.asks_tunnel() {
+                    frames_up.pass(&up[before..]);
                 }
                 heard = Instant::now();
             }
             ready = tcp.readable(), if take_down => {
                 ready?;
                 pace.answer_free().await;
-                vm_ended = fill(&mut down, |buffer| tcp.try_read_buf(buffer))?;
+                let before = down.len();
+                vm_ended = fill(down, |buffer| tcp.try_read_buf(buffer))?;
+                if is_tunnel {
+                    frames_down.pass(&down[before..]);
+                }
                 heard = Instant::now();
             }
             ready = tcp.writable(), if !up.is_empty() => ready?,
@@ -105,10 +164,78 @@ async fn run(tcp: &TcpStream, pair: &UnixStream, pace: &Pace) -> io::Result<()> 
                 // Until now it may have been the client that kept the VM.
                 heard = Instant::now();
             }
+            () = told(&mut leaving), if is_tunnel => return leave(tcp, pair, crossing).await,
             Some(()) = OptionFuture::from(late) => if pace.miss() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+    }
+}
+
+/// Resolves when WebSockets are to end; never, when nobody can say so any more.
+async fn told(leaving: &mut watch::Receiver<bool>) {
+    if leaving.wait_for(|leaving| *leaving).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Tells both ends of a WebSocket that it ends, each when the frame that is on its way to it is whole. A side that has
+/// taken leave, or that speaks something else, is told nothing.
+async fn leave(tcp: &TcpStream, pair: &UnixStream, crossing: Crossing) -> io::Result<End> {
+    let Crossing { mut up, mut down, mut frames_up, mut frames_down } = crossing;
+    let (mut told_vm, mut told_client) = (frames_up.is_opaque(), frames_down.is_opaque());
+    loop {
+        if !told_vm && frames_up.is_between() {
+            up.extend_from_slice(&websocket::close_to_vm(rand::random()));
+            told_vm = true;
+        }
+        if !told_client && frames_down.is_between() {
+            down.extend_from_slice(&websocket::close_to_client());
+            told_client = true;
+        }
+        flush(&mut up, |bytes| tcp.try_write(bytes))?;
+        flush(&mut down, |bytes| pair.try_write(bytes))?;
+        if told_vm && told_client && up.is_empty() && down.is_empty() {
+            return Ok(End::Left);
+        }
+        tokio::select! {
+            ready = pair.readable(), if !told_vm && up.len() < LIMIT => {
+                ready?;
+                told_vm = finish(&mut up, &mut frames_up, |buffer| pair.try_read_buf(buffer))?;
+            }
+            ready = tcp.readable(), if !told_client && down.len() < LIMIT => {
+                ready?;
+                told_client = finish(&mut down, &mut frames_down, |buffer| tcp.try_read_buf(buffer))?;
+            }
+            ready = tcp.writable(), if !up.is_empty() => ready?,
+            ready = pair.writable(), if !down.is_empty() => ready?,
+        }
+    }
+}
+
+/// Takes more of the frame that is under way, and nothing behind it. Whether no frame will ever be put in behind it.
+fn finish(
+    buffer: &mut BytesMut,
+    frames: &mut Frames,
+    try_read: impl FnOnce(&mut BytesMut) -> io::Result<usize>,
+) -> io::Result<bool> {
+    let before = buffer.len();
+    let ended = fill(buffer, try_read)?;
+    let passed = frames.pass_to_end(&buffer[before..]);
+    buffer.truncate(before + passed);
+    Ok(ended || frames.is_opaque())
+}
+
+/// Says that nothing more comes, and takes what the other side says until it says the same.
+async fn until_end(tcp: &TcpStream) -> io::Result<()> {
+    rustix::net::shutdown(tcp, rustix::net::Shutdown::Write)?;
+    let mut ignored = BytesMut::new();
+    loop {
+        tcp.readable().await?;
+        if fill(&mut ignored, |buffer| tcp.try_read_buf(buffer))? {
+            return Ok(());
+        }
+        ignored.clear();
     }
 }
 
@@ -157,7 +284,7 @@ mod tests {
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (vm, _) = listener.accept().await.unwrap();
         let (close, closed) = oneshot::channel();
-        let (pingora, pace) = bridge(tcp, closed).unwrap();
+        let (pingora, pace) = bridge(tcp, closed, watch::channel(false).1).unwrap();
         (pingora, pace, vm, close)
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Links {
     timeouts: Timeouts,
     /// Connections end with a reset.
     isolated: bool,
+    /// Whether WebSockets are to end.
+    leaving: watch::Receiver<bool>,
 }
 
 /// By the descriptor that pingora has.
@@ -73,9 +75,14 @@ struct Link {
 
 impl Links {
     /// `isolated`: connections do not outlive a tenancy, and end with a reset.
-    pub(super) fn new(network: Arc<dyn Network>, timeouts: Timeouts, isolated: bool) -> Self {
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        timeouts: Timeouts,
+        isolated: bool,
+        leaving: watch::Receiver<bool>,
+    ) -> Self {
         let open = Mutex::new(Some(OpenLinks::default()));
-        Self { open, gone: watch::Sender::new(false), network, timeouts, isolated }
+        Self { open, gone: watch::Sender::new(false), network, timeouts, isolated, leaving }
     }
 
     async fn connect(self: &Arc<Self>, address: SocketAddr, bridged: bool) -> pingora::Result<Stream> {
@@ -95,7 +102,8 @@ impl Links {
         let second = TcpStream::from(second);
         let (mut stream, fd, bridge) = if bridged {
             let (open, closed) = oneshot::channel();
-            let (end, pace) = bridge::bridge(socket, closed).map_err(|error| own_trouble("bridge", error))?;
+            let (end, pace) = bridge::bridge(socket, closed, self.leaving.clone())
+                .map_err(|error| own_trouble("bridge", error))?;
             let fd = end.as_raw_fd();
             (Stream::from(end), fd, Some(Bridge { pace, _open: open }))
         } else {
@@ -191,7 +199,12 @@ mod tests {
 
     async fn pair(bridged: bool, isolated: bool) -> (Arc<Links>, Stream, tokio::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let links = Arc::new(Links::new(Arc::new(OwnNetwork), Timeouts::default(), isolated));
+        let links = Arc::new(Links::new(
+            Arc::new(OwnNetwork),
+            Timeouts::default(),
+            isolated,
+            watch::channel(false).1,
+        ));
         let stream = links.connect(listener.local_addr().unwrap(), bridged).await.unwrap();
         let (peer, _) = listener.accept().await.unwrap();
         (links, stream, peer)

@@ -36,6 +36,8 @@ struct PaceState {
     turns: AtomicU8,
     no_turns: Notify,
     answer: Mutex<Answer>,
+    /// The VM was asked for a tunnel.
+    tunnel: AtomicBool,
 }
 
 /// What is known of the answer to a request for a tunnel.
@@ -68,8 +70,14 @@ impl Pace {
     /// The VM will be asked for a tunnel: its answer is to wait until pingora is ready for it, and may not be silent for
     /// longer than `patience`. Before the VM has been asked.
     pub(crate) fn ask_switch(&self, patience: Duration) {
+        self.0.tunnel.store(true, Release);
         self.0.turns.store(TURNS, Release);
         *self.0.answer.lock() = Answer::Due(patience);
+    }
+
+    /// Whether the VM was asked for a tunnel.
+    pub(super) fn asks_tunnel(&self) -> bool {
+        self.0.tunnel.load(Acquire)
     }
 
     /// There is a tunnel.

@@ -1,6 +1,6 @@
 //! Connections that a load balancer passes on.
 
-use weir_config::model::{Config, Listener};
+use weir_config::model::{Config, Listener, ProxyProtocol};
 
 use crate::backend::Backend;
 use crate::client::{Client, header};
@@ -10,7 +10,8 @@ use crate::site::{Site, config, line, ready};
 fn trusting(network: &str) -> Config {
     let mut config = config();
     let plain = Listener::at("127.0.0.1:0".parse().unwrap());
-    config.listeners = vec![Listener { trusted_proxies: vec![network.parse().unwrap()], ..plain }];
+    config.listeners =
+        vec![Listener { proxy_protocol: ProxyProtocol::From(vec![network.parse().unwrap()]), ..plain }];
     config
 }
 

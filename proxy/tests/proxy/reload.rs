@@ -179,13 +179,14 @@ async fn certificates_that_cannot_be_used_change_nothing() {
         certificates: vec![Certificate { certificate: "/none".into(), key: "/none".into() }],
         min_version: TlsVersion::Tls12,
         client_auth: None,
+        hsts: None,
     };
     let old = config();
     let mut new = config();
     new.listeners.push(Listener { tls: Some(tls), ..Listener::at(free_address()) });
     let change = Change::between(&old, &new).unwrap();
     assert_eq!(listeners_to_bind(&change).count(), 1);
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = weir_proxy::bind_listener(&new.listeners[0]).unwrap();
     let error = ListenerChange::new(&change, vec![socket]).unwrap_err();
     assert_eq!(error.to_string(), "listener[0].tls");
 }

@@ -10,7 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -39,6 +39,7 @@ pub(crate) fn tls(certificates: impl IntoIterator<Item = model::Certificate>) ->
         certificates: certificates.into_iter().collect(),
         min_version: model::TlsVersion::Tls12,
         client_auth: None,
+        hsts: None,
     }
 }
 
@@ -115,6 +116,19 @@ pub(crate) async fn connect_as(
     protocols: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<TlsStream<TcpStream>> {
+    let mut socket = within(TcpStream::connect(address)).await?;
+    within(socket.write_all(&guise.before)).await?;
+    handshake(socket, guise, name, protocols, versions).await
+}
+
+/// The same, on a connection that is there.
+pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    guise: &Guise,
+    name: &str,
+    protocols: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<TlsStream<S>> {
     let provider = ring::default_provider();
     let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
         .with_protocol_versions(versions)
@@ -130,8 +144,6 @@ pub(crate) async fn connect_as(
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut socket = within(TcpStream::connect(address)).await?;
-    within(socket.write_all(&guise.before)).await?;
     within(TlsConnector::from(Arc::new(config)).connect(name, socket)).await
 }
 

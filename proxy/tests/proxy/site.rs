@@ -15,7 +15,7 @@ use weir_pool::fake::{self, Boot, FakeLauncher, Script};
 use weir_pool::{Pool, PoolMetrics, Pools};
 use weir_proxy::{
     AccessLog, AccessLogWriter, Drained, ListenerChange, Metrics, Reloader, ServeError, Server, Timeouts,
-    bind, listeners_to_bind, reloader, serve_reloadable,
+    bind, bind_listener, listeners_to_bind, reloader, serve_reloadable,
 };
 use weir_vmm::VmId;
 
@@ -97,7 +97,7 @@ impl Site {
             config.listeners = vec![Listener::at("127.0.0.1:0".parse().unwrap())];
         }
         let listeners = bind(&config).unwrap();
-        let address = listeners.addresses().unwrap()[0];
+        let address = listeners.addresses().unwrap()[0].ip().unwrap_or(([127, 0, 0, 1], 0).into());
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let launcher = FakeLauncher::new(usual);
@@ -140,12 +140,7 @@ impl Site {
         change(&mut new);
         let (new, change) = (Arc::new(new.clone()), Change::between(&old, &new).unwrap());
         within(self.pools.stage(&change)).await.unwrap().commit().await;
-        let bind = |listener: &Listener| {
-            let socket = std::net::TcpListener::bind(listener.address).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            socket
-        };
-        let sockets = listeners_to_bind(&change).map(bind).collect();
+        let sockets = listeners_to_bind(&change).map(|listener| bind_listener(listener).unwrap()).collect();
         let listeners = ListenerChange::new(&change, sockets).unwrap();
         within(self.reloader.reload(new.clone(), listeners)).await.unwrap();
         let gone = old.pools.keys().filter(|name| !new.pools.contains_key(*name));
