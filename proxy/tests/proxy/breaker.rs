@@ -135,7 +135,8 @@ async fn the_fallback_serves_what_the_pool_refuses() {
     let response = get(site.address, "/name").await;
     assert_eq!((response.status(), response.text()), (200, "spare"));
     assert_eq!(response.header("weir-error"), None);
-    assert_eq!(site.metric(r#"weir_http_requests_total{code="200",pool="spare",route="r"}"#), Some(1.0));
+    let series = r#"weir_http_requests_total{code="200",pool="spare",route="r"}"#;
+    until(|| site.metric(series) == Some(1.0)).await;
     let (_, log) = site.end().await;
     assert_eq!(
         (&line(&log, "/name")["pool"], &line(&log, "/name")["error"]),
