@@ -140,6 +140,12 @@ impl<'d> Reader<'d> {
         strings.into_iter().collect()
     }
 
+    /// What the key says that may be a boolean instead of a table; `None`: it is absent, or has to be read as a table.
+    pub(crate) fn boolean_instead_of_table(&mut self, key: &'static str) -> Option<bool> {
+        let (_, value) = self.look_up(key);
+        value.and_then(DeValue::as_bool)
+    }
+
     /// The table `[key]`, if there is one. `None`: it is no table, or `visit` answered `None`.
     pub(crate) fn optional_table<T>(
         &mut self,

@@ -33,6 +33,7 @@ mod quarantine;
 mod record;
 mod reload;
 mod request;
+mod resilience;
 mod retry;
 pub mod routes;
 pub mod rules;

@@ -28,6 +28,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
+use crate::resilience::Backing;
 use crate::serve::{ServeError, Timeouts};
 use crate::table::Table;
 use crate::target;
@@ -130,15 +131,16 @@ impl Proxy {
         &self,
         session: &mut Session,
         route: &Route,
+        backing: &Backing,
         client: Option<IpAddr>,
     ) -> Result<Lease, NoLease> {
-        let tenancy = tenancy(session, &route.pool);
+        let tenancy = tenancy(session, &backing.pool);
         let caller = caller(session, route, client);
         let session = session.as_downstream_mut();
         let leasing = async {
             match tenancy {
                 Some(tenancy) => tenancy.lease_for(&caller).await,
-                None => route.pool.lease_for(&caller).await,
+                None => backing.pool.lease_for(&caller).await,
             }
         };
         let leased = tokio::select! {
@@ -156,8 +158,8 @@ impl Proxy {
             Some(lease) => ctx.blame.allows_retry(lease.gone()).await,
             None => true,
         };
-        let in_budget = |route: &Arc<Route>| route.retries.try_retry(self.since_made());
-        if blameless && ctx.route.as_ref().is_some_and(in_budget) { Ok(()) } else { Err(Refusal::VmFailed) }
+        let in_budget = |backing: &Backing| backing.retries.try_retry(self.since_made());
+        if blameless && ctx.backing().is_some_and(in_budget) { Ok(()) } else { Err(Refusal::VmFailed) }
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {

@@ -47,8 +47,8 @@ impl Proxy {
     pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
         let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
-        let series = match (&ctx.route, &ctx.answering) {
-            (Some(route), _) => &route.series,
+        let series = match (ctx.backing(), &ctx.answering) {
+            (Some(backing), _) => &backing.series,
             (None, Some(route)) => &route.series,
             (None, None) => &self.unrouted.series,
         };
@@ -74,7 +74,7 @@ impl Proxy {
             path: Some(&String::from_utf8_lossy(request.raw_path())),
             status,
             route: route.map(|route| route.name.as_str()),
-            pool: route.and_then(|route| route.pool()),
+            pool: ctx.backing().map(|backing| backing.name.as_str()),
             vm: ctx.vm,
             start: ctx.start.map(Start::label),
             queue_ms: ctx.vm.map(|_| milliseconds(ctx.queued)),

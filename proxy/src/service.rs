@@ -30,7 +30,8 @@ use pingora::{Error, ErrorSource, ErrorType};
 use crate::answer::Refusal;
 use crate::context::{Context, End};
 use crate::proxy::{NoLease, Proxy};
-use crate::request::{status_sent, to_origin_form, traffic};
+use crate::request::{is_final, status_sent, to_origin_form, traffic};
+use crate::resilience::is_interception;
 use crate::retry::RETRIES_MAX;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::upstream::{Pace, Traffic};
@@ -78,9 +79,7 @@ impl ProxyHttp for Proxy {
             }
             Ok(found) => self.enter(session, ctx, found).await,
             Err(refusal) => {
-                ctx.refusal = Some(refusal);
-                self.close_if_draining(session);
-                refusal.send(session).await?;
+                self.refuse(session, ctx, refusal, None).await?;
                 Ok(true)
             }
         }
@@ -88,16 +87,14 @@ impl ProxyHttp for Proxy {
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-        match self.admitted_lease(session, &route, ctx).await {
+        match self.lease_or_fall_back(session, &route, ctx).await {
             Ok(lease) => {
                 ctx.hold(lease);
                 Ok(true)
             }
             Err(NoLease::ClientGone(error)) => Err(error),
             Err(NoLease::Refused(refusal)) => {
-                ctx.refusal = Some(refusal);
-                self.close_if_draining(session);
-                refusal.send(session).await?;
+                self.refuse(session, ctx, refusal, None).await?;
                 Ok(false)
             }
         }
@@ -110,12 +107,14 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<Box<HttpPeer>> {
         ctx.tries += 1;
         if ctx.tries > 1 {
-            if let Err(refusal) = self.end_try(ctx).await {
+            let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
+            if let Err(refusal) = self.end_try(ctx).await
+                && !self.fall_back(&route, ctx, refusal)
+            {
                 ctx.refusal = Some(refusal);
                 return Error::e_explain(ErrorType::Custom("no retry"), refusal.word());
             }
-            let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-            match self.admitted_lease(session, &route, ctx).await {
+            match self.lease_or_fall_back(session, &route, ctx).await {
                 Ok(lease) => ctx.hold(lease),
                 Err(NoLease::ClientGone(error)) => return Err(error),
                 Err(NoLease::Refused(refusal)) => {
@@ -130,7 +129,7 @@ impl ProxyHttp for Proxy {
         if traffic == Traffic::Exchange {
             lease.timed();
         }
-        let pool = &ctx.route.as_ref().ok_or_else(no_route_chosen)?.pool;
+        let pool = &ctx.backing().ok_or_else(no_route_chosen)?.pool;
         Ok(self.upstreams.peer(lease, pool, traffic))
     }
 
@@ -143,6 +142,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        ctx.sent = true;
         let traffic = ctx.traffic.unwrap_or(Traffic::Exchange);
         let pace = match traffic {
             Traffic::Exchange => None,
@@ -209,7 +209,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
@@ -228,6 +228,13 @@ impl ProxyHttp for Proxy {
         if let Some(lease) = &ctx.lease {
             lease.answered();
         }
+        if let Some(permit) = &ctx.permit
+            && is_final(response.status)
+        {
+            let failed = response.status.is_server_error() && permit.counts_server_errors();
+            ctx.settle(!failed, || self.since_made());
+        }
+        self.intercept(session.req_header(), response, ctx)?;
         headers::forward_response(response)
     }
 
@@ -301,6 +308,9 @@ impl ProxyHttp for Proxy {
         if vms_fault && let Some(lease) = &ctx.lease {
             lease.suspect();
         }
+        if !own_trouble {
+            ctx.settle(false, || self.since_made());
+        }
         // Nothing of the request has been sent, whatever its method.
         error.set_retry(!own_trouble && ctx.tries <= RETRIES_MAX);
         error
@@ -314,7 +324,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
-        if *error.esource() != ErrorSource::Upstream {
+        if *error.esource() != ErrorSource::Upstream || is_interception(&error) {
             error.set_retry(false);
             return error;
         }
@@ -334,6 +344,10 @@ impl ProxyHttp for Proxy {
             Some(lease) if !reused => lease.broke(),
             _ => {}
         }
+        // A kept connection that has just been closed says nothing of whoever closed it.
+        if timed_out || !reused {
+            ctx.settle(false, || self.since_made());
+        }
         let replayable =
             session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         let safe = replayable && !timed_out && status_sent(session).is_none();
@@ -352,6 +366,9 @@ impl ProxyHttp for Proxy {
             self.metrics.truncated.inc();
             return gone;
         }
+        if let Some(sent) = self.send_intercepted(session, ctx).await {
+            return sent;
+        }
         let refusal = *ctx.refusal.get_or_insert_with(|| refusal_for(error));
         if refusal == Refusal::Internal {
             tracing::error!(%error, "request failed");
@@ -359,7 +376,7 @@ impl ProxyHttp for Proxy {
             tracing::debug!(%error, vm = ctx.vm, "request failed");
         }
         session.set_keepalive(None);
-        if let Err(error) = refusal.send(session).await {
+        if let Err(error) = self.refuse(session, ctx, refusal, None).await {
             tracing::debug!(%error, "client gone before the answer");
             ctx.end = End::ClientGone;
         }
@@ -370,6 +387,7 @@ impl ProxyHttp for Proxy {
         // First of all: others may wait for the place.
         ctx.lease = None;
         ctx.place = None;
+        ctx.permit = None;
         self.acquit(ctx);
         self.record(session, ctx);
         downstream::hooks_end(session);

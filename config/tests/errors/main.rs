@@ -11,6 +11,7 @@ mod follow;
 mod host;
 mod listener;
 mod pool;
+mod resilience;
 mod route;
 mod rule;
 mod signal;
