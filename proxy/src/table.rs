@@ -51,7 +51,11 @@ impl Table {
             (name.clone(), Kept::new(&pool.config(), kept, metrics))
         };
         let pools = pools.all();
-        let kept: HashMap<_, _> = pools.iter().map(keep).collect();
+        // One that leaves is there until no request can come for it any more.
+        let stays = |(name, _): &(&String, _)| config.pools.contains_key(*name);
+        let kept: HashMap<_, _> = pools.iter().filter(stays).map(keep).collect();
+        let before = before.into_iter().flat_map(|before| before.kept.keys());
+        before.filter(|name| !kept.contains_key(*name)).for_each(|name| metrics.forget_breaker(name));
         let pages = Arc::new(Pages::new(&config.error_pages));
         let parts = Parts { pools: &pools, kept: &kept, pages: &pages, metrics };
         let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
