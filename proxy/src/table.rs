@@ -12,7 +12,7 @@ use weir_pool::{Pool, Pools};
 use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::metrics::Metrics;
-use crate::resilience::{Backing, Backings, Breaker, Instead, Pages};
+use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Pages};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -121,8 +121,8 @@ impl Parts<'_> {
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
         let (filters, instead) =
             (Filters::new(config, self.metrics), Instead::new(&config.instead, self.pages));
-        let config = Arc::clone(config);
-        Ok(Found::Pool(Arc::new(Route { config, number, to, filters, instead })))
+        let (config, affinity) = (Arc::clone(config), Affinity::new(config));
+        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, filters, instead })))
     }
 
     fn backing(&self, config: &model::Route, name: &str) -> Result<Backing, ServeError> {
