@@ -113,7 +113,10 @@ impl Metrics {
                 "Connections closed at once because their listener has as many as it may have.",
             )?,
             tls_reloads: IntCounterVec::new(
-                Opts::new("weir_tls_reloads_total", "Certificates read again because their files changed."),
+                Opts::new(
+                    "weir_tls_reloads_total",
+                    "Certificates and clients' CAs read again because their files changed.",
+                ),
                 &["result"],
             )?,
         };
