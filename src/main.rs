@@ -5,6 +5,7 @@ mod admin;
 mod check;
 mod cli;
 mod doctor;
+mod handover;
 mod images;
 mod logging;
 mod run;
