@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Drain(OrderOptions),
     /// Replace all VMs of a pool, failing no request: its image is read again and proven first
     Restart(OrderOptions),
+    /// Have a running weir read its configuration again, and say what has changed or what is wrong with it
+    Reload(AdminOptions),
+    /// Have the program that is at a running weir's path now take over, losing no connection
+    Upgrade(AdminOptions),
     /// Examine this host: what weir needs, what is missing, how to fix it
     Doctor,
     /// The process that forks VMs; weir starts it by itself
@@ -51,7 +55,7 @@ pub(crate) struct ServeOptions {
     /// The configuration file
     #[arg(short, long, default_value = "weir.toml")]
     pub(crate) config: PathBuf,
-    /// Format of weir's own log on stderr (the access log on stdout is always JSON)
+    /// Format of weir's own log on stderr (the access log is the configuration's)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }

@@ -113,6 +113,7 @@ fn pool(options: &RunOptions) -> Pool {
         health: Health::default(),
         retry: Retry::default(),
         quarantine: Quarantine::default(),
+        breaker: None,
         signal: None,
         limits: VmLimits::default(),
     }

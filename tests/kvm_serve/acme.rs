@@ -92,7 +92,8 @@ impl World {
     fn make_certificate(&self) {
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-            .args(["-days", "2", "-subj", "/CN=pebble", "-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-days", "2", "-subj", "/CN=pebble", "-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
             .args(["-out", &self.file("ca.pem"), "-keyout", &self.file("ca.key")])
             .output()
             .expect("run openssl");
@@ -271,7 +272,8 @@ fn a_renewal_costs_no_request() {
         let clients = scope.spawn(|| {
             let mut answered = 0;
             while !over.load(SeqCst) {
-                let options = ["-k", "--http1.1", "-H", "connection: close", "-w", "%{http_code}\n", "-o", "/dev/null"];
+                let options =
+                    ["-k", "--http1.1", "-H", "connection: close", "-w", "%{http_code}\n", "-o", "/dev/null"];
                 let resolve = ["--resolve", "a.example:443:127.0.0.1", "https://a.example/[1-20]"];
                 let codes = world.curl(&[&options[..], &resolve].concat()).expect("no request fails");
                 answered += codes.lines().filter(|code| *code == "200").count();
