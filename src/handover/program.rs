@@ -5,7 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use weir_vmm::channel::{self, ChannelError};
 
 use super::{FromEarlier, FromLater, VARIABLE, VERSION};
@@ -82,15 +86,27 @@ impl Successor {
         self.child = None;
     }
 
-    /// Ends it, and says how it ended. Blocks for as long as that takes.
-    pub(crate) fn end(mut self) -> String {
+    /// Ends it, unless it does so by itself within `patience`, and says how it ended. Blocks for as long as that takes.
+    pub(crate) fn end(mut self, patience: Duration) -> String {
         let Some(mut child) = self.child.take() else { return "it was let go".to_owned() };
+        wait(&child, patience);
         // It may have ended by itself, and then that is how.
         let _ = child.kill();
         match child.wait() {
             Ok(status) => status.to_string(),
             Err(error) => format!("its status is unknown: {error}"),
         }
+    }
+}
+
+/// Waits until `child` has ended, at most `patience`.
+fn wait(child: &Child, patience: Duration) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    if let (Some(process), Ok(patience)) = (process, Timespec::try_from(patience)) {
+        let mut ended = [PollFd::new(&process, PollFlags::IN)];
+        // What it comes to is seen when it is killed and its status taken.
+        let _ = retry_on_intr(|| poll(&mut ended, Some(&patience)));
     }
 }
 

@@ -30,6 +30,9 @@ use crate::handover::{Conversation, Program, Successor, SuccessorError};
 /// How long a weir that is prepared may take to accept.
 const ACCEPT: Duration = Duration::from_secs(5);
 
+/// How long a weir that has hung up may take to end, so that it can be told how.
+const END: Duration = Duration::from_secs(1);
+
 /// What an upgrade takes.
 #[derive(Debug)]
 pub(super) struct Upgrade {
@@ -175,7 +178,12 @@ impl From<SuccessorError> for Failure {
 impl Failure {
     /// The whole of it, once nothing is left of `successor`.
     async fn of(self, successor: Successor, patience: Duration) -> UpgradeError {
-        let Ok(status) = spawn_blocking(move || successor.end()).await else { return UpgradeError::Panicked };
+        let grace = match &self {
+            Self::Said(SuccessorError::Ended | SuccessorError::Tell(_)) => END,
+            _ => Duration::ZERO,
+        };
+        let ended = spawn_blocking(move || successor.end(grace)).await;
+        let Ok(status) = ended else { return UpgradeError::Panicked };
         match self {
             Self::Said(source) => UpgradeError::Failed { status, source },
             Self::Descriptor(source) => UpgradeError::Descriptor(source),
