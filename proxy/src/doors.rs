@@ -30,7 +30,7 @@ use weir_config::model::Listener;
 
 use crate::acme::Challenges;
 use crate::downstream::{Downstream, Entrance};
-use crate::listeners::ListenSocket;
+use crate::listeners::{ListenSocket, OpenSocket};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
@@ -152,6 +152,18 @@ impl Doors {
         });
         self.open.push(Door { number, listener, socket, tls, close, _reading: reading });
         Ok(())
+    }
+
+    /// Those that are open, in the order in which they were opened.
+    ///
+    /// # Errors
+    /// If there is no descriptor left.
+    pub(crate) fn sockets(&self) -> io::Result<Vec<OpenSocket>> {
+        let open = |door: &Door| {
+            let address = door.listener.address.clone();
+            door.socket.try_clone().map(|socket| OpenSocket { address, socket })
+        };
+        self.open.iter().map(open).collect()
     }
 
     /// Resolves when one that is not closed accepts no more, which it does not do by itself. Cancel-safe.

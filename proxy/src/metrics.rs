@@ -28,6 +28,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     pub(crate) in_flight: IntGauge,
+    pub(crate) connections: IntGauge,
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
     filter_refusals: IntCounterVec,
@@ -73,6 +74,7 @@ impl Metrics {
             )?,
             duration: HistogramVec::new(duration.buckets(SECONDS.to_vec()), &["route", "pool"])?,
             in_flight: IntGauge::new("weir_http_requests_in_flight", "Requests under way.")?,
+            connections: IntGauge::new("weir_http_connections", "Clients' connections that are open.")?,
             retries: IntCounterVec::new(
                 Opts::new("weir_http_retries_total", "Requests sent to a VM once more."),
                 &["pool"],
@@ -128,6 +130,7 @@ impl Metrics {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.duration.clone()))?;
         registry.register(Box::new(self.in_flight.clone()))?;
+        registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.retries.clone()))?;
         registry.register(Box::new(self.retries_refused.clone()))?;
         registry.register(Box::new(self.filter_refusals.clone()))?;

@@ -82,6 +82,7 @@ impl Proxy {
                 series: metrics.route("", ""),
                 access_log,
                 turned_away: metrics.turned_away.clone(),
+                connections: InFlight::new(metrics.connections.clone()),
             }),
             metrics,
             timeouts,

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -91,6 +92,8 @@ pub struct Host {
     pub snapshots: Option<PathBuf>,
     /// Proxies in front of weir whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNetwork>,
+    /// For a new binary to be ready to take over.
+    pub upgrade_timeout: Duration,
 }
 
 impl Default for Host {
@@ -104,6 +107,7 @@ impl Default for Host {
             network,
             snapshots: None,
             trusted_proxies: Vec::new(),
+            upgrade_timeout: Duration::from_secs(30),
         }
     }
 }

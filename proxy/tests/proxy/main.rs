@@ -27,6 +27,7 @@ mod http2;
 mod http2_attacks;
 mod instead;
 mod isolation;
+mod leaving;
 mod logs;
 mod proxy_protocol;
 mod reload;
