@@ -122,8 +122,7 @@ impl Metrics {
                 &["result"],
             )?,
         };
-        metrics.register_with(registry)?;
-        Ok(metrics)
+        metrics.register_with(registry).map(|()| metrics)
     }
 
     fn register_with(&self, registry: &Registry) -> prometheus::Result<()> {

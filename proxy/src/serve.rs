@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::ServerApp as _;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
@@ -170,9 +171,9 @@ pub async fn serve_reloadable(
         Arc::clone(&draining),
     )?;
     proxy.challenges = server.challenges.clone();
-    let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
+    let (unrouted, table, upstreams) =
+        (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table), Arc::clone(&proxy.upstreams));
     let connections = unrouted.connections.clone();
-    let upstreams = Arc::clone(&proxy.upstreams);
     let proxy = Arc::new(with_options(proxy, idle_timeout));
     let mut doors =
         Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone(), server.challenges);
@@ -182,22 +183,11 @@ pub async fn serve_reloadable(
         tokio::select! {
             failed = doors.failed() => return Err(ServeError::Ended(failed)),
             order = orders.next() => {
-                let Reload { config, listeners, done } = match order {
-                    Order::Change(reload) => reload,
-                    Order::Show(shown) => {
-                        drop(shown.send(doors.sockets()));
-                        continue;
-                    }
+                match order {
+                    Order::Change(reload) => change(reload, &mut doors, &table, &pools, &metrics),
+                    Order::Show(shown) => drop(shown.send(doors.sockets())),
                     Order::Leave => break true,
-                };
-                let routes = Table::new(&config, &pools, &metrics, Some(&table.load()));
-                let reloaded = routes.and_then(|routes| {
-                    doors.change(&listeners.closed, listeners.opened).map_err(ServeError::Socket)?;
-                    table.store(Arc::new(routes));
-                    Ok(())
-                });
-                // Whoever ordered it may have gone away meanwhile.
-                drop(done.send(reloaded));
+                }
             }
             // An error means that whoever could have asked for it is gone.
             _ = shutdown.wait_for(|shutdown| *shutdown) => break false,
@@ -217,6 +207,19 @@ pub async fn serve_reloadable(
     upstreams.leave();
     let _ = tokio::time::timeout(LEAVE, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
+}
+
+/// Serves by another configuration from now on, or by the same as before if that is not possible.
+fn change(reload: Reload, doors: &mut Doors, table: &ArcSwap<Table>, pools: &Pools, metrics: &Metrics) {
+    let Reload { config, listeners, done } = reload;
+    let routes = Table::new(&config, pools, metrics, Some(&table.load()));
+    let changed = routes.and_then(|routes| {
+        doors.change(&listeners.closed, listeners.opened).map_err(ServeError::Socket)?;
+        table.store(Arc::new(routes));
+        Ok(())
+    });
+    // Whoever ordered it may have gone away meanwhile.
+    drop(done.send(changed));
 }
 
 /// Waits until all connections are gone, the deadline, or until nobody is to be waited for any more.

@@ -236,7 +236,8 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         for socket in [OwnedFd::from(unix), connected.into(), file.into()] {
             let handed = Handed { role: Role::Http, address: address.to_string(), socket };
-            let (listeners, claim) = bind_beside(&with(&[address.clone()]), vec![handed]).unwrap();
+            let (listeners, claim) =
+                bind_beside(&with(std::slice::from_ref(&address)), vec![handed]).unwrap();
             assert_eq!((listeners.http.len(), claim.adopted.len()), (1, 0));
         }
     }
