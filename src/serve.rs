@@ -210,40 +210,42 @@ async fn run(source: Source, config: Arc<Config>, below: Below<'_>, sockets: Soc
     readiness.send_replace(Readiness::Ready);
     tracing::info!("ready");
 
-    let signal = tokio::select! {
-        biased;
-        Ok(()) = &mut steering => None,
-        ended = &mut serving => {
-            ended.context("serve")?.context("serve")?;
-            anyhow::bail!("serving ended by itself");
-        }
-        signal = signals.next() => Some(signal),
-    };
+    let signal = until_told(&mut serving, &mut steering, &mut signals).await?;
     readiness.send_replace(Readiness::Draining);
-    match signal {
-        Some(signal) => {
-            tracing::info!(signal, "draining; a second signal ends at once");
-            steering.abort();
-            shutdown.send_replace(true);
-        }
-        None => {
-            tracing::info!("draining, another weir serves; a signal ends this one at once");
-            // Whoever has been answered by it keeps its connection until this process ends.
-            if let Some(admin) = &admin {
-                admin.abort();
-            }
-        }
+    if let Some(signal) = signal {
+        tracing::info!(signal, "draining; a second signal ends at once");
+        steering.abort();
+        shutdown.send_replace(true);
+    } else {
+        tracing::info!("draining, another weir serves; a signal ends this one at once");
+        // Whoever has been answered by it keeps its connection until this process ends.
+        admin.iter().for_each(JoinHandle::abort);
     }
     reopening.abort();
     tokio::select! {
         drained = drain(serving, &pools, writer) => drained?,
         signal = signals.next() => tracing::warn!(signal, "not waiting any longer"),
     }
-    if let Some(admin) = admin {
-        admin.abort();
-    }
+    admin.iter().for_each(JoinHandle::abort);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Until weir is to drain: because of a signal, whose name is returned, or because another weir serves in its place.
+async fn until_told(
+    serving: &mut JoinHandle<Result<Drained, ServeError>>,
+    steering: &mut JoinHandle<()>,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<&'static str>> {
+    tokio::select! {
+        biased;
+        Ok(()) = steering => Ok(None),
+        ended = serving => {
+            ended.context("serve")?.context("serve")?;
+            anyhow::bail!("serving ended by itself");
+        }
+        signal = signals.next() => Ok(Some(signal)),
+    }
 }
 
 /// Lets requests end, then VMs, then the access log.
