@@ -1,12 +1,12 @@
 //! Certificates from pebble, Let's Encrypt's server for tests, which looks at names as they do: by way of DNS, at ports 80
 //! and 443. So pebble, its DNS, weir and its clients have a network of their own, with the same ports in each test.
 
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use crate::running::Running;
 use crate::support::Weir;
 
 /// A network namespace with an ACME server that knows every name as 127.0.0.1.
@@ -16,53 +16,12 @@ struct World {
     servers: Vec<Running>,
 }
 
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Nothing to do for one that has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    /// Starts `command` and waits until it writes a line with `sign` in it; its later lines are thrown away.
-    fn start(command: &mut Command, sign: &str) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut running = Self(child.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        let (told, lines) = std::sync::mpsc::channel();
-        let outputs: [Option<Box<dyn Read + Send>>; 2] = [
-            running.0.stdout.take().map(|output| Box::new(output) as _),
-            running.0.stderr.take().map(|output| Box::new(output) as _),
-        ];
-        for output in outputs.into_iter().flatten() {
-            let told = told.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    // When nobody listens any more it is still read, so that the process goes on.
-                    let _ = told.send(line);
-                }
-            });
-        }
-        drop(told);
-        let mut seen = String::new();
-        while !seen.contains(sign) {
-            let line = lines.recv_timeout(crate::support::PATIENCE);
-            seen += &line.unwrap_or_else(|error| panic!("{command:?} {error}; said:\n{seen}"));
-            seen.push('\n');
-        }
-        running
-    }
-}
-
 impl World {
     /// `more`: keys of pebble's configuration.
     fn new(more: &str) -> Self {
         let directory = tempfile::tempdir().expect("make a directory");
         let up = "busybox ip link set lo up && echo up && exec sleep 600";
-        let holder = Running::start(Command::new("unshare").args(["--net", "sh", "-c", up]), "up");
+        let holder = Running::until(Command::new("unshare").args(["--net", "sh", "-c", up]), "up");
         let mut world = Self { directory, holder, servers: Vec::new() };
         world.make_certificate();
         let settings = format!(
@@ -75,16 +34,17 @@ impl World {
         let mut dns = world.command("pebble-challtestsrv");
         dns.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", "127.0.0.1:8053"]);
         dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-management", "127.0.0.1:8055"]);
-        world.servers.push(Running::start(&mut dns, "Starting management server"));
+        world.servers.push(Running::until(&mut dns, "Starting management server"));
         let mut pebble = world.command("pebble");
         pebble.args(["-strict", "-dnsserver", "127.0.0.1:8053", "-config", &world.file("pebble.json")]);
-        // No waits between checks; names are looked at each time; many nonces are refused, to be tried again.
+        // No waits between checks; names are looked at each time. No nonce is refused: it does so by chance, and to be
+        // refused three times in a row is for weir to fail, and to try again much later.
         pebble.envs([
             ("PEBBLE_VA_NOSLEEP", "1"),
             ("PEBBLE_AUTHZREUSE", "0"),
-            ("PEBBLE_WFE_NONCEREJECT", "20"),
+            ("PEBBLE_WFE_NONCEREJECT", "0"),
         ]);
-        world.servers.push(Running::start(&mut pebble, "ACME directory available at"));
+        world.servers.push(Running::until(&mut pebble, "ACME directory available at"));
         world
     }
 
@@ -109,7 +69,7 @@ impl World {
     }
 
     fn prefix(&self) -> String {
-        format!("--net=/proc/{}/ns/net", self.holder.0.id())
+        format!("--net=/proc/{}/ns/net", self.holder.pid())
     }
 
     /// A command within the namespace.

@@ -4,6 +4,7 @@
 mod support;
 
 mod acme;
+mod browser;
 mod budget;
 mod chaos;
 mod cleanup;
@@ -13,7 +14,9 @@ mod commands;
 mod devices;
 mod external;
 mod failure;
+mod grpc;
 mod health;
+mod http2_clients;
 mod idle;
 mod isolation;
 mod logs;
@@ -23,6 +26,7 @@ mod queue;
 mod reload;
 mod requests;
 mod rollout;
+mod running;
 mod secure;
 mod signal;
 mod spares;

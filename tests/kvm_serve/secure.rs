@@ -1,5 +1,6 @@
 //! TLS and HTTP/2 with the clients that people have: curl and openssl.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::support::{Weir, one_pool};
 
 /// A self-signed certificate for `name`: `NAME.pem` and `NAME.key` in `directory`.
-fn certificate(directory: &Path, name: &str) -> String {
+pub(crate) fn certificate(directory: &Path, name: &str) -> String {
     let path = |end: &str| directory.join(format!("{name}.{end}")).display().to_string();
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
@@ -82,4 +83,52 @@ fn openssl_gets_the_version_protocol_and_certificate_that_it_asks_for() {
     assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
     assert!(!s_client(weir.http, &["-tls1_2"]).0);
     assert!(!s_client(weir.http, &["-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"]).0);
+}
+
+/// One GET over the Unix socket `weir.sock`: what `openssl s_client` says of it. The session is taken from the file
+/// `session` there, if that exists, and kept in it.
+fn get_with_session(directory: &Path, version: &str) -> String {
+    let (socket, session) = (directory.join("weir.sock"), directory.join("session"));
+    let mut command = Command::new("timeout");
+    command.args(["8", "openssl", "s_client", "-ign_eof", "-servername", "a.example", version]);
+    command.arg("-unix").arg(socket).arg("-sess_out").arg(&session);
+    if session.exists() {
+        command.arg("-sess_in").arg(&session);
+    }
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut client = piped.spawn().expect("run openssl");
+    let request = b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+    client.stdin.take().expect("piped").write_all(request).expect("ask");
+    let output = client.wait_with_output().expect("wait for openssl");
+    String::from_utf8_lossy(&output.stdout).to_lowercase()
+}
+
+#[test]
+fn openssl_resumes_its_session_also_after_the_listener_was_changed() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let (path, tls) = (directory.path().display(), certificate(directory.path(), "a.example"));
+    // A socket whose name stays, which a port that is the kernel's to choose does not.
+    let config = |hsts: u32| {
+        format!(
+            "[[listener]]\naddress = '127.0.0.1:0'\n\
+             [[listener]]\naddress = 'unix:{path}/weir.sock'\nhsts.max_age = '{hsts}s'\n{tls}\
+             [admin]\naddress = '127.0.0.1:0'\n\
+             [[route]]\nrespond = {{ body = 'served' }}\n"
+        )
+    };
+    let weir = Weir::start(&config(1));
+    for (version, hsts) in [("-tls1_3", 2), ("-tls1_2", 3)] {
+        for sign in ["new, ", "reused, "] {
+            let said = get_with_session(directory.path(), version);
+            assert!(said.contains(sign) && said.contains("\r\n\r\nserved"), "{sign}{version}: {said}");
+        }
+        weir.configure(&config(hsts));
+        weir.logged("configuration reloaded");
+        weir.until("the changed listener answers", || {
+            let said = get_with_session(directory.path(), version);
+            assert!(said.contains("reused, "), "{version}: {said}");
+            said.contains(&format!("max-age={hsts}\r\n"))
+        });
+        std::fs::remove_file(directory.path().join("session")).expect("forget the session");
+    }
 }

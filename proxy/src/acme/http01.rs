@@ -31,3 +31,6 @@ impl Proxy {
         send(session, Box::new(header), file).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,9 +20,12 @@ use weir_config::model::AcmeChallenge;
 
 use super::challenges::{Challenges, Presented};
 
-/// How often, and how long in all, the CA is asked whether it is done: twice as rarely each time.
-const POLLS: RetryPolicy =
-    RetryPolicy::new().initial_delay(Duration::from_millis(250)).timeout(Duration::from_secs(120));
+/// How often, and how long in all, the CA is asked whether it is done, where it does not say when to ask again: half as
+/// long again each time, so that a CA that has just not been ready is waited for half as long as it has taken already.
+const POLLS: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(250))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(120));
 /// Longest token, characters; CAs use about 43.
 const LONGEST_TOKEN: usize = 256;
 
