@@ -77,6 +77,7 @@ mod load;
 mod machine;
 pub mod model;
 mod path;
+mod patience;
 mod pool;
 mod protocol;
 mod proxy_protocol;

@@ -12,6 +12,7 @@ use crate::answer::Refusal;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
+use crate::patience::Watch;
 use crate::retry::{Blame, Retries};
 use crate::trace::{TRACEPARENT, TraceId};
 use crate::upstream::{Pace, Traffic};
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
     pub(crate) pace: Option<Pace>,
+    /// Looks to it that the VM's connection is not held for too long.
+    pub(crate) watch: Option<Watch>,
     pub(crate) start: Option<Start>,
     pub(crate) queued: Duration,
     /// From the beginning to the response's header.
@@ -104,6 +107,8 @@ pub(crate) enum End {
     Whole,
     /// The client went away before.
     ClientGone,
+    /// Somebody was too slow; the refusal says who.
+    TooSlow,
     /// The response broke off: its VM died or broke the protocol.
     Truncated,
 }
@@ -125,6 +130,7 @@ impl Context {
             traffic: None,
             asks_upgrade: false,
             pace: None,
+            watch: None,
             start: None,
             queued: Duration::ZERO,
             first_byte: None,
@@ -159,7 +165,7 @@ impl Context {
         match self.end {
             End::ClientGone => Some("client_gone"),
             End::Truncated => Some("truncated"),
-            End::Whole => self.refusal.map(Refusal::word),
+            End::Whole | End::TooSlow => self.refusal.map(Refusal::word),
         }
     }
 }

@@ -32,6 +32,7 @@ pub struct Metrics {
     filter_refusals: IntCounterVec,
     rule_errors: IntCounterVec,
     pub(crate) truncated: IntCounter,
+    too_slow: IntCounterVec,
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
     pub(crate) tls_reloads: IntCounterVec,
@@ -93,6 +94,13 @@ impl Metrics {
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
             )?,
+            too_slow: IntCounterVec::new(
+                Opts::new(
+                    "weir_http_requests_too_slow_total",
+                    "Requests that ended because their client or their whole took too long.",
+                ),
+                &["route", "reason"],
+            )?,
             log_dropped: IntCounter::new(
                 "weir_access_log_dropped_total",
                 "Lines of the access log that were dropped because its reader is too slow.",
@@ -119,6 +127,7 @@ impl Metrics {
         registry.register(Box::new(self.filter_refusals.clone()))?;
         registry.register(Box::new(self.rule_errors.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
+        registry.register(Box::new(self.too_slow.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
         registry.register(Box::new(self.tls_reloads.clone()))?;
@@ -136,6 +145,11 @@ impl Metrics {
     /// A route's filters refused a request; `reason` is a word of the `weir-error` header.
     pub(crate) fn filter_refusal(&self, route: &str, reason: &str) {
         self.filter_refusals.with_label_values(&[route, reason]).inc();
+    }
+
+    /// A request ended because it took too long; `reason` is a word of the `weir-error` header.
+    pub(crate) fn too_slow(&self, route: &str, reason: &str) {
+        self.too_slow.with_label_values(&[route, reason]).inc();
     }
 
     /// Counts the conditions of a route's rules that could not be evaluated.

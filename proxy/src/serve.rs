@@ -48,7 +48,7 @@ pub struct Timeouts {
     pub read: Duration,
     /// For a VM, or a client, to take more bytes.
     pub write: Duration,
-    /// For a client's next request on a connection, and for the next use of a connection to a VM. Whole seconds.
+    /// For the next use of a connection to a VM. Whole seconds.
     pub idle: Duration,
     /// For requests under way to end when weir drains.
     pub drain: Duration,
@@ -153,7 +153,6 @@ pub async fn serve_reloadable(
         (server.timeouts.drain, server.pools.clone(), server.metrics.clone());
     let sockets = server.listeners.http.into_iter().map(Some);
     let entrances = new_doors(&server.config.listeners, sockets)?;
-    let idle_timeout = server.timeouts.idle;
     let mut proxy = Proxy::new(
         &server.config,
         &server.pools,
@@ -166,7 +165,7 @@ pub async fn serve_reloadable(
     proxy.challenges = server.challenges.clone();
     let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
     let upstreams = Arc::clone(&proxy.upstreams);
-    let proxy = Arc::new(with_options(proxy, idle_timeout));
+    let proxy = Arc::new(with_options(proxy));
     let mut doors =
         Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone(), server.challenges);
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
@@ -213,7 +212,7 @@ pub(crate) fn new_doors(
     listeners.iter().zip(sockets).enumerate().map(new).collect()
 }
 
-fn with_options(proxy: Proxy, idle_timeout: Duration) -> HttpProxy<Proxy> {
+fn with_options(proxy: Proxy) -> HttpProxy<Proxy> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -223,7 +222,8 @@ fn with_options(proxy: Proxy, idle_timeout: Duration) -> HttpProxy<Proxy> {
         ..ServerConf::default()
     };
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
-    proxy.server_options = Some(http2::server_options(idle_timeout));
+    // Of these, only whether CONNECT comes as far as the hooks is asked of the proxy itself.
+    proxy.server_options = Some(http2::server_options(Duration::ZERO));
     proxy.h2_options = Some(http2::limits());
     proxy
 }

@@ -271,7 +271,8 @@ fn a_renewal_costs_no_request() {
         let clients = scope.spawn(|| {
             let mut answered = 0;
             while !over.load(SeqCst) {
-                let options = ["-k", "--http1.1", "-H", "connection: close", "-w", "%{http_code}\n", "-o", "/dev/null"];
+                let options =
+                    ["-k", "--http1.1", "-H", "connection: close", "-w", "%{http_code}\n", "-o", "/dev/null"];
                 let resolve = ["--resolve", "a.example:443:127.0.0.1", "https://a.example/[1-20]"];
                 let codes = world.curl(&[&options[..], &resolve].concat()).expect("no request fails");
                 answered += codes.lines().filter(|code| *code == "200").count();

@@ -52,6 +52,8 @@ impl Proxy {
         }
         match found {
             Found::Pool(route) => {
+                let write_timeout = route.config.filter.patience.write_timeout;
+                session.as_downstream_mut().set_write_timeout(Some(write_timeout));
                 route.retries.request(self.since_made());
                 Ok(false)
             }
