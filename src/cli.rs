@@ -51,7 +51,7 @@ pub(crate) struct ServeOptions {
     /// The configuration file
     #[arg(short, long, default_value = "weir.toml")]
     pub(crate) config: PathBuf,
-    /// Format of weir's own log on stderr (the access log on stdout is always JSON)
+    /// Format of weir's own log on stderr (the access log is the configuration's)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use ipnetwork::Ipv4Network;
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use weir_config::{Health, Isolation, Kind, Pool, Quarantine, Queue, Retry, Scale, VmLimits};
+use weir_config::{Health, Isolation, Kind, Pool, Protocol, Quarantine, Queue, Retry, Scale, VmLimits};
 use weir_net::namespace::{self, PrivateNamespace};
 use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
@@ -113,6 +113,7 @@ fn pool(options: &RunOptions) -> Pool {
         health: Health::default(),
         retry: Retry::default(),
         quarantine: Quarantine::default(),
+        breaker: None,
         signal: None,
         limits: VmLimits::default(),
     }

@@ -4,6 +4,7 @@
 //! it moves into its own; only then do threads start, and the launcher, and with it VMs. One thread starts earlier and stays
 //! in the host's, to reach the servers of external pools and to bind the listeners of later configurations, see [`reload`].
 
+mod access_log;
 mod file;
 mod reload;
 mod signals;
@@ -25,7 +26,7 @@ use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::acme::{Acme, AcmeMetrics, Challenges};
 use weir_proxy::admin::{self, Readiness};
-use weir_proxy::{AccessLog, AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
+use weir_proxy::{AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
 use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
@@ -163,8 +164,9 @@ async fn run(
     let outside = Arc::new(HostNetwork::new(source.outside.clone()));
     let pools = start_pools(&config, below, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
-    let (access_log, writer) =
-        AccessLog::start(std::io::stdout(), metrics.access_log_dropped()).context("start the access log")?;
+    let rotation = access_log::rotation()?;
+    let (access_log, writer) = access_log::start(&config.access_log, metrics.access_log_dropped())?;
+    let reopening = tokio::spawn(access_log::reopen(access_log.clone(), rotation));
 
     log_addresses(&listeners)?;
     let (readiness, ready) = watch::channel(Readiness::Starting);
@@ -194,6 +196,7 @@ async fn run(
     tracing::info!(signal, "draining; a second signal ends at once");
     readiness.send_replace(Readiness::Draining);
     reloading.abort();
+    reopening.abort();
     shutdown.send_replace(true);
     tokio::select! {
         drained = drain(serving, &pools, writer) => drained?,

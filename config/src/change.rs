@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Class, Config, Host, Listener, Pool, Route};
+use crate::model::{Class, Config, ErrorPages, Host, Listener, Pool, Route};
 
 /// What differs between two configurations. Parts that are the same are not in it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Change {
 pub struct Routing {
     /// As [`Config::classes`].
     pub classes: BTreeMap<String, Arc<Class>>,
+    /// As [`Config::error_pages`].
+    pub error_pages: ErrorPages,
     /// As [`Config::routes`].
     pub routes: Vec<Arc<Route>>,
 }
@@ -96,8 +98,14 @@ impl Change {
             return Err(NeedsRestart { keys });
         }
         let pools = pools(old, new);
-        let routing = || Routing { classes: new.classes.clone(), routes: new.routes.clone() };
-        let rerouted = old.classes != new.classes || old.routes != new.routes || !pools.is_empty();
+        let routing = || Routing {
+            classes: new.classes.clone(),
+            error_pages: new.error_pages.clone(),
+            routes: new.routes.clone(),
+        };
+        let same_pages = old.error_pages == new.error_pages;
+        let rerouted =
+            old.classes != new.classes || old.routes != new.routes || !same_pages || !pools.is_empty();
         Ok(Self {
             listeners_removed: without(&old.listeners, &new.listeners),
             listeners_added: without(&new.listeners, &old.listeners),
@@ -145,6 +153,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     hold(old.host.network == new.host.network, "host.network".to_owned());
     hold(old.host.trusted_proxies == new.host.trusted_proxies, "host.trusted_proxies".to_owned());
     hold(old.host.snapshots == new.host.snapshots, "host.snapshots".to_owned());
+    hold(old.access_log == new.access_log, "access_log".to_owned());
     for (name, (old, new)) in both(old, new) {
         hold(old.kind == new.kind, format!("pool.{name}.kind"));
         // Its servers' task knows one configuration.
@@ -256,8 +265,8 @@ mod tests {
                 PoolChange::Changed(pool) => assert!(config.pools.insert(name, pool).is_some()),
             }
         }
-        if let Some(Routing { classes, routes }) = change.routing {
-            (config.classes, config.routes) = (classes, routes);
+        if let Some(Routing { classes, error_pages, routes }) = change.routing {
+            (config.classes, config.error_pages, config.routes) = (classes, error_pages, routes);
         }
         config
     }
@@ -308,6 +317,7 @@ mod tests {
             ("isolation = \"request\"", "pool.p.isolation"),
             ("[host]\nnetwork = \"10.9.0.0/16\"", "host.network"),
             ("[host]\ntrusted_proxies = [\"10.0.0.0/8\"]", "host.trusted_proxies"),
+            ("[access_log]\nsample = 0.5", "access_log"),
             ("[host]\nsnapshots = \"/var/lib/weir\"", "host.snapshots"),
             ("[admin]\naddress = \"127.0.0.1:1\"", "admin.address"),
         ];

@@ -66,7 +66,7 @@ pub(crate) fn host_holds_pools(host: &HostSection, pools: &[PoolSection], sink: 
 /// Every route leads to a pool, be it a valid one or not.
 pub(crate) fn routes_have_pools(routes: &[RouteSection], pools: &[PoolSection], sink: &Sink) {
     let names = pools.iter().map(|pool| pool.name.as_str()).collect();
-    all_exist(routes.iter().flat_map(|route| route.pool.iter().flatten()), &names, "pool", sink);
+    all_exist(routes.iter().flat_map(RouteSection::pools), &names, "pool", sink);
 }
 
 /// Every route's class is there, be it a valid one or not. The default one always is.

@@ -12,7 +12,7 @@ use crate::model::{External, Isolation, Kind, Pool, Quarantine, Scale, ServerAdd
 use crate::reader::Reader;
 use crate::units::DurationText;
 use crate::values::{duration, integer, string};
-use crate::{health, protocol, queue, retry};
+use crate::{breaker, health, protocol, queue, retry};
 
 /// Keys that say how VMs are made and kept.
 const OF_VMS: &[&str] = &[
@@ -59,6 +59,7 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
     let queue = table.table("queue", queue::read).flatten();
     let health = table.table("health", health::read).flatten();
     let retry = table.table("retry", retry::read).flatten();
+    let breaker = table.optional_table("breaker", breaker::read);
     let protocol = protocol::read(table);
     protocol::check_questions(&protocol, health.as_ref(), false, table.sink());
 
@@ -71,6 +72,7 @@ pub(crate) fn read(name: Option<String>, table: &mut Reader<'_>) -> Option<Pool>
         queue: queue?,
         health: health?,
         retry: retry?,
+        breaker: breaker?,
         protocol: protocol?.value,
         image: String::new(),
         port: 0,

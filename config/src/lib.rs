@@ -55,11 +55,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod acme;
 mod action;
+mod breaker;
 pub mod change;
 mod checks;
 mod class;
+mod compress;
 mod cors;
 mod decimal;
 mod error;
@@ -76,6 +79,7 @@ mod listener;
 mod load;
 mod machine;
 pub mod model;
+mod pages;
 mod path;
 mod patience;
 mod pool;
@@ -89,8 +93,10 @@ mod route;
 mod rule;
 mod scale;
 mod schedule;
+mod sections;
 mod selector;
 mod signal;
+mod split;
 mod tls;
 pub mod units;
 mod unix;

@@ -3,22 +3,16 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use crate::acme::{self, AcmeSection};
-use crate::checks;
-use crate::class::{self, ClassSection};
 use crate::error::{ConfigErrors, LoadError, Sink};
-use crate::host::HostSection;
-use crate::key::{Located, Place};
-use crate::listener::{ListenerSection, read_address};
-use crate::machine::{self, Machine};
-use crate::model::{Admin, Config, ListenAddress};
-use crate::pool::PoolSection;
+use crate::key::Place;
+use crate::machine::Machine;
+use crate::model::Config;
 use crate::reader::{Reader, read_document};
-use crate::route::RouteSection;
+use crate::sections::Sections;
+use crate::units::SizeText;
 
 /// No configuration is longer, bytes; a file that is, is none.
 const LONGEST: u64 = 16 << 20;
@@ -48,20 +42,28 @@ pub fn check(path: &Path, machine: &dyn Machine) -> Result<Config, LoadError> {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
-    read_bounded(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    read_text(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
 }
 
 /// Looked at before it is opened, since to open a FIFO would wait for its other end.
-fn read_bounded(path: &Path) -> io::Result<String> {
+pub(crate) fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut text = String::new();
-    let read = File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
-    if read as u64 > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    if read as u64 > longest {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {}", SizeText(longest)),
+        ));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let text = read_bounded(path, LONGEST)?;
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn walk(text: &str, source: &str, machine: Option<&dyn Machine>) -> Result<Config, ConfigErrors> {
@@ -87,65 +89,8 @@ fn report_syntax(error: &toml::de::Error, sink: &Sink) {
 }
 
 fn read_config(root: &mut Reader<'_>, machine: Option<&dyn Machine>) -> Option<Config> {
-    let sink = root.sink();
     // All sections are read before any is judged, and judged before any failure ends this function.
-    let listeners = root.tables("listener", ListenerSection::read);
-    let admin = root.optional_table("admin", read_address);
-    let acme = root.optional_table("acme", AcmeSection::read);
-    let host = root.table("host", HostSection::read);
-    let classes = root.named_tables("class", ClassSection::read);
-    let pools = root.named_tables("pool", PoolSection::read);
-    let routes = root.tables("route", RouteSection::read);
-
-    if listeners.as_ref().is_some_and(Vec::is_empty) {
-        sink.report(&root.place().child("listener", 0), "at least one [[listener]] is needed");
-    }
-    let addresses = listeners.iter().flatten().flat_map(|listener| &listener.address);
-    let admin_address = admin
-        .iter()
-        .flatten()
-        .map(|admin| Located { value: ListenAddress::Ip(admin.value), place: admin.place.clone() });
-    let admin_address: Vec<_> = admin_address.collect();
-    let addresses = addresses.chain(&admin_address);
-    checks::addresses_are_distinct(addresses.clone(), sink);
-    if let Some(machine) = machine {
-        machine::check_addresses(addresses, machine, sink);
-        machine::check_certificates(listeners.as_deref().unwrap_or_default(), machine, sink);
-        machine::check_acme(acme.as_ref().and_then(Option::as_ref), machine, sink);
-        machine::check_images(pools.as_deref().unwrap_or_default(), machine, sink);
-    }
-    if let (Some(acme), Some(listeners)) = (&acme, &listeners) {
-        acme::check(acme.as_ref(), listeners, sink);
-    }
-    if let (Some(host), Some(pools)) = (&host, &pools) {
-        checks::host_holds_pools(host, pools, sink);
-    }
-    if let Some(classes) = &classes {
-        class::check_number(classes, sink);
-    }
-    if let Some(routes) = &routes {
-        checks::routes_are_distinct(routes, sink);
-        if let Some(pools) = &pools {
-            checks::routes_have_pools(routes, pools, sink);
-        }
-        if let Some(classes) = &classes {
-            checks::routes_have_classes(routes, classes, sink);
-        }
-    }
-
-    let acme = acme?.map(AcmeSection::into_acme);
-    let acme = if let Some(acme) = acme { Some(acme?) } else { None };
-    let listeners = listeners?.into_iter().map(|listener| listener.into_listener(acme.as_ref()));
-    let classes = class::into_classes(classes?)?;
-    let pools = pools?.into_iter().map(|pool| Some((pool.name, Arc::new(pool.pool?))));
-    let routes = routes?.into_iter().map(|route| Some(Arc::new(route.into_route(&classes)?)));
-    Some(Config {
-        listeners: listeners.collect::<Option<_>>()?,
-        acme: acme.clone(),
-        admin: admin?.map(|address| Admin { address: address.value }),
-        host: host?.into_host()?,
-        pools: pools.collect::<Option<_>>()?,
-        routes: routes.collect::<Option<_>>()?,
-        classes,
-    })
+    let sections = Sections::read(root);
+    sections.check(root, machine);
+    sections.into_config()
 }

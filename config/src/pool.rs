@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::scale::ScaleSection;
 use crate::units::SizeText;
 use crate::values::{choice, duration, integer, size_within, string};
-use crate::{external, health, limits, protocol, quarantine, queue, retry, signal};
+use crate::{breaker, external, health, limits, protocol, quarantine, queue, retry, signal};
 
 /// Smallest and largest memory of a VM, bytes: room for a libOS with an application below, the MMIO window above.
 const MEMORY: RangeInclusive<u64> = 8 << 20..=3 << 30;
@@ -59,10 +59,7 @@ impl PoolSection {
         let vcpus = table.read("vcpus", integer(1..=u32::MAX)).check(one_vcpu).or(1);
         let memory = table.read("memory", size_within(MEMORY)).check(mappable).or(16 << 20);
         let env = table.named_strings("env", check_variable);
-        let args = table.strings("args", string).or(Vec::new());
-        if let (Some(env), Some(args)) = (&env, &args) {
-            check_strings(env, &args.value, table.place(), table.sink());
-        }
+        let args = read_args(table, env.as_ref());
         let weight = table.read("weight", integer(1..=1000)).or(1);
         let isolation = table.read("isolation", choice(ISOLATIONS)).or(Isolation::Vm);
         let (soft_limit, hard_limit) = read_concurrency(table, isolation.as_ref());
@@ -71,6 +68,7 @@ impl PoolSection {
         let queue = table.table("queue", queue::read).flatten();
         let health = table.table("health", health::read).flatten();
         let retry = table.table("retry", retry::read).flatten();
+        let breaker = table.optional_table("breaker", breaker::read);
         let quarantine = table.table("quarantine", quarantine::read).flatten();
         let signal = table.optional_table("signal", signal::read);
         let limits = table.table("limits", limits::read).flatten();
@@ -99,6 +97,7 @@ impl PoolSection {
                 queue: queue?,
                 health: health?,
                 retry: retry?,
+                breaker: breaker?,
                 quarantine: quarantine?,
                 signal: signal?,
                 limits: limits?,
@@ -106,6 +105,15 @@ impl PoolSection {
         };
         Self { name: name.to_owned(), image: image_name, memory: memory_per_vm, highest_min, pool: pool() }
     }
+}
+
+/// `args`, which a guest gets together with `env`.
+fn read_args(table: &mut Reader<'_>, env: Option<&BTreeMap<String, String>>) -> Option<Located<Vec<String>>> {
+    let args = table.strings("args", string).or(Vec::new())?;
+    if let Some(env) = env {
+        check_strings(env, &args.value, table.place(), table.sink());
+    }
+    Some(args)
 }
 
 /// `soft_limit` and `hard_limit`. A VM that is reset between tenants has one at a time.

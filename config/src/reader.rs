@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use crate::error::Sink;
 use crate::field::Field;
-use crate::key::{Place, suggestion};
+use crate::key::{Located, Place, suggestion};
 use crate::values::{found, string};
 
 /// A table being read. Made only by this module, which also reports the unknown keys when its visitor returns: no
@@ -140,6 +140,12 @@ impl<'d> Reader<'d> {
         strings.into_iter().collect()
     }
 
+    /// What the key says that may be a boolean instead of a table; `None`: it is absent, or has to be read as a table.
+    pub(crate) fn boolean_instead_of_table(&mut self, key: &'static str) -> Option<bool> {
+        let (_, value) = self.look_up(key);
+        value.and_then(DeValue::as_bool)
+    }
+
     /// The table `[key]`, if there is one. `None`: it is no table, or `visit` answered `None`.
     pub(crate) fn optional_table<T>(
         &mut self,
@@ -150,6 +156,27 @@ impl<'d> Reader<'d> {
             (_, None) => Some(None),
             (place, Some(value)) => self.visit_value(value, place, visit)?.map(Some),
         }
+    }
+
+    /// The table `[key]`, or `true` for one that has none of its keys; `Some(None)`: absent or `false`. `None`: it is
+    /// neither, or `visit` answered `None`.
+    pub(crate) fn switch_or_table<T>(
+        &mut self,
+        key: &'static str,
+        visit: impl FnOnce(&mut Reader<'d>) -> Option<T>,
+    ) -> Option<Option<Located<T>>> {
+        let (place, value) = self.look_up(key);
+        let table = match value {
+            None | Some(DeValue::Boolean(false)) => return Some(None),
+            Some(DeValue::Boolean(true)) => None,
+            Some(DeValue::Table(table)) => Some(table),
+            Some(other) => {
+                self.sink.report(&place, format!("expected a boolean or a table, found {}", found(other)));
+                return None;
+            }
+        };
+        let value = Self::visit(table, place.clone(), self.sink, visit)?;
+        Some(Some(Located { value, place }))
     }
 
     /// The table `[key]`; if absent, `visit` finds all of its keys absent. `None`: it is no table.

@@ -8,14 +8,19 @@ use http::Method;
 use toml::de::DeValue;
 
 use crate::action;
+use crate::compress;
 use crate::cors;
 use crate::error::Sink;
 use crate::filter;
 use crate::key::{Located, Place};
-use crate::model::{Class, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route};
+use crate::model::{
+    Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route,
+};
+use crate::pages::{self, InsteadSection};
 use crate::path;
 use crate::reader::Reader;
-use crate::values::string;
+use crate::split::{self, SplitSection};
+use crate::values::{boolean, string};
 
 /// One `[[route]]` as far as it is valid.
 pub(crate) struct RouteSection {
@@ -26,7 +31,9 @@ pub(crate) struct RouteSection {
     /// In normal form.
     pub(crate) path: Option<Located<String>>,
     /// `None`: invalid. `Some(None)`: it leads to none.
-    pub(crate) pool: Option<Option<Located<String>>>,
+    pool: Option<Option<Located<String>>>,
+    split: Option<Option<SplitSection>>,
+    fallback: Option<Option<Located<String>>>,
     respond: Option<Option<Located<Respond>>>,
     redirect: Option<Option<Located<Redirect>>>,
     /// `Some(None)`: left out.
@@ -35,6 +42,9 @@ pub(crate) struct RouteSection {
     rewrite: Option<Option<Located<Rewrite>>>,
     filter: Option<Located<Filter>>,
     cors: Option<Option<Cors>>,
+    compress: Option<Option<Located<Compress>>>,
+    server_timing: Option<Option<Located<bool>>>,
+    pub(crate) instead: Option<InsteadSection>,
 }
 
 impl RouteSection {
@@ -42,14 +52,17 @@ impl RouteSection {
         let respond = table.optional_table("respond", action::respond);
         let redirect = table.optional_table("redirect", action::redirect);
         let pool = table.read("pool", string);
-        let answers = !matches!((&respond, &redirect), (Some(None), Some(None)));
-        let pool = if answers { pool.optional() } else { pool.required().map(Some) };
+        let split = split::read(table);
+        let leads = !matches!((&respond, &redirect, &split), (Some(None), Some(None), Some(None)));
+        let pool = if leads { pool.optional() } else { pool.required().map(Some) };
         let section = Self {
             place: table.place().clone(),
             name: table.read("name", string).check(|name| check_name(name)).optional(),
             host: table.read("host", host_pattern).or(HostPattern::Any),
             path: table.read("path", |value| path::normalize(&string(value)?)).or("/".to_owned()),
             pool,
+            split,
+            fallback: table.read("fallback", string).optional(),
             respond,
             redirect,
             class: table.read("class", string).optional(),
@@ -61,8 +74,12 @@ impl RouteSection {
                 })
                 .flatten(),
             cors: table.optional_table("cors", cors::read),
+            compress: table.switch_or_table("compress", compress::read),
+            server_timing: table.read("server_timing", boolean).optional(),
+            instead: pages::instead(table),
         };
         section.check_destination(table.sink());
+        section.check_fallback(table.sink());
         section
     }
 
@@ -72,7 +89,14 @@ impl RouteSection {
             key.as_ref()?.as_ref().map(|located| &located.place)
         }
         let answers = [("respond", place(&self.respond)), ("redirect", place(&self.redirect))];
-        for (key, found) in [("class", place(&self.class)), ("rewrite", place(&self.rewrite))] {
+        let of_pools = [
+            ("class", place(&self.class)),
+            ("rewrite", place(&self.rewrite)),
+            ("compress", place(&self.compress)),
+            ("server_timing", place(&self.server_timing)),
+            ("fallback", place(&self.fallback)),
+        ];
+        for (key, found) in of_pools {
             if let (Some(found), Some((answer, _))) =
                 (found, answers.iter().find(|(_, place)| place.is_some()))
             {
@@ -86,27 +110,50 @@ impl RouteSection {
             let message = format!("a route with {answer} sends no request whose header could be changed");
             sink.report(&filter.place, message);
         }
-        let mut leads = [("pool", place(&self.pool))]
+        let split = self.split.as_ref().and_then(Option::as_ref).map(|split| &split.place);
+        let mut leads = [("pool", place(&self.pool)), ("pools", split)]
             .into_iter()
             .chain(answers)
             .filter_map(|(key, place)| Some((key, place?)));
         if let (Some((first, _)), Some((key, place))) = (leads.next(), leads.next()) {
             sink.report(
                 place,
-                format!("a route has one of pool, respond and redirect, this one has {first} and {key}"),
+                format!(
+                    "a route has one of pool, pools, respond and redirect, this one has {first} and {key}"
+                ),
             );
+        }
+    }
+
+    /// All names of pools that it has.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Located<String>> {
+        self.own_pools().chain(self.fallback.iter().flatten())
+    }
+
+    fn own_pools(&self) -> impl Iterator<Item = &Located<String>> {
+        let split = self.split.iter().flatten().flat_map(SplitSection::pools);
+        self.pool.iter().flatten().chain(split)
+    }
+
+    /// A pool is no help to itself.
+    fn check_fallback(&self, sink: &Sink) {
+        let Some(Some(fallback)) = &self.fallback else { return };
+        if self.own_pools().any(|own| own.value == fallback.value) {
+            sink.report(&fallback.place, "is one of the route's own pools");
         }
     }
 
     fn destination(
         pool: Option<Located<String>>,
+        split: Option<SplitSection>,
         respond: Option<Located<Respond>>,
         redirect: Option<Located<Redirect>>,
     ) -> Option<Destination> {
-        match (pool, respond, redirect) {
-            (Some(pool), None, None) => Some(Destination::Pool(pool.value)),
-            (None, Some(respond), None) => Some(Destination::Respond(respond.value)),
-            (None, None, Some(redirect)) => Some(Destination::Redirect(redirect.value)),
+        match (pool, split, respond, redirect) {
+            (Some(pool), None, None, None) => Some(Destination::Pool(pool.value)),
+            (None, Some(split), None, None) => Some(Destination::Split(split.into_shares()?)),
+            (None, None, Some(respond), None) => Some(Destination::Respond(respond.value)),
+            (None, None, None, Some(redirect)) => Some(Destination::Redirect(redirect.value)),
             _ => None,
         }
     }
@@ -118,7 +165,7 @@ impl RouteSection {
         let name = self.name?.map_or_else(|| format!("{}{path}", host_text(&host)), |name| name.value);
         let class = self.class?.map_or_else(|| Class::DEFAULT.to_owned(), |class| class.value);
         let class = Arc::clone(classes.get(&class)?);
-        let to = Self::destination(self.pool?, self.respond?, self.redirect?)?;
+        let to = Self::destination(self.pool?, self.split?, self.respond?, self.redirect?)?;
         let methods = self.methods?.map(|methods| methods.value);
         let rewrite = self.rewrite?.map(|rewrite| rewrite.value);
         Some(Route {
@@ -126,11 +173,15 @@ impl RouteSection {
             host,
             path,
             to,
+            fallback: self.fallback?.map(|pool| pool.value),
             class,
             methods,
             rewrite,
             filter: self.filter?.value,
             cors: self.cors?,
+            compress: self.compress?.map(|compress| compress.value),
+            server_timing: self.server_timing?.is_some_and(|timing| timing.value),
+            instead: self.instead?.into_instead(),
         })
     }
 }

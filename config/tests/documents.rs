@@ -39,6 +39,8 @@ fn the_reference_writes_out_the_defaults() {
 
 #[test]
 fn the_references_further_examples_are_valid() {
+    // Files are named from there.
+    std::env::set_current_dir(root()).expect("the repository's root");
     let [minimal, _, further @ ..] = &blocks()[..] else { panic!("the reference has its two whole files") };
     assert!(!further.is_empty());
     for block in further {
@@ -53,7 +55,14 @@ fn the_reference_knows_every_key() {
     for block in blocks() {
         collect(&toml::Value::Table(block.parse().expect("TOML")), &mut keys);
     }
-    let missing: Vec<_> = keys.iter().filter(|key| !text.contains(&format!("| `{key}` |"))).collect();
+    let missing: Vec<_> = keys
+        .iter()
+        .filter(|key| {
+            // Statuses and their classes have a row together.
+            let is_status = key.len() == 3 && key.starts_with(['4', '5']);
+            !is_status && !text.contains(&format!("| `{key}` |"))
+        })
+        .collect();
     assert!(missing.is_empty(), "{missing:?} have no row in docs/CONFIG.md");
 }
 

@@ -196,7 +196,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
         Ok(config) => {
             prop_assert!(!config.listeners.is_empty());
             for route in &config.routes {
-                prop_assert!(route.pool().is_none_or(|pool| config.pools.contains_key(pool)));
+                prop_assert!(route.pools().all(|pool| config.pools.contains_key(pool)));
                 prop_assert!(route.path.starts_with('/'));
                 prop_assert!(config.classes[&route.class.name] == route.class);
             }

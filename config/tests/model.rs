@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{
-    Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins, Overflow,
-    Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Thousandths, VmLimits, load, parse,
+    Breaker, Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins,
+    Overflow, Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Share, Thousandths,
+    VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -294,7 +295,7 @@ fn routes_keep_their_order_and_get_normal_forms_and_names() {
     assert_eq!(config.routes.len(), routes.len());
     for (route, (_, name, host, path)) in config.routes.iter().zip(routes) {
         assert_eq!((route.name.as_str(), &route.host, route.path.as_str()), (name, &host, path));
-        assert_eq!(route.pool(), Some("hello"));
+        assert!(route.pools().eq(["hello"]));
     }
 }
 
@@ -385,7 +386,8 @@ rewrite = { regex = "^/x(.*)", to = "/$1" }
     assert_eq!((respond.status.as_u16(), respond.body.as_str()), (200, "fine"));
     assert_eq!(respond.headers, [("x-a".parse().unwrap(), "b".parse().unwrap())]);
     assert_eq!(up.methods.as_deref(), Some(&["GET", "HEAD"].map(|name| name.parse().unwrap())[..]));
-    assert_eq!((up.pool(), prefix.pool(), &prefix.methods), (None, Some("hello"), &None));
+    assert_eq!((up.pools().count(), &prefix.methods), (0, &None));
+    assert!(prefix.pools().eq(["hello"]));
     let text = |text: &str| Piece::Text(text.to_owned());
     let to = [text("https://"), Piece::Host, text("/new"), Piece::Path, text("?a"), Piece::Query];
     let Destination::Redirect(redirect) = &old.to else { panic!("{old:?}") };
@@ -447,4 +449,35 @@ pool = "hello"
     );
     assert_eq!(cors.methods, ["GET", "HEAD", "POST"]);
     assert_eq!((&plain.filter, &plain.cors), (&Filter::default(), &None));
+}
+
+#[test]
+fn what_helps_against_pools_that_do_not_serve_is_read() {
+    let more = r#"
+[pool.other]
+image = "hello"
+[pool.other.breaker]
+failures = 7
+ratio = 0.25
+max_in_flight = 9
+[[route]]
+path = "/split"
+pools = [{ pool = "hello", weight = 95 }, { pool = "third", weight = 0 }]
+fallback = "other"
+maintenance = { status = 500, retry_after = "1m" }
+[pool.third]
+image = "hello"
+"#;
+    let config = parse(&format!("{MINIMAL}{more}"), "test").expect("valid");
+    let expected =
+        Breaker { failures: 7, ratio: Thousandths(250), max_in_flight: Some(9), ..Breaker::default() };
+    assert_eq!(config.pools["other"].breaker, Some(expected));
+    assert_eq!(config.pools["hello"].breaker, None);
+    let route = config.routes.last().expect("it is there");
+    let share = |pool: &str, weight| Share { pool: pool.to_owned(), weight };
+    assert_eq!(route.to, Destination::Split(vec![share("hello", 95), share("third", 0)]));
+    assert!(route.pools().eq(["hello", "third", "other"]));
+    let maintenance = route.instead.maintenance.as_ref().expect("written");
+    assert_eq!((maintenance.status.as_u16(), maintenance.retry_after), (500, Some(Duration::from_secs(60))));
+    assert_eq!((&maintenance.page, maintenance.allow.len()), (&None, 0));
 }

@@ -30,6 +30,8 @@ fn main() {
         request.insert_header("host", "shop.example").expect("a field");
         request.insert_header("user-agent", agent).expect("a field");
         let client: IpAddr = client.parse().expect("an address");
+        let refused = rules.refuse(&Facts::new(&request, Some(client), true)).is_some();
+        assert_eq!(refused, what.ends_with("refused"), "{what}");
         measure(&format!("{RULES} rules, {what}"), || {
             black_box(rules.refuse(&Facts::new(black_box(&request), Some(client), true)));
         });

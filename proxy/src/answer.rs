@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use weir_pool::LeaseError;
 
+use crate::resilience::Page;
 use crate::{grpc, hsts};
 
 /// How much of a refused request's body is read and thrown away, bytes, so that the answer reaches a client that is
@@ -60,6 +61,12 @@ pub(crate) enum Refusal {
     StartFailed(Duration),
     /// Requests like this one kill VMs.
     Quarantined(Duration),
+    /// The pool's circuit breaker lets nobody in.
+    CircuitOpen(Duration),
+    /// The pool has as many requests as its circuit breaker lets it have.
+    PoolFull,
+    /// The route is in maintenance, and is answered with this status.
+    Maintenance(StatusCode, Option<Duration>),
     /// weir is going down.
     Draining,
     /// The VM did not begin to answer in time.
@@ -90,6 +97,9 @@ impl Refusal {
             Self::QueueTimeout(_) => "queue_timeout",
             Self::StartFailed(_) => "start_failed",
             Self::Quarantined(_) => "quarantined",
+            Self::CircuitOpen(_) => "circuit_open",
+            Self::PoolFull => "pool_full",
+            Self::Maintenance(..) => "maintenance",
             Self::Draining => "draining",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal",
@@ -113,7 +123,10 @@ impl Refusal {
             | Self::QueueTimeout(_)
             | Self::StartFailed(_)
             | Self::Quarantined(_)
+            | Self::CircuitOpen(_)
+            | Self::PoolFull
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Maintenance(status, _) => status,
             Self::UpstreamTimeout | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -139,6 +152,9 @@ impl Refusal {
             Self::QueueTimeout(_) => "no microVM had room in time\n",
             Self::StartFailed(_) => "the microVM could not be started\n",
             Self::Quarantined(_) => "requests like this one made microVMs fail\n",
+            Self::CircuitOpen(_) => "too many requests have failed\n",
+            Self::PoolFull => "too many requests at once\n",
+            Self::Maintenance(..) => "in maintenance\n",
             Self::Draining => "shutting down\n",
             Self::UpstreamTimeout => "the microVM did not answer in time\n",
             Self::Internal => "internal error\n",
@@ -151,9 +167,11 @@ impl Refusal {
             | Self::NoRoom(after)
             | Self::QueueTimeout(after)
             | Self::StartFailed(after)
-            | Self::Quarantined(after) => Some(after),
+            | Self::Quarantined(after)
+            | Self::CircuitOpen(after) => Some(after),
+            Self::Maintenance(_, after) => after,
             // Another instance, or the next one, will take it; or a request ends.
-            Self::Draining | Self::TooManyInFlight => Some(Duration::from_secs(1)),
+            Self::Draining | Self::TooManyInFlight | Self::PoolFull => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -176,19 +194,27 @@ impl Refusal {
         Ok(answer)
     }
 
-    /// Sends the answer. The connection stays open where the client and the state of the request allow it.
-    pub(crate) async fn send(self, session: &mut Session) -> pingora::Result<()> {
-        self.send_with(session, None).await
-    }
-
-    /// Sends the answer with one more field in its header.
-    pub(crate) async fn send_with(self, session: &mut Session, field: Option<Field>) -> pingora::Result<()> {
+    /// Sends the answer, with one more field in its header and another body, if there are such; a gRPC call gets no body. The
+    /// connection stays open where the client and the state of the request allow it.
+    pub(crate) async fn send_with(
+        self,
+        session: &mut Session,
+        field: Option<Field>,
+        page: Option<Page>,
+    ) -> pingora::Result<()> {
         let is_call = grpc::is_call(session.req_header());
         let mut header = self.header(is_call)?;
         if let Some((name, value)) = field {
             header.insert_header(name, value)?;
         }
-        let body = if is_call { Bytes::new() } else { Bytes::from_static(self.text().as_bytes()) };
+        let body = match page {
+            _ if is_call => Bytes::new(),
+            Some(page) => {
+                page.describe(&mut header)?;
+                page.body
+            }
+            None => Bytes::from_static(self.text().as_bytes()),
+        };
         send(session, Box::new(header), body).await
     }
 }
@@ -268,6 +294,10 @@ mod tests {
             (Refusal::QueueTimeout(Duration::ZERO), 503, Some("1")),
             (Refusal::StartFailed(Duration::from_secs(7)), 503, Some("7")),
             (Refusal::Quarantined(after), 503, Some("1")),
+            (Refusal::CircuitOpen(after), 503, Some("1")),
+            (Refusal::PoolFull, 503, Some("1")),
+            (Refusal::Maintenance(StatusCode::GONE, None), 410, None),
+            (Refusal::Maintenance(StatusCode::SERVICE_UNAVAILABLE, Some(after * 60)), 503, Some("90")),
             (Refusal::Draining, 503, Some("1")),
             (Refusal::UpstreamTimeout, 504, None),
             (Refusal::Internal, 500, None),

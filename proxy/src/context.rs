@@ -6,15 +6,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use weir_config::model;
-use weir_pool::{Lease, Pass, Pool, Start};
+use weir_pool::{Lease, Pass, Start};
 
 use crate::answer::Refusal;
+use crate::compress::Compressed;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::patience::Watch;
-use crate::retry::{Blame, Retries};
-use crate::trace::{TRACEPARENT, TraceId};
+use crate::resilience::{Backing, Backings, Instead, Intercepted, Permit};
+use crate::retry::Blame;
+use crate::trace::TraceId;
 use crate::upstream::{Pace, Traffic};
 
 /// What the router finds.
@@ -32,20 +34,19 @@ pub(crate) struct AnsweringRoute {
     pub(crate) config: Arc<model::Route>,
     pub(crate) series: RouteSeries,
     pub(crate) filters: Option<Box<Filters>>,
+    pub(crate) instead: Option<Box<Instead>>,
     pub(crate) answer: Answer,
 }
 
-/// A route to a pool, ready for use.
+/// A route to a pool, or to several, ready for use.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) config: Arc<model::Route>,
     /// Its place in the configuration.
     pub(crate) number: u32,
-    pub(crate) pool: Arc<Pool>,
-    /// Its pool's, shared by all routes there.
-    pub(crate) retries: Arc<Retries>,
-    pub(crate) series: RouteSeries,
+    pub(crate) to: Backings,
     pub(crate) filters: Option<Box<Filters>>,
+    pub(crate) instead: Option<Box<Instead>>,
 }
 
 impl Found {
@@ -67,18 +68,24 @@ pub(crate) struct Context {
     /// Whom it comes from: whoever connected, or whom trusted proxies name.
     pub(crate) client: Option<IpAddr>,
     pub(crate) route: Option<Arc<Route>>,
+    /// Which of the route's pools it goes to.
+    pub(crate) backing: usize,
     /// Its route, if that has no pool; then there is no other.
     pub(crate) answering: Option<Arc<AnsweringRoute>>,
     /// Among its client's, where the route counts them.
     pub(crate) place: Option<Place>,
     /// Held from the choice of a VM to the last byte of its response.
     pub(crate) lease: Option<Lease>,
+    /// Leave to go to the pool, of its circuit breaker.
+    pub(crate) permit: Option<Permit>,
     /// Leave to be sent to the lease's VM.
     pub(crate) pass: Option<Pass>,
     /// Times that a VM was asked, or was to be.
     pub(crate) tries: usize,
     pub(crate) blame: Blame,
     pub(crate) vm: Option<u64>,
+    /// A VM may have seen something of it.
+    pub(crate) sent: bool,
     /// What the request needs of its connection to a VM; the same in each try.
     pub(crate) traffic: Option<Traffic>,
     /// The VM was asked to switch protocols.
@@ -87,12 +94,16 @@ pub(crate) struct Context {
     pub(crate) pace: Option<Pace>,
     /// Looks to it that the VM's connection is not held for too long.
     pub(crate) watch: Option<Watch>,
+    /// Of the response's body, if it is compressed on its way.
+    pub(crate) compressed: Option<Box<Compressed>>,
     pub(crate) start: Option<Start>,
     pub(crate) queued: Duration,
     /// From the beginning to the response's header.
     pub(crate) first_byte: Option<Duration>,
     /// Why weir answers itself, once that is decided.
     pub(crate) refusal: Option<Refusal>,
+    /// What the client gets in place of the VM's answer.
+    pub(crate) intercepted: Option<Intercepted>,
     pub(crate) end: End,
     pub(crate) trace: Option<TraceId>,
     /// Set if the request belongs to a trace that began here.
@@ -120,21 +131,26 @@ impl Context {
             began_at: at,
             client: None,
             route: None,
+            backing: 0,
             answering: None,
             place: None,
             lease: None,
+            permit: None,
             pass: None,
             tries: 0,
             blame: Blame::default(),
             vm: None,
+            sent: false,
             traffic: None,
             asks_upgrade: false,
             pace: None,
             watch: None,
+            compressed: None,
             start: None,
             queued: Duration::ZERO,
             first_byte: None,
             refusal: None,
+            intercepted: None,
             end: End::Whole,
             trace: None,
             new_traceparent: None,
@@ -144,11 +160,23 @@ impl Context {
 
     /// Takes part in the trace that the request belongs to, or begins one.
     pub(crate) fn join_trace(&mut self, headers: &http::HeaderMap) {
-        self.trace = headers.get(TRACEPARENT).and_then(|value| TraceId::parse(value.as_bytes()));
+        self.trace = TraceId::of(headers);
         if self.trace.is_none() {
             let (trace, header) = TraceId::begin();
             self.trace = Some(trace);
             self.new_traceparent = Some(header);
+        }
+    }
+
+    /// The pool that it goes to, if its route has one.
+    pub(crate) fn backing(&self) -> Option<&Backing> {
+        self.route.as_ref()?.to.get(self.backing)
+    }
+
+    /// Tells the pool's circuit breaker, if it has one, how the try has turned out.
+    pub(crate) fn settle(&mut self, success: bool, now: impl FnOnce() -> Duration) {
+        if let Some(permit) = &mut self.permit {
+            permit.settle(success, now());
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! A route's series are looked up once and kept with the route, so that a request costs a few atomic additions.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::resilience::{Breaker, BreakerSeries};
 use crate::retry::Retries;
 
 /// From what a warm VM needs to the longest timeouts.
@@ -30,6 +31,8 @@ pub struct Metrics {
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
     filter_refusals: IntCounterVec,
+    breaker_state: IntGaugeVec,
+    breaker_opened: IntCounterVec,
     rule_errors: IntCounterVec,
     pub(crate) truncated: IntCounter,
     too_slow: IntCounterVec,
@@ -86,6 +89,14 @@ impl Metrics {
                 Opts::new("weir_filter_refusals_total", "Requests that a route's filters refused."),
                 &["route", "reason"],
             )?,
+            breaker_state: IntGaugeVec::new(
+                Opts::new("weir_pool_breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open."),
+                &["pool"],
+            )?,
+            breaker_opened: IntCounterVec::new(
+                Opts::new("weir_pool_breaker_opened_total", "Times that a pool's circuit breaker opened."),
+                &["pool"],
+            )?,
             rule_errors: IntCounterVec::new(
                 Opts::new("weir_rule_errors_total", "Conditions of rules that could not be evaluated."),
                 &["route"],
@@ -125,6 +136,8 @@ impl Metrics {
         registry.register(Box::new(self.retries.clone()))?;
         registry.register(Box::new(self.retries_refused.clone()))?;
         registry.register(Box::new(self.filter_refusals.clone()))?;
+        registry.register(Box::new(self.breaker_state.clone()))?;
+        registry.register(Box::new(self.breaker_opened.clone()))?;
         registry.register(Box::new(self.rule_errors.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.too_slow.clone()))?;
@@ -140,6 +153,16 @@ impl Metrics {
     pub(crate) fn retries(&self, pool: &weir_config::model::Pool) -> Retries {
         let of = |counts: &IntCounterVec| counts.with_label_values(&[pool.name.as_str()]);
         Retries::new(&pool.retry, of(&self.retries), of(&self.retries_refused))
+    }
+
+    /// The pool's circuit breaker, if it has one.
+    pub(crate) fn breaker(&self, pool: &weir_config::model::Pool) -> Option<Arc<Breaker>> {
+        let name = [pool.name.as_str()];
+        let series = || BreakerSeries {
+            state: self.breaker_state.with_label_values(&name),
+            opened: self.breaker_opened.with_label_values(&name),
+        };
+        pool.breaker.as_ref().map(|config| Breaker::new(config, series()))
     }
 
     /// A route's filters refused a request; `reason` is a word of the `weir-error` header.

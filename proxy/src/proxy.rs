@@ -18,6 +18,7 @@ use weir_pool::{Caller, Lease, Pools};
 use crate::access_log::AccessLog;
 use crate::acme::Challenges;
 use crate::answer::Refusal;
+use crate::compress::Compressing;
 use crate::context::{Context, Found, Route};
 use crate::downstream;
 use crate::filter::Answer;
@@ -27,6 +28,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
+use crate::resilience::Backing;
 use crate::serve::{ServeError, Timeouts};
 use crate::table::Table;
 use crate::target;
@@ -50,6 +52,7 @@ pub(crate) struct Proxy {
     /// What CAs may ask for.
     pub(crate) challenges: Challenges,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) compressing: Compressing,
     made: Instant,
     /// Of fingerprints.
     pub(crate) keys: RandomState,
@@ -87,6 +90,7 @@ impl Proxy {
             to_https: Answer::to_https(),
             challenges: Challenges::default(),
             upstreams: Upstreams::new(timeouts),
+            compressing: Compressing::default(),
             made: Instant::now(),
             keys: RandomState::new(),
         })
@@ -127,15 +131,16 @@ impl Proxy {
         &self,
         session: &mut Session,
         route: &Route,
+        backing: &Backing,
         client: Option<IpAddr>,
     ) -> Result<Lease, NoLease> {
-        let tenancy = tenancy(session, &route.pool);
+        let tenancy = tenancy(session, &backing.pool);
         let caller = caller(session, route, client);
         let session = session.as_downstream_mut();
         let leasing = async {
             match tenancy {
                 Some(tenancy) => tenancy.lease_for(&caller).await,
-                None => route.pool.lease_for(&caller).await,
+                None => backing.pool.lease_for(&caller).await,
             }
         };
         let leased = tokio::select! {
@@ -153,8 +158,8 @@ impl Proxy {
             Some(lease) => ctx.blame.allows_retry(lease.gone()).await,
             None => true,
         };
-        let in_budget = |route: &Arc<Route>| route.retries.try_retry(self.since_made());
-        if blameless && ctx.route.as_ref().is_some_and(in_budget) { Ok(()) } else { Err(Refusal::VmFailed) }
+        let in_budget = |backing: &Backing| backing.retries.try_retry(self.since_made());
+        if blameless && ctx.backing().is_some_and(in_budget) { Ok(()) } else { Err(Refusal::VmFailed) }
     }
 
     pub(crate) fn close_if_draining(&self, session: &mut Session) {

@@ -15,6 +15,7 @@ use crate::answer::Refusal;
 use crate::context::{Context, End, Route};
 use crate::proxy::{NoLease, Proxy};
 use crate::request::authority_and_target;
+use crate::resilience::Backing;
 
 /// Fields that differ from request to request of the same client, or tell where it came from: names in lower case.
 const VOLATILE: &[&str] = &[
@@ -40,14 +41,20 @@ impl Proxy {
         route: &Route,
         ctx: &mut Context,
     ) -> Result<Lease, NoLease> {
-        self.admit(session, route, ctx)?;
-        let lease = self.lease(session, route, ctx.client).await?;
-        self.admit(session, route, ctx)?;
+        let backing = route.to.get(ctx.backing).ok_or_else(no_backing)?;
+        if let Some(breaker) = &backing.breaker {
+            // The try before this one is over.
+            ctx.permit = None;
+            ctx.permit = Some(breaker.admit(self.since_made()).map_err(NoLease::Refused)?);
+        }
+        self.admit(session, backing, ctx)?;
+        let lease = self.lease(session, route, backing, ctx.client).await?;
+        self.admit(session, backing, ctx)?;
         Ok(lease)
     }
 
-    fn admit(&self, session: &Session, route: &Route, ctx: &mut Context) -> Result<(), NoLease> {
-        let admitted = route.pool.admit(|| self.fingerprint(session.req_header()));
+    fn admit(&self, session: &Session, backing: &Backing, ctx: &mut Context) -> Result<(), NoLease> {
+        let admitted = backing.pool.admit(|| self.fingerprint(session.req_header()));
         ctx.pass = Some(admitted.map_err(|error| NoLease::Refused(Refusal::from(&error)))?);
         Ok(())
     }
@@ -62,14 +69,19 @@ impl Proxy {
     /// The request has ended; as far as it is concerned its VM lives.
     pub(crate) fn acquit(&self, ctx: &Context) {
         let answered = ctx.end == End::Whole && ctx.refusal.is_none();
-        if let (true, Some(route), Some(pass)) = (answered, &ctx.route, &ctx.pass) {
-            route.pool.acquit(pass);
+        if let (true, Some(backing), Some(pass)) = (answered, ctx.backing(), &ctx.pass) {
+            backing.pool.acquit(pass);
         }
     }
 
     fn fingerprint(&self, request: &RequestHeader) -> Fingerprint {
         fingerprint(&self.keys, request)
     }
+}
+
+/// What a request goes to was chosen on its own route.
+fn no_backing() -> NoLease {
+    NoLease::Refused(Refusal::Internal)
 }
 
 fn fingerprint(keys: &RandomState, request: &RequestHeader) -> Fingerprint {

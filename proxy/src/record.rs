@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::Version;
+use http::{HeaderValue, Version, header};
 use pingora::proxy::Session;
 use prometheus::IntCounter;
 use weir_pool::Start;
@@ -28,10 +28,14 @@ impl Unrouted {
     /// A request of `client` was refused before its header could be read.
     pub(crate) fn refused_unread(&self, refusal: Refusal, client: Option<IpAddr>) {
         self.series.ended(refusal.status().as_u16(), Duration::ZERO);
+        let status = refusal.status().as_u16();
+        if !self.access_log.wants(status) {
+            return;
+        }
         self.access_log.write(&Record {
             ts: timestamp(SystemTime::now()),
             client,
-            status: refusal.status().as_u16(),
+            status,
             error: Some(refusal.word()),
             ..Record::default()
         });
@@ -43,13 +47,13 @@ impl Proxy {
     pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
         let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
-        let series = match (&ctx.route, &ctx.answering) {
-            (Some(route), _) => &route.series,
+        let series = match (ctx.backing(), &ctx.answering) {
+            (Some(backing), _) => &backing.series,
             (None, Some(route)) => &route.series,
             (None, None) => &self.unrouted.series,
         };
         series.ended(status, took);
-        if self.unrouted.access_log.is_enabled() {
+        if self.unrouted.access_log.wants(status) {
             self.write_line(session, ctx, status, took);
         }
     }
@@ -70,7 +74,7 @@ impl Proxy {
             path: Some(&String::from_utf8_lossy(request.raw_path())),
             status,
             route: route.map(|route| route.name.as_str()),
-            pool: route.and_then(|route| route.pool()),
+            pool: ctx.backing().map(|backing| backing.name.as_str()),
             vm: ctx.vm,
             start: ctx.start.map(Start::label),
             queue_ms: ctx.vm.map(|_| milliseconds(ctx.queued)),
@@ -80,6 +84,9 @@ impl Proxy {
             bytes_out: session.as_downstream().body_bytes_sent(),
             trace_id: ctx.trace.as_ref().map(|trace| trace.as_str()),
             error: ctx.error(),
+            target: Some(request.raw_path()),
+            referer: request.headers.get(header::REFERER).map(HeaderValue::as_bytes),
+            user_agent: request.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes),
         });
     }
 }

@@ -57,9 +57,12 @@ pub(crate) fn traffic(session: &mut Session) -> Traffic {
 
 /// The status that the client got, if it got a final one.
 pub(crate) fn status_sent(session: &Session) -> Option<StatusCode> {
-    let is_final =
-        |status: &StatusCode| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS;
-    session.response_written().map(|response| response.status).filter(is_final)
+    session.response_written().map(|response| response.status).filter(|status| is_final(*status))
+}
+
+/// Whether no other answer follows.
+pub(crate) fn is_final(status: StatusCode) -> bool {
+    !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// Largest request header that is sent on, bytes. It fits into a connection's send buffer, so that it can be written

@@ -8,6 +8,7 @@
 //!  upstream_peer          the lease's VM; on a retry another lease     503
 //!  request_body_filter    the body's size                             413
 //!  upstream_request_filter, upstream_response_filter, response_filter  headers
+//!  response_body_filter, response_trailer_filter  compression
 //!  fail_to_connect, error_while_proxy                                  retry?
 //!  fail_to_proxy                                                       500, 502, 504
 //!  logging                lease given back, metrics, access log
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -29,11 +30,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 use crate::answer::Refusal;
 use crate::context::{Context, End};
 use crate::proxy::{NoLease, Proxy};
-use crate::request::{status_sent, to_origin_form, traffic};
+use crate::request::{is_final, status_sent, to_origin_form, traffic};
+use crate::resilience::is_interception;
 use crate::retry::RETRIES_MAX;
-use crate::trace::TRACEPARENT;
+use crate::trace::{TRACEPARENT, TRACESTATE};
 use crate::upstream::{Pace, Traffic};
-use crate::{downstream, headers, hsts, tenancies};
+use crate::{downstream, headers, hsts, tenancies, timing};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -81,9 +83,7 @@ impl ProxyHttp for Proxy {
             }
             Ok(found) => self.enter(session, ctx, found).await,
             Err(refusal) => {
-                ctx.refusal = Some(refusal);
-                self.close_if_draining(session);
-                refusal.send(session).await?;
+                self.refuse(session, ctx, refusal, None).await?;
                 Ok(true)
             }
         }
@@ -92,16 +92,14 @@ impl ProxyHttp for Proxy {
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
         let deadline = ctx.deadline();
-        match Self::in_time(deadline, self.admitted_lease(session, &route, ctx)).await {
+        match Self::in_time(deadline, self.lease_or_fall_back(session, &route, ctx)).await {
             Ok(lease) => {
                 ctx.hold(lease);
                 Ok(true)
             }
             Err(NoLease::ClientGone(error)) => Err(error),
             Err(NoLease::Refused(refusal)) => {
-                ctx.refusal = Some(refusal);
-                self.close_if_draining(session);
-                refusal.send(session).await?;
+                self.refuse(session, ctx, refusal, None).await?;
                 Ok(false)
             }
         }
@@ -114,13 +112,15 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<Box<HttpPeer>> {
         ctx.tries += 1;
         if ctx.tries > 1 {
-            if let Err(refusal) = self.end_try(ctx).await {
+            let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
+            if let Err(refusal) = self.end_try(ctx).await
+                && !self.fall_back(&route, ctx, refusal)
+            {
                 ctx.refusal = Some(refusal);
                 return Error::e_explain(ErrorType::Custom("no retry"), refusal.word());
             }
-            let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
             let deadline = ctx.deadline();
-            match Self::in_time(deadline, self.admitted_lease(session, &route, ctx)).await {
+            match Self::in_time(deadline, self.lease_or_fall_back(session, &route, ctx)).await {
                 Ok(lease) => ctx.hold(lease),
                 Err(NoLease::ClientGone(error)) => return Err(error),
                 Err(NoLease::Refused(refusal)) => {
@@ -135,8 +135,8 @@ impl ProxyHttp for Proxy {
         if traffic == Traffic::Exchange {
             lease.timed();
         }
-        let route = ctx.route.as_ref().ok_or_else(no_route_chosen)?;
-        Ok(self.upstreams.peer(lease, &route.pool, traffic, ctx.silence(&route.config.filter.patience)))
+        let pool = &ctx.backing().ok_or_else(no_route_chosen)?.pool;
+        Ok(self.upstreams.peer(lease, pool, traffic, ctx.silence()))
     }
 
     async fn connected_to_upstream(
@@ -148,6 +148,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        ctx.sent = true;
         let traffic = ctx.traffic.unwrap_or(Traffic::Exchange);
         let pace = match traffic {
             Traffic::Exchange => None,
@@ -207,6 +208,7 @@ impl ProxyHttp for Proxy {
         }
         if let Some(traceparent) = ctx.new_traceparent.clone() {
             request.insert_header(TRACEPARENT, traceparent)?;
+            request.remove_header(TRACESTATE);
         }
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
             filters.edit_request(request)?;
@@ -216,7 +218,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
@@ -236,6 +238,13 @@ impl ProxyHttp for Proxy {
         if let Some(lease) = &ctx.lease {
             lease.answered();
         }
+        if let Some(permit) = &ctx.permit
+            && is_final(response.status)
+        {
+            let failed = response.status.is_server_error() && permit.counts_server_errors();
+            ctx.settle(!failed, || self.since_made());
+        }
+        self.intercept(session.req_header(), response, ctx)?;
         headers::forward_response(response)
     }
 
@@ -254,21 +263,45 @@ impl ProxyHttp for Proxy {
             // HTTP/1.0 knows no chunks: the end of such a body is the end of the connection.
             session.set_keepalive(None);
         }
-        match ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
-            Some(filters) => filters.edit_response(&session.req_header().headers, response),
-            None => Ok(()),
+        let Some(route) = &ctx.route else { return Ok(()) };
+        if route.config.server_timing {
+            timing::add(ctx, response)?;
         }
+        if let Some(filters) = &route.filters {
+            filters.edit_response(&session.req_header().headers, response)?;
+        }
+        if let Some(rules) = &route.config.compress {
+            ctx.compressed = self.compressing.begin(rules, session.req_header(), response)?;
+        }
+        Ok(())
     }
 
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _: &mut Option<Bytes>,
-        _: bool,
+        body: &mut Option<Bytes>,
+        ends: bool,
         ctx: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
+        if let Some(compressed) = &mut ctx.compressed {
+            compressed.pass(body, ends)?;
+        }
         self.limit_write(session, ctx)?;
         Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Bytes>> {
+        // Only now is it known that the body has ended. What is returned goes in the trailer's place.
+        let mut rest = None;
+        if let Some(compressed) = &mut ctx.compressed {
+            compressed.pass(&mut rest, true)?;
+        }
+        Ok(rest)
     }
 
     fn fail_to_connect(
@@ -287,6 +320,9 @@ impl ProxyHttp for Proxy {
         if vms_fault && let Some(lease) = &ctx.lease {
             lease.suspect();
         }
+        if !own_trouble {
+            ctx.settle(false, || self.since_made());
+        }
         // Nothing of the request has been sent, whatever its method.
         error.set_retry(!own_trouble && ctx.tries <= RETRIES_MAX);
         error
@@ -300,7 +336,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
-        if *error.esource() != ErrorSource::Upstream {
+        if *error.esource() != ErrorSource::Upstream || is_interception(&error) {
             error.set_retry(false);
             return error;
         }
@@ -323,6 +359,10 @@ impl ProxyHttp for Proxy {
             // A kept connection may have been closed by a healthy VM at the moment of its use.
             Some(lease) if !reused => lease.broke(),
             _ => {}
+        }
+        // A kept connection that has just been closed says nothing of whoever closed it.
+        if timed_out || !reused {
+            ctx.settle(false, || self.since_made());
         }
         let replayable =
             session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
@@ -350,6 +390,9 @@ impl ProxyHttp for Proxy {
             self.metrics.truncated.inc();
             return gone;
         }
+        if let Some(sent) = self.send_intercepted(session, ctx).await {
+            return sent;
+        }
         let refusal = *ctx.refusal.get_or_insert_with(|| refusal_for(error));
         if refusal == Refusal::Internal {
             tracing::error!(%error, "request failed");
@@ -357,7 +400,7 @@ impl ProxyHttp for Proxy {
             tracing::debug!(%error, vm = ctx.vm, "request failed");
         }
         session.set_keepalive(None);
-        if let Err(error) = refusal.send(session).await {
+        if let Err(error) = self.refuse(session, ctx, refusal, None).await {
             tracing::debug!(%error, "client gone before the answer");
             ctx.end = End::ClientGone;
         }
@@ -368,6 +411,7 @@ impl ProxyHttp for Proxy {
         // First of all: others may wait for the place.
         ctx.lease = None;
         ctx.place = None;
+        ctx.permit = None;
         self.acquit(ctx);
         self.record(session, ctx);
         downstream::hooks_end(session);

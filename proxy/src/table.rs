@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_config::model::{self, Config, Destination, Isolation};
+use weir_config::model::{self, Config, Destination};
 use weir_pool::{Pool, Pools};
 
 use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::metrics::Metrics;
+use crate::resilience::{Backing, Backings, Breaker, Instead, Pages};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -22,15 +23,19 @@ pub(crate) struct Table {
     pub(crate) router: Router<Found>,
     /// Whether a connection can have a VM of its own.
     pub(crate) isolates_connections: bool,
+    /// Of errors, for requests without a route.
+    pub(crate) pages: Arc<Pages>,
     /// By pool.
-    retries: HashMap<String, Budget>,
+    kept: HashMap<String, Kept>,
 }
 
-/// A pool's retries, which several tables share as long as the pool's settings for them are the same.
+/// What is remembered of a pool's requests. Several tables share it as long as the pool's settings for it are the same.
 #[derive(Clone, Debug)]
-struct Budget {
-    config: model::Retry,
+struct Kept {
+    retry: model::Retry,
     retries: Arc<Retries>,
+    breaker_config: Option<model::Breaker>,
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Table {
@@ -41,59 +46,95 @@ impl Table {
         metrics: &Metrics,
         before: Option<&Self>,
     ) -> Result<Self, ServeError> {
-        let budget = |(name, pool): (&String, &Arc<Pool>)| {
-            let config = pool.config();
-            let kept = before.and_then(|before| before.retries.get(name)).cloned();
-            let kept = kept.filter(|kept| kept.config == config.retry);
-            let new = || Budget { config: config.retry.clone(), retries: Arc::new(metrics.retries(&config)) };
-            (name.clone(), kept.unwrap_or_else(new))
+        let keep = |(name, pool): (&String, &Arc<Pool>)| {
+            let kept = before.and_then(|before| before.kept.get(name));
+            (name.clone(), Kept::new(&pool.config(), kept, metrics))
         };
         let pools = pools.all();
-        let retries: HashMap<_, _> = pools.iter().map(budget).collect();
+        let kept: HashMap<_, _> = pools.iter().map(keep).collect();
+        let pages = Arc::new(Pages::new(&config.error_pages));
+        let parts = Parts { pools: &pools, kept: &kept, pages: &pages, metrics };
         let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
-            Destination::Pool(pool) => pool_route(config, number, pool, &pools, &retries, metrics),
-            Destination::Respond(respond) => answering_route(config, Answer::respond(respond), metrics),
-            Destination::Redirect(to) => answering_route(config, Ok(Answer::redirect(to)), metrics),
+            Destination::Pool(_) | Destination::Split(_) => parts.pool_route(config, number),
+            Destination::Respond(respond) => parts.answering_route(config, Answer::respond(respond)),
+            Destination::Redirect(to) => parts.answering_route(config, Ok(Answer::redirect(to))),
         };
         let routes = (0..).zip(&config.routes).map(route).collect::<Result<Vec<_>, _>>()?;
         let of_connections = |found: &Found| match found {
-            Found::Pool(route) => route.pool.isolation() == Isolation::Connection,
+            Found::Pool(route) => route.to.isolate_connections(),
             Found::Answer(_) => false,
         };
         let isolates_connections = routes.iter().any(of_connections);
         let entries = config.routes.iter().zip(routes);
         let router = Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route)));
-        Ok(Self { router, isolates_connections, retries })
+        Ok(Self { router, isolates_connections, pages, kept })
     }
 }
 
-fn answering_route(
-    config: &Arc<model::Route>,
-    answer: pingora::Result<Answer>,
-    metrics: &Metrics,
-) -> Result<Found, ServeError> {
-    let answer = answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
-    let (series, filters) = (metrics.route(&config.name, ""), Filters::new(config, metrics));
-    Ok(Found::Answer(Arc::new(AnsweringRoute { config: Arc::clone(config), series, filters, answer })))
+impl Kept {
+    /// Of a pool that is so now; `before`: what there is of it.
+    fn new(pool: &model::Pool, before: Option<&Self>, metrics: &Metrics) -> Self {
+        let retries = before.filter(|before| before.retry == pool.retry).map(|before| before.retries.clone());
+        let breaker = before.filter(|before| before.breaker_config == pool.breaker);
+        let breaker = breaker.map(|before| before.breaker.clone());
+        Self {
+            retry: pool.retry.clone(),
+            retries: retries.unwrap_or_else(|| Arc::new(metrics.retries(pool))),
+            breaker_config: pool.breaker.clone(),
+            breaker: breaker.unwrap_or_else(|| metrics.breaker(pool)),
+        }
+    }
 }
 
-fn pool_route(
-    config: &Arc<model::Route>,
-    number: u32,
-    pool: &str,
-    pools: &BTreeMap<String, Arc<Pool>>,
-    retries: &HashMap<String, Budget>,
-    metrics: &Metrics,
-) -> Result<Found, ServeError> {
-    let (Some(found), Some(budget)) = (pools.get(pool), retries.get(pool)) else {
-        return Err(ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() });
-    };
-    Ok(Found::Pool(Arc::new(Route {
-        config: Arc::clone(config),
-        number,
-        pool: Arc::clone(found),
-        retries: Arc::clone(&budget.retries),
-        series: metrics.route(&config.name, pool),
-        filters: Filters::new(config, metrics),
-    })))
+/// What routes are made from.
+struct Parts<'a> {
+    pools: &'a BTreeMap<String, Arc<Pool>>,
+    kept: &'a HashMap<String, Kept>,
+    pages: &'a Arc<Pages>,
+    metrics: &'a Metrics,
+}
+
+impl Parts<'_> {
+    fn answering_route(
+        &self,
+        config: &Arc<model::Route>,
+        answer: pingora::Result<Answer>,
+    ) -> Result<Found, ServeError> {
+        let answer = answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
+        let (series, filters) = (self.metrics.route(&config.name, ""), Filters::new(config, self.metrics));
+        let instead = Instead::new(&config.instead, self.pages);
+        let config = Arc::clone(config);
+        Ok(Found::Answer(Arc::new(AnsweringRoute { config, series, filters, instead, answer })))
+    }
+
+    fn pool_route(&self, config: &Arc<model::Route>, number: u32) -> Result<Found, ServeError> {
+        let all = config.pools().map(|pool| self.backing(config, pool)).collect::<Result<Vec<_>, _>>()?;
+        let weights = match &config.to {
+            Destination::Split(shares) => shares.iter().map(|share| share.weight).collect(),
+            _ => Vec::new(),
+        };
+        let to =
+            Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
+        let (filters, instead) =
+            (Filters::new(config, self.metrics), Instead::new(&config.instead, self.pages));
+        let config = Arc::clone(config);
+        Ok(Found::Pool(Arc::new(Route { config, number, to, filters, instead })))
+    }
+
+    fn backing(&self, config: &model::Route, name: &str) -> Result<Backing, ServeError> {
+        let (Some(pool), Some(kept)) = (self.pools.get(name), self.kept.get(name)) else {
+            return Err(no_pool(config, name));
+        };
+        Ok(Backing {
+            name: name.to_owned(),
+            pool: Arc::clone(pool),
+            retries: Arc::clone(&kept.retries),
+            breaker: kept.breaker.clone(),
+            series: self.metrics.route(&config.name, name),
+        })
+    }
+}
+
+fn no_pool(config: &model::Route, pool: &str) -> ServeError {
+    ServeError::NoPool { route: config.name.clone(), pool: pool.to_owned() }
 }

@@ -1,16 +1,26 @@
 //! W3C trace context (https://www.w3.org/TR/trace-context/): a request that belongs to no trace begins one, so that the
 //! access log's line and what the application logs can always be joined.
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 /// The header's name.
 pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// What tracing systems add to it; it belongs to the trace of the request's `traceparent`, and to no other.
+pub(crate) const TRACESTATE: &str = "tracestate";
 
 /// 16 bytes in lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TraceId([u8; 32]);
 
 impl TraceId {
+    /// The trace that a request belongs to; none if it names several.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        let (only, None) = (values.next()?, values.next()) else { return None };
+        Self::parse(only.as_bytes())
+    }
+
     /// The trace that a `traceparent` names, if it is well-formed.
     pub(crate) fn parse(traceparent: &[u8]) -> Option<Self> {
         let mut fields = traceparent.split(|byte| *byte == b'-');

@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// They mean nothing. Where nobody listens they end a process.
-    _ignored: [Signal; 2],
+    /// It means nothing. Where nobody listens it ends a process.
+    _ignored: Signal,
 }
 
 impl Signals {
@@ -17,9 +17,8 @@ impl Signals {
     pub(super) fn new() -> anyhow::Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-        let one = signal(SignalKind::user_defined1()).context("handle SIGUSR1")?;
         let two = signal(SignalKind::user_defined2()).context("handle SIGUSR2")?;
-        Ok(Self { terminate, interrupt, _ignored: [one, two] })
+        Ok(Self { terminate, interrupt, _ignored: two })
     }
 
     /// The next one's name.

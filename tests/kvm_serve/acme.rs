@@ -92,7 +92,8 @@ impl World {
     fn make_certificate(&self) {
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-            .args(["-days", "2", "-subj", "/CN=pebble", "-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-days", "2", "-subj", "/CN=pebble", "-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
             .args(["-out", &self.file("ca.pem"), "-keyout", &self.file("ca.key")])
             .output()
             .expect("run openssl");

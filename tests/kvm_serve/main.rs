@@ -16,6 +16,7 @@ mod failure;
 mod health;
 mod idle;
 mod isolation;
+mod logs;
 mod neighbours;
 mod probe;
 mod queue;

@@ -3,11 +3,15 @@
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::bytes::Regex;
 
+use super::Share;
+
 /// Where a route leads to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Destination {
     /// To the pool of this name, which exists.
     Pool(String),
+    /// Each to one of these pools, by chance.
+    Split(Vec<Share>),
     /// To an answer that is always the same.
     Respond(Respond),
     /// To another address.

@@ -1,17 +1,22 @@
 //! The validated model. A value of these types has passed every check that needs no other machine state.
 
+mod access_log;
 mod acme;
 mod action;
 mod address;
+mod breaker;
+mod compress;
 mod external;
 mod failure;
 mod filter;
 mod headers;
 mod listener;
+mod pages;
 mod patience;
 mod pool;
 mod rule;
 mod scale;
+mod split;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,19 +27,24 @@ use http::Method;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 pub use crate::decimal::Thousandths;
+pub use access_log::{AccessLog, LogFormat};
 pub(crate) use acme::file_name;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use address::ListenAddress;
+pub use breaker::Breaker;
+pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use pages::{ErrorPages, Instead, Maintenance, Page};
 pub use patience::Patience;
 pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
 pub use rule::{Condition, Fact, Rule, Then, Variable};
 pub use scale::{Idle, MetricSelector, Scale, Schedule, Signal};
+pub use split::Share;
 
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,10 +57,14 @@ pub struct Config {
     pub acme: Option<Acme>,
     /// Limits of this host.
     pub host: Host,
+    /// Where requests are written down.
+    pub access_log: AccessLog,
     /// Classes of requests by name, 1 to 64; [`Class::DEFAULT`] is among them.
     pub classes: BTreeMap<String, Arc<Class>>,
     /// Pools by name.
     pub pools: BTreeMap<String, Arc<Pool>>,
+    /// Pages of errors for all requests.
+    pub error_pages: ErrorPages,
     /// Routes, in the file's order; names are unique and every pool and class exists.
     pub routes: Vec<Arc<Route>>,
 }
@@ -125,6 +139,8 @@ pub struct Route {
     pub path: String,
     /// What becomes of its requests.
     pub to: Destination,
+    /// Name of the pool for requests that those of `to` do not take; none of those.
+    pub fallback: Option<String>,
     /// Whose share its requests have while they wait; one of the configuration's classes.
     pub class: Arc<Class>,
     /// Methods that it takes, each once; `None`: all.
@@ -135,6 +151,12 @@ pub struct Route {
     pub filter: Filter,
     /// What pages of other origins may do; `None`: what a VM says.
     pub cors: Option<Cors>,
+    /// Which responses are compressed; `None`: none.
+    pub compress: Option<Compress>,
+    /// Whether answers say where the time went.
+    pub server_timing: bool,
+    /// What it answers instead of what it is asked for.
+    pub instead: Instead,
 }
 
 impl Route {
@@ -145,20 +167,27 @@ impl Route {
             host,
             path: path.to_owned(),
             to: Destination::Pool(pool.to_owned()),
+            fallback: None,
             class: Arc::default(),
             methods: None,
             rewrite: None,
             filter: Filter::default(),
             cors: None,
+            compress: None,
+            server_timing: false,
+            instead: Instead::default(),
         }
     }
 
-    /// The pool that it leads to, if it leads to one.
-    pub fn pool(&self) -> Option<&str> {
-        match &self.to {
-            Destination::Pool(name) => Some(name),
-            Destination::Respond(_) | Destination::Redirect(_) => None,
-        }
+    /// Names of all pools that its requests may go to, the fallback last.
+    pub fn pools(&self) -> impl Iterator<Item = &str> {
+        let (one, several) = match &self.to {
+            Destination::Pool(name) => (Some(name), &[][..]),
+            Destination::Split(shares) => (None, &shares[..]),
+            Destination::Respond(_) | Destination::Redirect(_) => (None, &[][..]),
+        };
+        let several = several.iter().map(|share| &share.pool);
+        one.into_iter().chain(several).chain(&self.fallback).map(String::as_str)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::{External, Health, Quarantine, Retry, Scale, Signal};
+use super::{Breaker, External, Health, Quarantine, Retry, Scale, Signal};
 
 /// What a pool has. More kinds come with the issues that implement them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct Pool {
     pub health: Health,
     /// `[pool.NAME.retry]`.
     pub retry: Retry,
+    /// `[pool.NAME.breaker]`; `None`: it gets requests whatever becomes of them.
+    pub breaker: Option<Breaker>,
     /// `[pool.NAME.quarantine]`.
     pub quarantine: Quarantine,
     /// `[pool.NAME.signal]`; `None`: its VMs are not asked for any metric.

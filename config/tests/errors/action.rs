@@ -4,7 +4,7 @@ use crate::{LISTENER, POOL, check};
 
 #[test]
 fn destinations() {
-    let several = "a route has one of pool, respond and redirect, this one has";
+    let several = "a route has one of pool, pools, respond and redirect, this one has";
     check(
         &format!("{LISTENER}{POOL}[[route]]\n"),
         &[

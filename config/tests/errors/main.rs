@@ -1,13 +1,17 @@
 //! Every class of mistake in a text, with the exact message.
 
+mod access_log;
+mod acme;
 mod action;
 mod class;
+mod compress;
 mod external;
 mod filter;
 mod follow;
 mod host;
 mod listener;
 mod pool;
+mod resilience;
 mod route;
 mod rule;
 mod signal;

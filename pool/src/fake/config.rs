@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_config::model::{
-    Class, Config, Health, Host, Isolation, Kind, MetricSelector, Pool, Protocol, Quarantine, Queue, Retry,
-    Scale, Signal, Thousandths, VmLimits,
+    AccessLog, Class, Config, ErrorPages, Health, Host, Isolation, Kind, MetricSelector, Pool, Protocol,
+    Quarantine, Queue, Retry, Scale, Signal, Thousandths, VmLimits,
 };
 
 /// A pool called `name`: up to 4 VMs, none kept, soft limit 2, hard limit 4, 8 may wait for 10 s, idle after 30 s.
@@ -31,6 +31,7 @@ pub fn pool(name: &str) -> Pool {
         queue: Queue { max_pending: 8, ..Queue::default() },
         health: Health::default(),
         retry: Retry::default(),
+        breaker: None,
         quarantine: Quarantine::default(),
         signal: None,
         limits: VmLimits::default(),
@@ -56,8 +57,10 @@ pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         acme: None,
         admin: None,
         host: Host::default(),
+        access_log: AccessLog::default(),
         classes: [(Class::DEFAULT.to_owned(), Arc::default())].into(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
+        error_pages: ErrorPages::default(),
         routes: Vec::new(),
     }
 }

@@ -25,6 +25,8 @@ struct State {
     waiting: Vec<u8>,
     /// The writer sleeps until something comes.
     idle: bool,
+    /// The writer is to come, lines or not.
+    nudged: bool,
     closed: bool,
 }
 
@@ -43,11 +45,17 @@ impl Lines {
         true
     }
 
-    /// Replaces `batch` by the lines that have come, and waits for the first. False: there will be none any more.
+    /// Has the writer come though there may be no lines.
+    pub(super) fn nudge(&self) {
+        self.state.lock().nudged = true;
+        self.came.notify_one();
+    }
+
+    /// Replaces `batch` by the lines that have come, and waits for the first, or a nudge. False: there will be none any more.
     pub(super) fn take(&self, batch: &mut Vec<u8>) -> bool {
         batch.clear();
         let mut state = self.state.lock();
-        while state.waiting.is_empty() {
+        while state.waiting.is_empty() && !std::mem::take(&mut state.nudged) {
             if state.closed {
                 return false;
             }

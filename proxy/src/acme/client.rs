@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -110,7 +110,11 @@ impl HttpClient for Client {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let host = request.uri().host().unwrap_or_default().to_owned();
+            let is_directory = request.method() == Method::GET;
             let answered = match tokio::time::timeout(REQUEST, shared.ask(request)).await {
+                Ok(Ok(answer)) if is_directory && !names_a_nonce_url(answer.body()) => {
+                    Err(RequestError::NotHttps)
+                }
                 Ok(answered) => answered,
                 Err(_) => Err(RequestError::TooSlow(host)),
             };
@@ -196,6 +200,12 @@ async fn exchange(
     let body = Limited::new(body, LONGEST_BODY).collect().await;
     let body = body.map_err(|source| RequestError::Body { host: host.clone(), source })?;
     Ok(Response::from_parts(parts, body.to_bytes()))
+}
+
+/// Whether a directory, should it be one, says by a URL where nonces are: instant-acme panics where it is none.
+fn names_a_nonce_url(directory: &[u8]) -> bool {
+    let directory: serde_json::Value = serde_json::from_slice(directory).unwrap_or_default();
+    directory["newNonce"].as_str().is_none_or(|url| url.parse::<Uri>().is_ok())
 }
 
 /// What an answer asks for; what it says from then on is bounded, since whoever adds it to a clock expects that.

@@ -21,6 +21,9 @@ mod schedule;
 mod store;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use instant_acme::{
     NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
-use rustls::crypto::ring;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use weir_config::model::AcmeChallenge;
@@ -128,7 +128,8 @@ fn challenge_certificate(name: &str, digest: &[u8]) -> Result<CertifiedKey, Orde
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    Ok(CertifiedKey::from_der(vec![certificate.der().clone()], key, &ring::default_provider())?)
+    // Not held against each other: whoever does that refuses a critical extension that only CAs understand.
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], any_supported_type(&key)?))
 }
 
 /// What the CA says of the first challenge that it was not content with.

@@ -30,7 +30,10 @@ impl Proxy {
         found: Found,
     ) -> pingora::Result<bool> {
         match &found {
-            Found::Pool(route) => ctx.route = Some(Arc::clone(route)),
+            Found::Pool(route) => {
+                ctx.backing = route.to.choose(rand::random);
+                ctx.route = Some(Arc::clone(route));
+            }
             Found::Answer(route) => ctx.answering = Some(Arc::clone(route)),
         }
         let preflight = |filters: &Filters| filters.preflight(session.req_header(), ctx.client);
@@ -43,28 +46,28 @@ impl Proxy {
         match found.filters().map_or(Ok(None), admit) {
             Ok(place) => ctx.place = place,
             Err(refused) => {
-                ctx.refusal = Some(refused.refusal);
                 self.metrics.filter_refusal(found.name(), refused.refusal.word());
-                self.close_if_draining(session);
-                refused.refusal.send_with(session, refused.field).await?;
+                self.refuse(session, ctx, refused.refusal, refused.field).await?;
                 return Ok(true);
             }
+        }
+        if self.refuse_in_maintenance(session, ctx).await? {
+            return Ok(true);
         }
         match found {
             Found::Pool(route) => {
                 let write_timeout = route.config.filter.patience.write_timeout;
                 session.as_downstream_mut().set_write_timeout(Some(write_timeout));
-                route.retries.request(self.since_made());
+                if let Some(backing) = ctx.backing() {
+                    backing.retries.request(self.since_made());
+                }
                 Ok(false)
             }
             Found::Answer(route) => {
                 self.close_if_draining(session);
                 match route.answer.send(session, route.filters.as_deref()).await? {
                     Ok(()) => {}
-                    Err(refusal) => {
-                        ctx.refusal = Some(refusal);
-                        refusal.send(session).await?;
-                    }
+                    Err(refusal) => self.refuse(session, ctx, refusal, None).await?,
                 }
                 Ok(true)
             }
@@ -79,8 +82,7 @@ impl Proxy {
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
         if let Err(refusal) = self.to_https.send(session, None).await? {
-            ctx.refusal = Some(refusal);
-            refusal.send(session).await?;
+            self.refuse(session, ctx, refusal, None).await?;
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ use crate::rules::{Facts, Rules};
 pub(crate) use client::TrustedProxies;
 use cors::Cors;
 pub(crate) use fixed::Answer;
-use networks::Networks;
+pub(crate) use networks::Networks;
 pub(crate) use per_client::{PerClient, Place};
 use rewrite::PathRewrite;
 

@@ -28,9 +28,11 @@ impl Context {
     }
 
     /// How long its VM may be silent.
-    pub(crate) fn silence(&self, patience: &Patience) -> Silence {
+    pub(crate) fn silence(&self) -> Silence {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        Silence { during_body: patience.tunnel_idle_timeout, at_most: self.deadline().map(left) }
+        let route = self.route.as_ref().map(|route| route.config.filter.patience.tunnel_idle_timeout);
+        let during_body = route.unwrap_or_else(|| Patience::default().tunnel_idle_timeout);
+        Silence { during_body, at_most: self.deadline().map(left) }
     }
 }
 
@@ -52,7 +54,7 @@ impl Proxy {
     /// long. `pace`: of the bridge that it goes over.
     pub(crate) fn watch(&self, session: &mut Session, ctx: &mut Context, fd: i32, pace: Option<&Pace>) {
         ctx.watch = None;
-        let (Some(route), Some(vm)) = (&ctx.route, ctx.vm) else { return };
+        let (Some(route), Some(backing), Some(vm)) = (&ctx.route, ctx.backing(), ctx.vm) else { return };
         let patience = &route.config.filter.patience;
         let deadline = ctx.deadline();
         let is_http2 = session.req_header().version == Version::HTTP_2;
@@ -61,7 +63,7 @@ impl Proxy {
             downstream::wait_for_body(session, patience);
         }
         let body = has_body && is_http2 && !grpc::is_call(session.req_header());
-        if (!body && deadline.is_none()) || route.pool.config().protocol == Protocol::H2c {
+        if (!body && deadline.is_none()) || backing.pool.config().protocol == Protocol::H2c {
             return;
         }
         if let Some(cut) = self.upstreams.cut(vm, fd) {

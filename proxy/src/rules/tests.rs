@@ -173,7 +173,7 @@ fn condition() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
     #[test]
     fn the_index_changes_nothing(
         written in prop::collection::vec((condition(), prop::sample::select(&["'allow'", "'deny'", "404"][..])), 0..10),

@@ -9,11 +9,11 @@ use crate::backend::Backend;
 use crate::client::{Client, ask, get};
 use crate::site::{Site, config, line, ready, until};
 
-/// A site's configuration with these routes, written as in a file; the pool is `p`.
+/// A site's configuration with these routes and pages, written as in a file; the pool is `p`.
 pub(crate) fn routed(routes: &str) -> Config {
     let text = format!("[[listener]]\naddress = '127.0.0.1:0'\n[pool.p]\nimage = 'hello'\n{routes}");
     let parsed = weir_config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors}"));
-    Config { routes: parsed.routes, ..config() }
+    Config { routes: parsed.routes, error_pages: parsed.error_pages, ..config() }
 }
 
 fn no_vm() -> Script {

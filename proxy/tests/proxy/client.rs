@@ -59,7 +59,11 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, request: &str) {
-        within(self.stream.write_all(request.as_bytes())).await.unwrap();
+        self.send_bytes(request.as_bytes()).await;
+    }
+
+    pub(crate) async fn send_bytes(&mut self, request: &[u8]) {
+        within(self.stream.write_all(request)).await.unwrap();
     }
 
     /// The next response, whole.
@@ -117,6 +121,22 @@ impl Client {
                 return (body, whole);
             }
         }
+    }
+
+    /// The next chunk of a body; `None`: that was the last.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let end = loop {
+            match find(&self.buffer, b"\r\n") {
+                Some(end) => break end,
+                None => assert!(self.more().await, "connection ended before a chunk"),
+            }
+        };
+        let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
+        let size = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+        let (mut chunk, whole) = self.exactly(size + 2).await;
+        assert!(whole, "connection ended in a chunk");
+        chunk.truncate(size);
+        (size > 0).then_some(chunk)
     }
 
     /// Whether the connection has ended without another byte.

@@ -277,3 +277,44 @@ async fn http2_is_held_to_the_same() {
     assert_eq!(ask_http2(&site, "/", None, &[b'x'; 1000]).await, [is("200"), None, None]);
     assert_eq!(refusals(&site, "body_too_large"), Some(2.0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_refuse_without_waking_a_vm() {
+    let backend = Backend::echo("vm").await;
+    let rules = "
+        [[route.filter.rule]]
+        when = 'ip_in(client.ip, \"192.0.2.0/24\")'
+        then = 'allow'
+        [[route.filter.rule]]
+        when = 'request.path.startsWith(\"/admin\") && !request.tls'
+        then = 'deny'
+        [[route.filter.rule]]
+        when = 'request.headers[\"x-key\"] != \"secret\"'
+        then = 451
+    ";
+    let site = Site::start(filtered(rules), ready(backend.address)).await;
+    let get = async |target: &str, client: &str, fields: &str| {
+        let head =
+            format!("GET {target} HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {client}\r\nconnection: close");
+        ask(site.address, &format!("{head}\r\n{fields}\r\n")).await
+    };
+    for (target, fields, status) in [
+        ("/admin/x", "x-key: secret\r\n", 403),
+        ("/a%2fb//../admin", "", 400),
+        ("//%61dmin", "x-key: secret\r\n", 403),
+        ("/name", "x-key: other\r\n", 451),
+        // Without the field the condition cannot be evaluated.
+        ("/name", "", 451),
+    ] {
+        let response = get(target, "198.51.100.1", fields).await;
+        assert_eq!(response.status(), status, "{target} {fields}");
+        assert_eq!(response.header("weir-error") == Some("rule_denied"), status != 400, "{target} {fields}");
+    }
+    assert!(site.launcher.started().is_empty());
+    assert_eq!(refusals(&site, "rule_denied"), Some(4.0));
+    assert_eq!(site.metric(r#"weir_rule_errors_total{route="r"}"#), Some(1.0));
+    assert_eq!(get("/name", "198.51.100.1", "x-key: secret\r\n").await.text(), "vm");
+    assert_eq!(get("/admin", "192.0.2.1", "").await.status(), 200);
+    let (_, log) = site.end().await;
+    assert_eq!(line(&log, "/admin/x")["error"], "rule_denied");
+}

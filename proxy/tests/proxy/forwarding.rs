@@ -61,9 +61,18 @@ async fn traces_are_continued_or_begun() {
     let backend = Backend::echo("vm").await;
     let site = Site::start(config(), ready(backend.address)).await;
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let head = seen(&site, "/1", &format!("connection: close\r\ntraceparent: {given}\r\n")).await;
+    let state = "tracestate: a=1,b=2\r\ntracestate: c@d=3\r\nconnection: close\r\n";
+    let head = seen(&site, "/1", &format!("traceparent: {given}\r\n{state}")).await;
     assert_eq!(header(&head, "traceparent"), Some(given));
-    let head = seen(&site, "/2", "connection: close\r\ntraceparent: nonsense\r\n").await;
+    let states: Vec<_> = head.lines().filter(|line| line.starts_with("tracestate")).collect();
+    assert_eq!(states, ["tracestate: a=1,b=2", "tracestate: c@d=3"]);
+    // Of no trace, or of more than one: then what is said of the trace is not true of the new one.
+    let several = format!("traceparent: {given}\r\ntraceparent: {given}\r\n{state}");
+    let head = seen(&site, "/3", &several).await;
+    assert_eq!((head.matches("traceparent: ").count(), head.contains(given)), (1, false), "{head}");
+    assert!(!head.contains("tracestate"), "{head}");
+    let head = seen(&site, "/2", &format!("traceparent: nonsense\r\n{state}")).await;
+    assert!(!head.contains("tracestate"), "{head}");
     let begun = header(&head, "traceparent").unwrap().to_owned();
     let (_, log) = site.end().await;
     assert_eq!(line(&log, "/1")["trace_id"], given[3..35]);

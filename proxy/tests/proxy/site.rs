@@ -107,6 +107,8 @@ impl Site {
         let page = Page::default();
         let dropped = prometheus::IntCounter::new("dropped", "dropped").unwrap();
         let (access_log, writer) = AccessLog::start(page.clone(), dropped).unwrap();
+        let access_log =
+            access_log.with_format(config.access_log.format).with_sample(config.access_log.sample);
         let (shutdown, watched) = watch::channel(false);
         let config = Arc::new(config);
         let (pools_too, challenges) = (pools.clone(), Challenges::default());
@@ -163,14 +165,19 @@ impl Site {
 
     /// Shuts down; how it ended, and the access log. A line is written after its response, so that the order of
     /// requests on different connections is open.
-    pub(crate) async fn end(mut self) -> (Drained, Vec<serde_json::Value>) {
+    pub(crate) async fn end(self) -> (Drained, Vec<serde_json::Value>) {
+        let (drained, text) = self.end_with_text().await;
+        (drained, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// As [`Self::end`], the access log as it is.
+    pub(crate) async fn end_with_text(mut self) -> (Drained, String) {
         self.shut_down();
         let drained = within(&mut self.serving).await.unwrap().unwrap();
         // The connections' tasks hold the log until they have ended.
         let writer = self.writer.take().unwrap();
         within(tokio::task::spawn_blocking(move || writer.join())).await.unwrap().unwrap();
-        let text = String::from_utf8(self.page.0.lock().unwrap().clone()).unwrap();
-        (drained, text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        (drained, String::from_utf8(self.page.0.lock().unwrap().clone()).unwrap())
     }
 }
 

@@ -1,16 +1,23 @@
-//! The access log: one JSON object per line and request.
+//! The access log: one line per request, JSON or as Apache writes it.
 //!
 //! A request leaves its line in a bounded buffer ([`lines`]) and goes on; a thread writes. When what reads the log is too
 //! slow the buffer fills, and lines are dropped and counted: a full pipe must never hold up requests.
 
+mod apache;
+mod file;
 mod lines;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use prometheus::IntCounter;
 use serde::{Serialize, Serializer};
+use weir_config::model::{LogFormat, Thousandths};
+
+use self::file::LogFile;
 
 use self::lines::Lines;
 
@@ -19,6 +26,9 @@ use self::lines::Lines;
 pub struct AccessLog {
     lines: Option<Arc<Open>>,
     dropped: IntCounter,
+    format: LogFormat,
+    sample: Thousandths,
+    reopen: Arc<AtomicBool>,
 }
 
 /// Closes the log when the last who could write to it is gone.
@@ -71,6 +81,13 @@ pub(crate) struct Record<'a> {
     pub(crate) trace_id: Option<&'a str>,
     /// A word of the `weir-error` header, `client_gone`, or `truncated`.
     pub(crate) error: Option<&'static str>,
+    /// Path and query, the bytes; not part of JSON, as what follows.
+    #[serde(skip)]
+    pub(crate) target: Option<&'a [u8]>,
+    #[serde(skip)]
+    pub(crate) referer: Option<&'a [u8]>,
+    #[serde(skip)]
+    pub(crate) user_agent: Option<&'a [u8]>,
 }
 
 fn client<S: Serializer>(client: &Option<std::net::IpAddr>, to: S) -> Result<S::Ok, S::Error> {
@@ -90,30 +107,82 @@ impl AccessLog {
         out: impl Write + Send + 'static,
         dropped: IntCounter,
     ) -> io::Result<(Self, AccessLogWriter)> {
+        Self::start_reopening(out, dropped, Arc::default())
+    }
+
+    /// Starts the thread that adds to the file `path`. As [`Self::start`], but that what cannot be written is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened, or the thread cannot be made.
+    pub fn start_file(path: &Path, dropped: IntCounter) -> io::Result<(Self, AccessLogWriter)> {
+        let reopen = Arc::<AtomicBool>::default();
+        let file = LogFile::open(path, reopen.clone(), dropped.clone())?;
+        Self::start_reopening(file, dropped, reopen)
+    }
+
+    fn start_reopening(
+        out: impl Write + Send + 'static,
+        dropped: IntCounter,
+        reopen: Arc<AtomicBool>,
+    ) -> io::Result<(Self, AccessLogWriter)> {
         let lines = Arc::new(Lines::default());
         // Also when it panics: nobody is to fill a buffer that nobody takes from.
         let taken = Open(Arc::clone(&lines));
         let thread =
             std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&taken.0, out))?;
-        Ok((Self { lines: Some(Arc::new(Open(lines))), dropped }, AccessLogWriter(thread)))
+        let lines = Some(Arc::new(Open(lines)));
+        let log = Self { lines, reopen, ..Self::keeping_nothing(dropped) };
+        Ok((log, AccessLogWriter(thread)))
+    }
+
+    fn keeping_nothing(dropped: IntCounter) -> Self {
+        let (format, sample) = (LogFormat::default(), Thousandths(1000));
+        Self { lines: None, dropped, format, sample, reopen: Arc::default() }
+    }
+
+    /// The same log with lines of this format.
+    #[must_use]
+    pub fn with_format(self, format: LogFormat) -> Self {
+        Self { format, ..self }
+    }
+
+    /// The same log, but of requests that end well it has only this share. Those that end with a status from 500 on it
+    /// has all.
+    #[must_use]
+    pub fn with_sample(self, sample: Thousandths) -> Self {
+        Self { sample, ..self }
+    }
+
+    /// Has a file opened again, since somebody has renamed it. Any other log stays what it is.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Relaxed);
+        if let Some(lines) = &self.lines {
+            lines.0.nudge();
+        }
     }
 
     /// A log that keeps nothing.
     pub fn disabled() -> Self {
         let dropped =
             IntCounter::new("unused", "unused").expect("the name of a metric that is never registered");
-        Self { lines: None, dropped }
+        Self::keeping_nothing(dropped)
     }
 
-    pub(crate) fn is_enabled(&self) -> bool {
+    /// Whether a request with this status is to be written down; chance has a part in it.
+    pub(crate) fn wants(&self, status: u16) -> bool {
         self.lines.is_some()
+            && (self.sample.0 >= 1000 || status >= 500 || rand::random_range(0..1000) < self.sample.0)
     }
 
     pub(crate) fn write(&self, record: &Record<'_>) {
         let Some(lines) = &self.lines else { return };
         let mut line = Vec::with_capacity(512);
-        let written = serde_json::to_writer(&mut line, record).is_ok();
-        line.push(b'\n');
+        let written = match self.format {
+            LogFormat::Json => serde_json::to_writer(&mut line, record).map(|()| line.push(b'\n')).is_ok(),
+            LogFormat::Common => apache::write(record, false, &mut line),
+            LogFormat::Combined => apache::write(record, true, &mut line),
+        };
         if !written || !lines.0.push(&line) {
             self.dropped.inc();
         }
@@ -216,6 +285,35 @@ pub(crate) mod tests {
         assert!(dropped.get() > 0);
         drop((log, release));
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_sample_has_every_failure() {
+        let (log, writer) = AccessLog::start(Page::default(), counter()).unwrap();
+        assert!((0..1000).all(|_| log.wants(200)));
+        let log = log.with_sample(Thousandths(500));
+        assert!((0..1000).all(|_| log.wants(503)));
+        // That chance is so one-sided, nobody will see.
+        let written = (0..10_000).filter(|_| log.wants(200)).count();
+        assert!((4000..6000).contains(&written), "{written}");
+        drop(log);
+        writer.join().unwrap();
+        assert!(!AccessLog::disabled().wants(503));
+    }
+
+    #[test]
+    fn a_file_is_opened_again_though_no_request_comes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));
+        let (log, writer) = AccessLog::start_file(&path, counter()).unwrap();
+        let log = log.with_format(LogFormat::Common);
+        log.write(&record("/before"));
+        std::fs::rename(&path, &old).unwrap();
+        log.reopen();
+        drop(log);
+        writer.join().unwrap();
+        assert_eq!(std::fs::read_to_string(&old).unwrap().lines().count(), 1);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
 
     #[test]
