@@ -4,6 +4,7 @@ use ipnetwork::IpNetwork;
 
 use crate::fields;
 use crate::model::{Edits, Filter};
+use crate::patience;
 use crate::reader::Reader;
 use crate::rule;
 use crate::values::{integer, network, size, size_within, string};
@@ -19,6 +20,7 @@ pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
     let max_body = table.read("max_body", size).optional();
     let max_header = table.read("max_header", size_within(1 << 10..=32 << 10)).optional();
     let in_flight = table.read("max_in_flight_per_client", integer(1..=1_000_000)).optional();
+    let patience = patience::read(table);
     let request = edits(table, ["remove_request_headers", "set_request_headers", "add_request_headers"]);
     let response = edits(table, ["remove_response_headers", "set_response_headers", "add_response_headers"]);
     Some(Filter {
@@ -28,6 +30,7 @@ pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
         max_body: max_body?.map(|bytes| bytes.value),
         max_header: max_header?.map(|bytes| bytes.value),
         max_in_flight_per_client: in_flight?.map(|number| number.value),
+        patience: patience?,
         request: request?,
         response: response?,
     })

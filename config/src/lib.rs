@@ -82,6 +82,7 @@ mod machine;
 pub mod model;
 mod pages;
 mod path;
+mod patience;
 mod pool;
 mod protocol;
 mod proxy_protocol;

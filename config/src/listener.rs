@@ -21,7 +21,9 @@ pub(crate) struct ListenerSection {
     /// `Some(None)`: left out.
     http2: Option<Option<Located<bool>>>,
     header_timeout: Option<Option<Located<Duration>>>,
+    idle_timeout: Option<Option<Located<Duration>>>,
     max_connections: Option<Option<Located<u32>>>,
+    max_connections_per_client: Option<Option<Located<u32>>>,
     proxy_protocol: ProxyProtocolSection,
     redirect_https: Option<Located<bool>>,
 }
@@ -45,7 +47,11 @@ impl ListenerSection {
             redirect_https,
             http2: table.read("http2", boolean).optional(),
             header_timeout: table.read("header_timeout", duration).optional(),
+            idle_timeout: table.read("idle_timeout", duration).optional(),
             max_connections: table.read("max_connections", integer(1..=10_000_000)).optional(),
+            max_connections_per_client: table
+                .read("max_connections_per_client", integer(1..=10_000_000))
+                .optional(),
         }
     }
 
@@ -56,7 +62,9 @@ impl ListenerSection {
         Some(Listener {
             http2: self.http2?.map_or(tls.is_some(), |http2| http2.value),
             header_timeout: self.header_timeout?.map_or(defaults.header_timeout, |timeout| timeout.value),
+            idle_timeout: self.idle_timeout?.map_or(defaults.idle_timeout, |timeout| timeout.value),
             max_connections: self.max_connections?.map_or(defaults.max_connections, |limit| limit.value),
+            max_connections_per_client: self.max_connections_per_client?.map(|limit| limit.value),
             redirect_https: self.redirect_https?.value,
             proxy_protocol: self.proxy_protocol.into_proxy_protocol()?,
             mode: self.mode?.map_or(defaults.mode, |mode| mode.value),

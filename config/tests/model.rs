@@ -408,6 +408,11 @@ deny = ["10.1.0.0/16"]
 max_body = "1MiB"
 max_header = "8KiB"
 max_in_flight_per_client = 3
+timeout = "30s"
+body_timeout = "5s"
+min_body_rate = "1KiB"
+write_timeout = "6s"
+tunnel_idle_timeout = "7s"
 remove_request_headers = ["x-a"]
 set_response_headers = { x-b = "c" }
 [route.cors]
@@ -426,6 +431,15 @@ pool = "hello"
     assert_eq!(text(&filter.deny), ["10.1.0.0/16"]);
     let limits = (filter.max_body, filter.max_header, filter.max_in_flight_per_client);
     assert_eq!(limits, (Some(1 << 20), Some(8 << 10), Some(3)));
+    let seconds = Duration::from_secs;
+    let patience = weir_config::model::Patience {
+        timeout: Some(seconds(30)),
+        body_timeout: seconds(5),
+        min_body_rate: 1024,
+        write_timeout: seconds(6),
+        tunnel_idle_timeout: seconds(7),
+    };
+    assert_eq!(filter.patience, patience);
     assert_eq!(filter.request.remove, ["x-a"]);
     assert_eq!(filter.response.set, [("x-b".parse().unwrap(), "c".parse().unwrap())]);
     let cors = route.cors.as_ref().expect("written");

@@ -41,6 +41,12 @@ pub(crate) enum Refusal {
     Rule(StatusCode),
     /// The request's body is larger than the route takes.
     BodyTooLarge,
+    /// The request's body came too slowly.
+    BodyTimeout,
+    /// The client took too long to take the answer; never sent.
+    WriteTimeout,
+    /// The request took longer than its route allows.
+    Timeout,
     /// The client has as many requests under way as the route lets it have.
     TooManyInFlight,
     /// VMs refused, reset or died, and retries were used up or not allowed.
@@ -81,6 +87,9 @@ impl Refusal {
             Self::AddressDenied => "address_denied",
             Self::Rule(_) => "rule_denied",
             Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::Timeout => "timeout",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::VmFailed => "vm_failed",
             Self::QueueFull(_) => "queue_full",
@@ -101,7 +110,7 @@ impl Refusal {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeaderTimeout | Self::BodyTimeout | Self::WriteTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AddressDenied => StatusCode::FORBIDDEN,
@@ -118,7 +127,7 @@ impl Refusal {
             | Self::PoolFull
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Maintenance(status, _) => status,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -133,6 +142,9 @@ impl Refusal {
             Self::AddressDenied => "not for this address\n",
             Self::Rule(_) => "refused by a rule\n",
             Self::BodyTooLarge => "request body too large\n",
+            Self::BodyTimeout => "the request body took too long\n",
+            Self::WriteTimeout => "the answer took too long\n",
+            Self::Timeout => "the request took too long\n",
             Self::TooManyInFlight => "too many requests at once\n",
             Self::VmFailed => "the microVM failed\n",
             Self::QueueFull(_) => "too many requests wait for a microVM\n",
@@ -272,6 +284,9 @@ mod tests {
             (Refusal::AddressDenied, 403, None),
             (Refusal::Rule(StatusCode::NOT_FOUND), 404, None),
             (Refusal::BodyTooLarge, 413, None),
+            (Refusal::BodyTimeout, 408, None),
+            (Refusal::WriteTimeout, 408, None),
+            (Refusal::Timeout, 504, None),
             (Refusal::TooManyInFlight, 429, Some("1")),
             (Refusal::VmFailed, 502, None),
             (Refusal::QueueFull(after), 503, Some("1")),

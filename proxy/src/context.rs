@@ -13,6 +13,7 @@ use crate::compress::Compressed;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
+use crate::patience::Watch;
 use crate::resilience::{Affinity, Backing, Backings, Belongs, Instead, Intercepted, Permit};
 use crate::retry::Blame;
 use crate::trace::TraceId;
@@ -94,6 +95,8 @@ pub(crate) struct Context {
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
     pub(crate) pace: Option<Pace>,
+    /// Looks to it that the VM's connection is not held for too long.
+    pub(crate) watch: Option<Watch>,
     /// Of the response's body, if it is compressed on its way.
     pub(crate) compressed: Option<Box<Compressed>>,
     pub(crate) start: Option<Start>,
@@ -118,6 +121,8 @@ pub(crate) enum End {
     Whole,
     /// The client went away before.
     ClientGone,
+    /// Somebody was too slow; the refusal says who.
+    TooSlow,
     /// The response broke off: its VM died or broke the protocol.
     Truncated,
 }
@@ -143,6 +148,7 @@ impl Context {
             traffic: None,
             asks_upgrade: false,
             pace: None,
+            watch: None,
             compressed: None,
             start: None,
             queued: Duration::ZERO,
@@ -196,7 +202,7 @@ impl Context {
         match self.end {
             End::ClientGone => Some("client_gone"),
             End::Truncated => Some("truncated"),
-            End::Whole => self.refusal.map(Refusal::word),
+            End::Whole | End::TooSlow => self.refusal.map(Refusal::word),
         }
     }
 }

@@ -22,28 +22,33 @@
 
 mod connection;
 mod deadline;
+mod http;
 mod proxy_protocol;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as Socket;
-use pingora::protocols::{ALPN, Stream};
+use pingora::protocols::{ALPN, GetSocketDigest, Stream};
 use pingora::proxy::{HttpProxy, Session};
 use pingora::server::ShutdownWatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use weir_config::model::ProxyProtocol;
+use weir_config::model::{Patience, ProxyProtocol};
 
 use self::connection::{Connection, Phase};
 use self::deadline::HeaderDeadline;
+use self::http::Http;
 use self::proxy_protocol::ProxyProtocolError;
+use crate::filter::{PerClient, Place};
 use crate::hsts;
+use crate::patience::BodyDeadline;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
@@ -53,7 +58,7 @@ use crate::upstream::Pace;
 
 /// pingora's HTTP on the [`Connection`]s of one listener.
 pub(crate) struct Downstream {
-    proxy: Arc<HttpProxy<Proxy>>,
+    http: Arc<Http>,
     unrouted: Arc<Unrouted>,
     /// Says whether some pool isolates connections.
     table: Arc<ArcSwap<Table>>,
@@ -66,10 +71,13 @@ pub(crate) struct Entrance {
     /// HTTP/2 is spoken in plain text.
     http2_by_knowledge: bool,
     header_timeout: Duration,
+    idle_timeout: Duration,
     redirect_https: bool,
     hsts: Option<HeaderValue>,
     /// Who says whose connections they pass on.
     proxy_protocol: ProxyProtocol,
+    /// `None`: a client may have as many connections as there are places.
+    per_client: Option<PerClient>,
     /// One for each connection there may be.
     places: Arc<Semaphore>,
 }
@@ -85,9 +93,11 @@ impl Entrance {
             http2_by_knowledge: tls.is_none() && config.http2,
             tls,
             header_timeout: config.header_timeout,
+            idle_timeout: config.idle_timeout,
             redirect_https: config.redirect_https,
             hsts: config.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map(hsts::value),
             proxy_protocol: config.proxy_protocol.clone(),
+            per_client: config.max_connections_per_client.map(PerClient::new),
             places: Arc::new(Semaphore::new(config.max_connections as usize)),
         })
     }
@@ -97,23 +107,37 @@ impl Entrance {
         self.tls.as_ref()
     }
 
-    /// From an accepted connection to one that speaks HTTP.
-    async fn enter(&self, stream: Stream) -> Result<Stream, EnterError> {
+    /// From an accepted connection to one that speaks HTTP, with its place among its client's.
+    async fn enter(&self, stream: Stream) -> Result<(Stream, Option<Place>), EnterError> {
         if self.proxy_protocol == ProxyProtocol::Nobody && self.tls.is_none() {
-            return Ok(stream);
+            let place = self.place(&*stream)?;
+            return Ok((stream, place));
         }
         let entering = async {
             let mut socket = stream.into_any().downcast::<Socket>().map_err(|_| EnterError::NoSocket)?;
             proxy_protocol::read(&mut socket, &self.proxy_protocol).await?;
+            // Before the handshake, which is what costs most.
+            let place = self.place(&*socket)?;
             match &self.tls {
-                Some(tls) => tls.accept(*socket).await.map_err(EnterError::Tls),
-                None => Ok(socket as Stream),
+                Some(tls) => Ok((tls.accept(*socket).await.map_err(EnterError::Tls)?, place)),
+                None => Ok((socket as Stream, place)),
             }
         };
         match tokio::time::timeout(self.header_timeout, entering).await {
             Ok(entered) => entered,
             Err(_) => Err(EnterError::TooSlow),
         }
+    }
+}
+
+impl Entrance {
+    /// The connection's place among those of its client, if those are counted. Who has no address is not limited.
+    fn place(&self, socket: &(impl GetSocketDigest + ?Sized)) -> Result<Option<Place>, EnterError> {
+        let Some(places) = &self.per_client else { return Ok(None) };
+        let digest = socket.get_socket_digest();
+        let client = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet()).map(SocketAddr::ip);
+        let Some(client) = client else { return Ok(None) };
+        places.enter(client.into()).map(Some).ok_or(EnterError::TooMany)
     }
 }
 
@@ -126,6 +150,8 @@ enum EnterError {
     Tls(#[source] Box<pingora::Error>),
     #[error("the client took too long")]
     TooSlow,
+    #[error("the client has too many")]
+    TooMany,
     #[error("the connection is no socket")]
     NoSocket,
 }
@@ -137,10 +163,16 @@ impl Downstream {
         table: Arc<ArcSwap<Table>>,
         entrance: Entrance,
     ) -> Self {
-        Self { proxy, unrouted, table, entrance }
+        let http = Arc::new(Http::new(proxy, entrance.idle_timeout));
+        Self { http, unrouted, table, entrance }
     }
 
-    fn connection(&self, stream: Stream, place: OwnedSemaphorePermit, closing: ShutdownWatch) -> Connection {
+    fn connection(
+        &self,
+        stream: Stream,
+        places: (OwnedSemaphorePermit, Option<Place>),
+        closing: ShutdownWatch,
+    ) -> Connection {
         let redirect_https = self.entrance.redirect_https;
         let identity = Identity::of(&stream);
         let hsts = self.entrance.hsts.clone();
@@ -163,9 +195,11 @@ impl Downstream {
             refusal: Bytes::new(),
             unrouted: Arc::clone(&self.unrouted),
             pace: Mutex::new(None),
+            body: Mutex::new(None),
+            idle_timeout: self.entrance.idle_timeout,
             stay,
             closing,
-            _place: place,
+            _places: places,
         }
     }
 }
@@ -178,15 +212,23 @@ impl ServerApp for Downstream {
             return None;
         };
         let _open = self.unrouted.connections.enter();
-        let stream = match self.entrance.enter(stream).await {
-            Ok(stream) => stream,
+        let (stream, place_of_client) = match self.entrance.enter(stream).await {
+            Ok(entered) => entered,
             Err(error) => {
+                if matches!(error, EnterError::TooMany) {
+                    self.unrouted.turned_away.inc();
+                }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::debug!(%error, cause, "connection came to nothing");
                 return None;
             }
         };
-        self.proxy.process_new(Box::new(self.connection(stream, place, shutdown.clone())), shutdown).await
+        self.http
+            .process_new(
+                Box::new(self.connection(stream, (place, place_of_client), shutdown.clone())),
+                shutdown,
+            )
+            .await
     }
 }
 
@@ -204,6 +246,32 @@ pub(crate) fn hooks_begin(session: &Session) {
 pub(crate) fn hooks_end(session: &Session) {
     set_within(session, false);
     hold_by(session, None);
+    body_is_whole(session);
+}
+
+/// From now on the request's body, over HTTP/1, is waited for.
+pub(crate) fn wait_for_body(session: &Session, patience: &Patience) {
+    if let Some(connection) = connection(session) {
+        *connection.body.lock() = Some(BodyDeadline::new(patience));
+    }
+}
+
+/// It is waited for no more.
+pub(crate) fn body_is_whole(session: &Session) {
+    if let Some(connection) = connection(session) {
+        *connection.body.lock() = None;
+    }
+}
+
+/// Whether it came too slowly.
+pub(crate) fn is_body_late(session: &Session) -> bool {
+    connection(session)
+        .is_some_and(|connection| connection.body.lock().as_ref().is_some_and(BodyDeadline::is_late))
+}
+
+/// How long the request's connection may be without another one; `None`: that is not the connection's to say.
+pub(crate) fn idle_timeout(session: &Session) -> Option<Duration> {
+    connection(session).map(|connection| connection.idle_timeout)
 }
 
 /// From now on the request's body is read only while `pace` lets it: to wait in a hook instead would also hold up the

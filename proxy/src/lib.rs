@@ -28,6 +28,7 @@ mod http2;
 mod in_flight;
 mod listeners;
 mod metrics;
+mod patience;
 mod proxy;
 mod quarantine;
 mod record;

@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -25,20 +26,69 @@ pub(crate) const CLIENT_GONE: u16 = 499;
 /// The proxy's metric families.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    policies: Policies,
     requests: IntCounterVec,
     duration: HistogramVec,
     pub(crate) in_flight: IntGauge,
     pub(crate) connections: IntGauge,
+    pub(crate) truncated: IntCounter,
+    pub(crate) log_dropped: IntCounter,
+    pub(crate) turned_away: IntCounter,
+    pub(crate) tls_reloads: IntCounterVec,
+}
+
+/// What retries, filters and breakers decide.
+#[derive(Clone, Debug)]
+struct Policies {
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
     filter_refusals: IntCounterVec,
     breaker_state: IntGaugeVec,
     breaker_opened: IntCounterVec,
     rule_errors: IntCounterVec,
-    pub(crate) truncated: IntCounter,
-    pub(crate) log_dropped: IntCounter,
-    pub(crate) turned_away: IntCounter,
-    pub(crate) tls_reloads: IntCounterVec,
+    too_slow: IntCounterVec,
+}
+
+impl Policies {
+    fn register(family: &Families<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            retries: family.counters(
+                "weir_http_retries_total",
+                &["pool"],
+                "Requests sent to a VM once more.",
+            )?,
+            retries_refused: family.counters(
+                "weir_http_retries_refused_total",
+                &["pool"],
+                "Requests not sent to a VM once more because the pool's budget for that was spent.",
+            )?,
+            filter_refusals: family.counters(
+                "weir_filter_refusals_total",
+                &["route", "reason"],
+                "Requests that a route's filters refused.",
+            )?,
+            breaker_state: family.gauges(
+                "weir_pool_breaker_state",
+                &["pool"],
+                "Circuit breakers: 0 closed, 1 half open, 2 open.",
+            )?,
+            breaker_opened: family.counters(
+                "weir_pool_breaker_opened_total",
+                &["pool"],
+                "Times that a pool's circuit breaker opened.",
+            )?,
+            rule_errors: family.counters(
+                "weir_rule_errors_total",
+                &["route"],
+                "Conditions of rules that could not be evaluated.",
+            )?,
+            too_slow: family.counters(
+                "weir_http_requests_too_slow_total",
+                &["route", "reason"],
+                "Requests that ended because their client or their whole took too long.",
+            )?,
+        })
+    }
 }
 
 /// One route's time series.
@@ -63,92 +113,52 @@ impl Metrics {
     ///
     /// If `registry` has one of them already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let duration = HistogramOpts::new(
+        let seconds = HistogramOpts::new(
             "weir_http_request_duration_seconds",
             "From a request's header to its response's last byte.",
         );
-        let metrics = Self {
-            requests: IntCounterVec::new(
-                Opts::new("weir_http_requests_total", "Requests, by the status that the client got."),
+        let info = IntGaugeVec::new(
+            Opts::new("weir_build_info", "Always 1; the labels say what runs."),
+            &["version"],
+        )?;
+        keep(registry, info)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let family = Families(registry);
+        Ok(Self {
+            policies: Policies::register(&family)?,
+            requests: family.counters(
+                "weir_http_requests_total",
                 &["route", "pool", "code"],
+                "Requests, by the status that the client got.",
             )?,
-            duration: HistogramVec::new(duration.buckets(SECONDS.to_vec()), &["route", "pool"])?,
-            in_flight: IntGauge::new("weir_http_requests_in_flight", "Requests under way.")?,
-            connections: IntGauge::new("weir_http_connections", "Clients' connections that are open.")?,
-            retries: IntCounterVec::new(
-                Opts::new("weir_http_retries_total", "Requests sent to a VM once more."),
-                &["pool"],
+            duration: keep(
+                registry,
+                HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["route", "pool"])?,
             )?,
-            retries_refused: IntCounterVec::new(
-                Opts::new(
-                    "weir_http_retries_refused_total",
-                    "Requests not sent to a VM once more because the pool's budget for that was spent.",
-                ),
-                &["pool"],
-            )?,
-            filter_refusals: IntCounterVec::new(
-                Opts::new("weir_filter_refusals_total", "Requests that a route's filters refused."),
-                &["route", "reason"],
-            )?,
-            breaker_state: IntGaugeVec::new(
-                Opts::new("weir_pool_breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open."),
-                &["pool"],
-            )?,
-            breaker_opened: IntCounterVec::new(
-                Opts::new("weir_pool_breaker_opened_total", "Times that a pool's circuit breaker opened."),
-                &["pool"],
-            )?,
-            rule_errors: IntCounterVec::new(
-                Opts::new("weir_rule_errors_total", "Conditions of rules that could not be evaluated."),
-                &["route"],
-            )?,
-            truncated: IntCounter::new(
+            in_flight: family.gauge("weir_http_requests_in_flight", "Requests under way.")?,
+            connections: family.gauge("weir_http_connections", "Clients' connections that are open.")?,
+            truncated: family.counter(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
             )?,
-            log_dropped: IntCounter::new(
+            log_dropped: family.counter(
                 "weir_access_log_dropped_total",
                 "Lines of the access log that were dropped because its reader is too slow.",
             )?,
-            turned_away: IntCounter::new(
+            turned_away: family.counter(
                 "weir_connections_refused_total",
                 "Connections closed at once because their listener has as many as it may have.",
             )?,
-            tls_reloads: IntCounterVec::new(
-                Opts::new(
-                    "weir_tls_reloads_total",
-                    "Certificates and clients' CAs read again because their files changed.",
-                ),
+            tls_reloads: family.counters(
+                "weir_tls_reloads_total",
                 &["result"],
+                "Certificates and clients' CAs read again because their files changed.",
             )?,
-        };
-        metrics.register_with(registry).map(|()| metrics)
-    }
-
-    fn register_with(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.requests.clone()))?;
-        registry.register(Box::new(self.duration.clone()))?;
-        registry.register(Box::new(self.in_flight.clone()))?;
-        registry.register(Box::new(self.connections.clone()))?;
-        registry.register(Box::new(self.retries.clone()))?;
-        registry.register(Box::new(self.retries_refused.clone()))?;
-        registry.register(Box::new(self.filter_refusals.clone()))?;
-        registry.register(Box::new(self.breaker_state.clone()))?;
-        registry.register(Box::new(self.breaker_opened.clone()))?;
-        registry.register(Box::new(self.rule_errors.clone()))?;
-        registry.register(Box::new(self.truncated.clone()))?;
-        registry.register(Box::new(self.log_dropped.clone()))?;
-        registry.register(Box::new(self.turned_away.clone()))?;
-        registry.register(Box::new(self.tls_reloads.clone()))?;
-        let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
-        let info = IntGaugeVec::new(info, &["version"])?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        registry.register(Box::new(info))
+        })
     }
 
     pub(crate) fn retries(&self, pool: &weir_config::model::Pool) -> Retries {
         let of = |counts: &IntCounterVec| counts.with_label_values(&[pool.name.as_str()]);
-        Retries::new(&pool.retry, of(&self.retries), of(&self.retries_refused))
+        Retries::new(&pool.retry, of(&self.policies.retries), of(&self.policies.retries_refused))
     }
 
     /// The pool's circuit breaker, if it has one. If not, what an earlier one showed is not shown any more.
@@ -158,8 +168,8 @@ impl Metrics {
             self.forget_breaker(&pool.name);
         }
         let series = || BreakerSeries {
-            state: self.breaker_state.with_label_values(&name),
-            opened: self.breaker_opened.with_label_values(&name),
+            state: self.policies.breaker_state.with_label_values(&name),
+            opened: self.policies.breaker_opened.with_label_values(&name),
         };
         pool.breaker.as_ref().map(|config| Breaker::new(config, series()))
     }
@@ -167,17 +177,22 @@ impl Metrics {
     /// The pool of this name has no circuit breaker whose state could be shown.
     pub(crate) fn forget_breaker(&self, pool: &str) {
         // Fails if there is none.
-        drop(self.breaker_state.remove_label_values(&[pool]));
+        drop(self.policies.breaker_state.remove_label_values(&[pool]));
     }
 
     /// A route's filters refused a request; `reason` is a word of the `weir-error` header.
     pub(crate) fn filter_refusal(&self, route: &str, reason: &str) {
-        self.filter_refusals.with_label_values(&[route, reason]).inc();
+        self.policies.filter_refusals.with_label_values(&[route, reason]).inc();
+    }
+
+    /// A request ended because it took too long; `reason` is a word of the `weir-error` header.
+    pub(crate) fn too_slow(&self, route: &str, reason: &str) {
+        self.policies.too_slow.with_label_values(&[route, reason]).inc();
     }
 
     /// Counts the conditions of a route's rules that could not be evaluated.
     pub(crate) fn rule_errors(&self, route: &str) -> IntCounter {
-        self.rule_errors.with_label_values(&[route])
+        self.policies.rule_errors.with_label_values(&[route])
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {
@@ -189,6 +204,33 @@ impl Metrics {
             by_code: CODES.map(|_| OnceLock::new()).collect(),
         }
     }
+}
+
+/// Makes families and registers them: name, labels, help.
+struct Families<'a>(&'a Registry);
+
+impl Families<'_> {
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        keep(self.0, IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        keep(self.0, IntGauge::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, labels: &[&str], help: &str) -> prometheus::Result<IntCounterVec> {
+        keep(self.0, IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, labels: &[&str], help: &str) -> prometheus::Result<IntGaugeVec> {
+        keep(self.0, IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+}
+
+/// Registers `family`.
+fn keep<F: Collector + Clone + 'static>(registry: &Registry, family: F) -> prometheus::Result<F> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
 }
 
 impl RouteSeries {

@@ -55,7 +55,7 @@ pub struct Timeouts {
     pub read: Duration,
     /// For a VM, or a client, to take more bytes.
     pub write: Duration,
-    /// For a client's next request on a connection, and for the next use of a connection to a VM. Whole seconds.
+    /// For the next use of a connection to a VM. Whole seconds.
     pub idle: Duration,
     /// For requests under way to end when weir drains.
     pub drain: Duration,
@@ -160,7 +160,6 @@ pub async fn serve_reloadable(
         (server.timeouts.drain, server.pools.clone(), server.metrics.clone());
     let sockets = server.listeners.http.into_iter().map(Some);
     let entrances = new_doors(&server.config.listeners, sockets)?;
-    let idle_timeout = server.timeouts.idle;
     let mut proxy = Proxy::new(
         &server.config,
         &server.pools,
@@ -174,7 +173,7 @@ pub async fn serve_reloadable(
     let (unrouted, table, upstreams) =
         (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table), Arc::clone(&proxy.upstreams));
     let connections = unrouted.connections.clone();
-    let proxy = Arc::new(with_options(proxy, idle_timeout));
+    let proxy = Arc::new(with_options(proxy));
     let mut doors =
         Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone(), server.challenges);
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
@@ -247,7 +246,7 @@ pub(crate) fn new_doors(
     listeners.iter().zip(sockets).enumerate().map(new).collect()
 }
 
-fn with_options(proxy: Proxy, idle_timeout: Duration) -> HttpProxy<Proxy> {
+fn with_options(proxy: Proxy) -> HttpProxy<Proxy> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = ServerConf {
         threads,
@@ -257,7 +256,8 @@ fn with_options(proxy: Proxy, idle_timeout: Duration) -> HttpProxy<Proxy> {
         ..ServerConf::default()
     };
     let mut proxy = http_proxy(&Arc::new(conf), proxy);
-    proxy.server_options = Some(http2::server_options(idle_timeout));
+    // Of these, only whether CONNECT comes as far as the hooks is asked of the proxy itself.
+    proxy.server_options = Some(http2::server_options(Duration::ZERO));
     proxy.h2_options = Some(http2::limits());
     proxy
 }

@@ -50,12 +50,16 @@ impl ProxyHttp for Proxy {
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
         downstream::hooks_begin(session);
+        let idle_timeout = downstream::idle_timeout(session).unwrap_or_default();
         let session = session.as_downstream_mut();
         // What the client wants (HTTP/1.0, `Connection: close`) is in there already; only the time limit is missing.
         if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(self.timeouts.idle.as_secs().max(1)));
+            // Whole seconds.
+            session.set_keepalive(Some(idle_timeout.as_secs().max(1)));
         }
         session.set_pipelining_enabled(true);
+        // It would hold for tunnels, too; see `patience`.
+        session.set_read_timeout(None);
         session.set_write_timeout(Some(self.timeouts.write));
         session.set_total_drain_timeout(Some(self.timeouts.write));
         Ok(())
@@ -87,7 +91,8 @@ impl ProxyHttp for Proxy {
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let route = ctx.route.clone().ok_or_else(no_route_chosen)?;
-        match self.lease_or_fall_back(session, &route, ctx).await {
+        let deadline = ctx.deadline();
+        match Self::in_time(deadline, self.lease_or_fall_back(session, &route, ctx)).await {
             Ok(lease) => {
                 ctx.hold(lease);
                 Ok(true)
@@ -114,7 +119,8 @@ impl ProxyHttp for Proxy {
                 ctx.refusal = Some(refusal);
                 return Error::e_explain(ErrorType::Custom("no retry"), refusal.word());
             }
-            match self.lease_or_fall_back(session, &route, ctx).await {
+            let deadline = ctx.deadline();
+            match Self::in_time(deadline, self.lease_or_fall_back(session, &route, ctx)).await {
                 Ok(lease) => ctx.hold(lease),
                 Err(NoLease::ClientGone(error)) => return Err(error),
                 Err(NoLease::Refused(refusal)) => {
@@ -130,7 +136,7 @@ impl ProxyHttp for Proxy {
             lease.timed();
         }
         let pool = &ctx.backing().ok_or_else(no_route_chosen)?.pool;
-        Ok(self.upstreams.peer(lease, pool, traffic))
+        Ok(self.upstreams.peer(lease, pool, traffic, ctx.silence()))
     }
 
     async fn connected_to_upstream(
@@ -151,8 +157,10 @@ impl ProxyHttp for Proxy {
         if let Some(pace) = &pace
             && traffic == Traffic::Tunnel
         {
-            pace.ask_switch(self.timeouts.read);
+            let route = ctx.route.as_ref().ok_or_else(no_route_chosen)?;
+            pace.ask_switch(self.timeouts.read, route.config.filter.patience.tunnel_idle_timeout);
         }
+        self.watch(session, ctx, fd, pace.as_ref());
         ctx.pace.clone_from(&pace);
         downstream::hold_by(session, pace);
         Ok(())
@@ -161,10 +169,11 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        _: &mut Option<Bytes>,
-        _: bool,
+        body: &mut Option<Bytes>,
+        is_last: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        self.body_came(session, ctx, body.as_ref().map_or(0, Bytes::len), is_last);
         self.admit_body(session, ctx)?;
         if ctx.traffic == Some(Traffic::Duplex) && ctx.pace.is_none() {
             // pingora's other half, which takes the answer, has its turn before each part: see `upstream`'s `h2c`.
@@ -223,6 +232,7 @@ impl ProxyHttp for Proxy {
             && let Some(pace) = &ctx.pace
         {
             pace.switched();
+            ctx.watch = None;
         }
         ctx.first_byte.get_or_insert_with(|| ctx.began.elapsed());
         if let Some(lease) = &ctx.lease {
@@ -245,6 +255,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         self.close_if_draining(session);
+        self.limit_write(session, ctx)?;
         hsts::apply(session, response)?;
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
@@ -268,7 +279,7 @@ impl ProxyHttp for Proxy {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         ends: bool,
         ctx: &mut Context,
@@ -276,6 +287,7 @@ impl ProxyHttp for Proxy {
         if let Some(compressed) = &mut ctx.compressed {
             compressed.pass(body, ends)?;
         }
+        self.limit_write(session, ctx)?;
         Ok(None)
     }
 
@@ -329,6 +341,10 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return error;
         }
+        if ctx.late().is_some() {
+            error.set_retry(false);
+            return error;
+        }
         let late = ctx.pace.as_ref().is_some_and(Pace::is_late);
         if late {
             // To pingora it is a connection that was closed.
@@ -358,7 +374,15 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if *error.esource() == ErrorSource::Downstream && !is_malformed(error) {
+        let too_slow = self.too_slow(session, error, ctx);
+        if too_slow.is_some() {
+            // The answer may take its time, too.
+            ctx.lease = None;
+            if status_sent(session).is_some() {
+                return gone;
+            }
+        }
+        if too_slow.is_none() && *error.esource() == ErrorSource::Downstream && !is_malformed(error) {
             ctx.end = End::ClientGone;
             return gone;
         }

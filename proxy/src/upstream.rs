@@ -32,10 +32,8 @@ use weir_pool::{Lease, Pool};
 pub(crate) use pace::Pace;
 
 use crate::serve::Timeouts;
+pub(crate) use links::Cut;
 use links::{Connector, Links};
-
-/// How long a tunnelled stream may be silent; until it is one, the bridge limits the VM's silence, see [`pace`].
-const TUNNEL_SILENCE: Duration = Duration::from_secs(3600);
 
 /// The VMs that requests were sent to and that are not gone yet.
 #[derive(Debug)]
@@ -57,6 +55,15 @@ pub(crate) enum Traffic {
     Tunnel,
 }
 
+/// How long a VM may be silent, where that is the request's to say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Silence {
+    /// While a body is sent over HTTP/2, which may take long.
+    pub(crate) during_body: Duration,
+    /// What is left of the request's time.
+    pub(crate) at_most: Option<Duration>,
+}
+
 /// One VM, as pingora is told of it.
 #[derive(Debug)]
 struct Peers {
@@ -76,16 +83,27 @@ impl Upstreams {
         self.leaving.send_replace(true);
     }
 
-    /// How to reach the VM of a lease.
-    pub(crate) fn peer(self: &Arc<Self>, lease: &Lease, pool: &Pool, traffic: Traffic) -> Box<HttpPeer> {
+    /// How to reach the VM of a lease, which may be silent as long as `silence` says.
+    pub(crate) fn peer(
+        self: &Arc<Self>,
+        lease: &Lease,
+        pool: &Pool,
+        traffic: Traffic,
+        silence: Silence,
+    ) -> Box<HttpPeer> {
         let vm = lease.vm().0;
         let known = self.by_vm.load().get(&vm).cloned();
-        known.unwrap_or_else(|| self.add(vm, lease, pool)).get(lease, traffic)
+        known.unwrap_or_else(|| self.add(vm, lease, pool)).get(lease, traffic, silence)
     }
 
     /// How fast a body may be sent on a connection to `vm`; `None` for connections without a bridge.
     pub(crate) fn pace(&self, vm: u64, fd: RawFd) -> Option<Pace> {
         self.by_vm.load().get(&vm)?.links.pace(fd)
+    }
+
+    /// How to end a connection to `vm` before its time.
+    pub(crate) fn cut(&self, vm: u64, fd: RawFd) -> Option<Cut> {
+        self.by_vm.load().get(&vm)?.links.cut_of(fd)
     }
 
     fn add(self: &Arc<Self>, vm: u64, lease: &Lease, pool: &Pool) -> Arc<Peers> {
@@ -152,18 +170,20 @@ impl Upstreams {
 }
 
 impl Peers {
-    fn get(&self, lease: &Lease, traffic: Traffic) -> Box<HttpPeer> {
+    fn get(&self, lease: &Lease, traffic: Traffic, silence: Silence) -> Box<HttpPeer> {
         let large = traffic != Traffic::Exchange;
         let mut peer = Box::new(if large { &self.duplex } else { &self.exchange }.clone());
         // One connection takes all that is asked in HTTP/2.
         peer.group_key = group_key(lease, large && self.protocol == Protocol::H1);
-        let may_be_silent = match self.protocol {
-            Protocol::H1 => traffic == Traffic::Tunnel,
-            // The limit holds while the request is sent, too, which may take long.
-            Protocol::H2c => large,
-        };
-        if may_be_silent {
-            peer.options.read_timeout = Some(TUNNEL_SILENCE);
+        match self.protocol {
+            // The bridge sees to it, see [`pace`].
+            Protocol::H1 if traffic == Traffic::Tunnel => peer.options.read_timeout = None,
+            Protocol::H1 => {}
+            // The limit holds while the request is sent, too.
+            Protocol::H2c => {
+                let usual = if large { Some(silence.during_body) } else { peer.options.read_timeout };
+                peer.options.read_timeout = usual.into_iter().chain(silence.at_most).min();
+            }
         }
         peer
     }

@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use super::{Edits, Rule};
+use super::{Edits, Patience, Rule};
 
 /// `[route.filter]`. Without any of it all requests pass as they are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Filter {
     pub max_header: Option<u64>,
     /// Requests of one client that may be under way at once, from 1.
     pub max_in_flight_per_client: Option<u32>,
+    /// How long it waits for a client.
+    pub patience: Patience,
     /// Changes of the header that a VM gets.
     pub request: Edits,
     /// Changes of the header that a client gets.

@@ -21,8 +21,12 @@ pub struct Listener {
     pub http2: bool,
     /// How long a client may take for one whole request header, and for TLS's handshake.
     pub header_timeout: Duration,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Duration,
     /// Connections at once; more are closed as they come.
     pub max_connections: u32,
+    /// The same of one client, an IPv4 address or an IPv6 /64, from 1. `None`: no limit.
+    pub max_connections_per_client: Option<u32>,
     /// Every request is sent to the same host and path with TLS.
     pub redirect_https: bool,
     /// Whose connections begin with a PROXY protocol header, which says whose they are.
@@ -47,7 +51,9 @@ impl Listener {
             tls: None,
             http2: false,
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
             max_connections: 65_536,
+            max_connections_per_client: None,
             redirect_https: false,
             proxy_protocol: ProxyProtocol::Nobody,
         }

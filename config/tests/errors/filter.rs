@@ -62,6 +62,36 @@ fn limits() {
 }
 
 #[test]
+fn time() {
+    let filter = "route[0].filter";
+    check(
+        &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n[route.filter]\n"),
+        &[
+            ["timeout = '30s'\nbody_timeout = '1s'\nmin_body_rate = '0B'\nwrite_timeout = '1ms'", ""],
+            ["tunnel_idle_timeout = '8760h'", ""],
+            ["timeout = '0s'", &format!("{filter}.timeout: must be longer than zero")],
+            ["body_timeout = '0s'", &format!("{filter}.body_timeout: must be longer than zero")],
+            [
+                "write_timeout = 5",
+                &format!(
+                    "{filter}.write_timeout: expected a duration such as \"30s\", found an integer; units are ms, s, m, h"
+                ),
+            ],
+            [
+                "tunnel_idle_timeout = '8761h'",
+                &format!("{filter}.tunnel_idle_timeout: must not be longer than 8760h"),
+            ],
+            [
+                "min_body_rate = 500",
+                &format!(
+                    "{filter}.min_body_rate: expected a size such as \"16MiB\", found an integer; units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB"
+                ),
+            ],
+        ],
+    );
+}
+
+#[test]
 fn header_edits() {
     let filter = "route[0].filter";
     let framing = "frames messages or is for one hop only, and is weir's to set";

@@ -81,6 +81,12 @@ fn connections() {
             ["http2 = 'yes'", "listener[0].http2: expected a boolean, found a string"],
             ["header_timeout = '0s'", "listener[0].header_timeout: must be longer than zero"],
             ["max_connections = 0", "listener[0].max_connections: must be from 1 to 10000000, is 0"],
+            ["idle_timeout = '1h'\nmax_connections_per_client = 1", ""],
+            ["idle_timeout = '0s'", "listener[0].idle_timeout: must be longer than zero"],
+            [
+                "max_connections_per_client = 0",
+                "listener[0].max_connections_per_client: must be from 1 to 10000000, is 0",
+            ],
         ],
     );
 }

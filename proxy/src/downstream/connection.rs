@@ -25,6 +25,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::deadline::HeaderDeadline;
 use crate::answer::Refusal;
+use crate::filter::Place;
+use crate::patience::BodyDeadline;
 use crate::record::Unrouted;
 use crate::tenancies::Stay;
 use crate::upstream::Pace;
@@ -50,12 +52,15 @@ pub(super) struct Connection {
     pub(super) unrouted: Arc<Unrouted>,
     /// Says when the request's body may be read.
     pub(super) pace: Mutex<Option<Pace>>,
+    /// The request's body, while it is waited for.
+    pub(super) body: Mutex<Option<BodyDeadline>>,
+    pub(super) idle_timeout: Duration,
     /// `None` where no pool isolated connections when it was accepted: each of its requests is for itself then.
     pub(super) stay: Option<Stay>,
     /// Whether its listener is there no more.
     pub(super) closing: ShutdownWatch,
-    /// Its place among the listener's connections.
-    pub(super) _place: OwnedSemaphorePermit,
+    /// Its places among the listener's connections, and among its client's if those are counted.
+    pub(super) _places: (OwnedSemaphorePermit, Option<Place>),
 }
 
 /// Where the connection is between pingora and the hooks.
@@ -129,6 +134,21 @@ impl Connection {
         Poll::Ready(Ok(true))
     }
 
+    /// As [`Self::poll_read_timed`], and fails when a body is late.
+    fn poll_read_body(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.poll_read_timed(cx, buffer);
+        match (self.body.get_mut(), read.is_ready()) {
+            (None, _) => {}
+            (Some(body), true) => body.received(buffer.filled().len() - before),
+            (Some(body), false) => {
+                ready!(body.poll_late(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+
     /// Reads from the stream itself, and fails when a header is late.
     fn poll_read_timed(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.phase.awaits_header() {
@@ -181,11 +201,16 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(pace) = this.pace.get_mut() {
-            ready!(pace.poll_free(cx));
+        if let Some(pace) = this.pace.get_mut()
+            && pace.poll_free(cx).is_pending()
+        {
+            if let Some(body) = this.body.get_mut() {
+                body.rest();
+            }
+            return Poll::Pending;
         }
         if this.ahead.is_empty() {
-            return this.poll_read_timed(cx, buffer);
+            return this.poll_read_body(cx, buffer);
         }
         let taken = this.ahead.len().min(buffer.remaining());
         buffer.put_slice(&this.ahead.split_to(taken));
@@ -196,6 +221,9 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if let Some(body) = this.body.get_mut() {
+            body.rest();
+        }
         this.take_refusal(bytes);
         if this.refusal.is_empty() {
             return Pin::new(&mut this.stream).poll_write(cx, bytes);

@@ -61,7 +61,9 @@ impl Proxy {
             return Ok(true);
         }
         match found {
-            Found::Pool(_) => {
+            Found::Pool(route) => {
+                let write_timeout = route.config.filter.patience.write_timeout;
+                session.as_downstream_mut().set_write_timeout(Some(write_timeout));
                 if let Some(backing) = ctx.backing() {
                     backing.retries.request(self.since_made());
                 }

@@ -35,8 +35,7 @@ pub(crate) use client::TrustedProxies;
 use cors::Cors;
 pub(crate) use fixed::Answer;
 pub(crate) use networks::Networks;
-use per_client::PerClient;
-pub(crate) use per_client::Place;
+pub(crate) use per_client::{PerClient, Place};
 use rewrite::PathRewrite;
 
 /// A route's filters, ready for use.

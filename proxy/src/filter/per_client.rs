@@ -1,4 +1,4 @@
-//! How many requests of one client a route has under way.
+//! How many requests of one client a route has under way, and how many connections a listener.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use weir_pool::Client;
 
-/// A route's clients that have requests under way, and how many. Who has none has no entry, so that this grows no larger
-/// than the number of requests.
+/// Clients that have requests under way, or connections, and how many. Who has none has no entry, so that this grows no
+/// larger than the number of those.
 #[derive(Clone, Debug)]
-pub(super) struct PerClient {
+pub(crate) struct PerClient {
     counts: Arc<Mutex<HashMap<Client, u32>>>,
     limit: u32,
 }
 
-/// One request's place. Dropping it gives it back.
+/// One request's, or connection's, place. Dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Place {
     counts: Arc<Mutex<HashMap<Client, u32>>>,
@@ -23,12 +23,12 @@ pub(crate) struct Place {
 }
 
 impl PerClient {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self { counts: Arc::default(), limit }
     }
 
     /// A place, if the client has one left.
-    pub(super) fn enter(&self, client: Client) -> Option<Place> {
+    pub(crate) fn enter(&self, client: Client) -> Option<Place> {
         let mut counts = self.counts.lock();
         let count = counts.entry(client).or_insert(0);
         if *count >= self.limit {

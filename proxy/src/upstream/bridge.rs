@@ -20,6 +20,8 @@
 //! learns of the body's end, it takes that for the end of the tunnel. So the VM's answer to a request for a tunnel is
 //! held back until the client has been polled a few times more, and with it, in the same task, the other future.
 //!
+//! A tunnel over which nobody says anything for long ends here, too, since here both of its sides are heard.
+//!
 //! And it keeps a VM that is asked for a tunnel to the time that any answer may take. pingora has one limit for the answer
 //! and for what follows, and a tunnel may be silent for long.
 //!
@@ -76,6 +78,17 @@ struct Crossing {
     frames_down: Frames,
 }
 
+impl Crossing {
+    fn new() -> Self {
+        Self {
+            up: BytesMut::with_capacity(LIMIT),
+            down: BytesMut::with_capacity(LIMIT),
+            frames_up: Frames::of(Side::Client),
+            frames_down: Frames::of(Side::Vm),
+        }
+    }
+}
+
 /// pingora's end of a bridge to `tcp`. The bridge ends when one of the two does, or when `closed` resolves; if it is a
 /// WebSocket's, also when `leaving` becomes true.
 pub(super) fn bridge(
@@ -111,12 +124,7 @@ async fn run(
     pace: &Pace,
     mut leaving: watch::Receiver<bool>,
 ) -> io::Result<End> {
-    let mut crossing = Crossing {
-        up: BytesMut::with_capacity(LIMIT),
-        down: BytesMut::with_capacity(LIMIT),
-        frames_up: Frames::of(Side::Client),
-        frames_down: Frames::of(Side::Vm),
-    };
+    let mut crossing = Crossing::new();
     let mut vm_ended = false;
     let mut heard = Instant::now();
     loop {
@@ -128,12 +136,14 @@ async fn run(
         }
         let is_tunnel = pace.asks_tunnel();
         pace.set_behind(up.len() > BEHIND);
+        pace.set_hungry(up.is_empty(), Instant::now);
         if up.len() > UP_MAX {
             return Err(io::Error::other("vm answers and does not read"));
         }
         // What could not be flushed was not taken.
         let take_up = up.len() < LIMIT || down.len() >= LIMIT;
         let take_down = !vm_ended && down.len() < LIMIT;
+        let silent = pace.tunnel_silence().map(|silence| sleep_until(heard + silence));
         let late = pace.patience().filter(|_| take_down).map(|patience| sleep_until(heard + patience));
         tokio::select! {
             ready = pair.readable(), if take_up => {
@@ -167,7 +177,8 @@ async fn run(
             () = told(&mut leaving), if is_tunnel => return leave(tcp, pair, crossing).await,
             Some(()) = OptionFuture::from(late) => if pace.miss() {
                 return Err(io::ErrorKind::TimedOut.into());
-            }
+            },
+            Some(()) = OptionFuture::from(silent) => return Ok(End::Closed),
         }
     }
 }
@@ -341,7 +352,7 @@ mod tests {
     async fn an_answer_that_is_held_comes_after_the_client_s_turns_or_late() {
         for turns in [TURNS, 0] {
             let (mut pingora, pace, mut vm, _close) = paced().await;
-            pace.ask_switch(LONG);
+            pace.ask_switch(LONG, LONG);
             vm.write_all(b"101").await.unwrap();
             let reading = tokio::spawn(async move {
                 let mut answer = [0; 3];

@@ -12,6 +12,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ use crate::serve::Timeouts;
 pub(super) struct Links {
     /// `None` when the VM is gone.
     open: Mutex<Option<OpenLinks>>,
+    /// Connections so far.
+    made: AtomicU64,
     gone: watch::Sender<bool>,
     /// Where the VM is.
     network: Arc<dyn Network>,
@@ -48,6 +51,8 @@ type OpenLinks = HashMap<RawFd, Socket>;
 
 #[derive(Debug)]
 struct Socket {
+    /// Tells it from those that have had its descriptor before.
+    number: u64,
     second: TcpStream,
     bridge: Option<Bridge>,
 }
@@ -73,6 +78,26 @@ struct Link {
     fd: RawFd,
 }
 
+/// Ends one connection before its time.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    links: Arc<Links>,
+    fd: RawFd,
+    number: u64,
+}
+
+impl Cut {
+    /// If it is still there.
+    pub(crate) fn cut(&self) {
+        let open = self.links.open.lock();
+        let socket = open.as_ref().and_then(|open| open.get(&self.fd));
+        if let Some(socket) = socket.filter(|socket| socket.number == self.number) {
+            // Fails where the connection has ended already.
+            drop(socket.second.shutdown(Shutdown::Both));
+        }
+    }
+}
+
 impl Links {
     /// `isolated`: connections do not outlive a tenancy, and end with a reset.
     pub(super) fn new(
@@ -82,7 +107,8 @@ impl Links {
         leaving: watch::Receiver<bool>,
     ) -> Self {
         let open = Mutex::new(Some(OpenLinks::default()));
-        Self { open, gone: watch::Sender::new(false), network, timeouts, isolated, leaving }
+        let made = AtomicU64::new(0);
+        Self { open, made, gone: watch::Sender::new(false), network, timeouts, isolated, leaving }
     }
 
     async fn connect(self: &Arc<Self>, address: SocketAddr, bridged: bool) -> pingora::Result<Stream> {
@@ -110,13 +136,19 @@ impl Links {
             let fd = socket.as_raw_fd();
             (Stream::from(socket), fd, None)
         };
-        self.open.lock().as_mut().ok_or_else(vm_is_gone)?.insert(fd, Socket { second, bridge });
+        let number = self.made.fetch_add(1, Relaxed);
+        self.open.lock().as_mut().ok_or_else(vm_is_gone)?.insert(fd, Socket { number, second, bridge });
         stream.tracer = Some(Tracer(Box::new(Link { links: Arc::clone(self), fd })));
         Ok(stream)
     }
 
     pub(super) fn pace(&self, fd: RawFd) -> Option<Pace> {
         Some(self.open.lock().as_ref()?.get(&fd)?.bridge.as_ref()?.pace.clone())
+    }
+
+    pub(super) fn cut_of(self: &Arc<Self>, fd: RawFd) -> Option<Cut> {
+        let number = self.open.lock().as_ref()?.get(&fd)?.number;
+        Some(Cut { links: Arc::clone(self), fd, number })
     }
 
     /// The tenancy has ended: resets its connections. They are all there are, since a VM has one tenancy at a time and

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Polls of a client until the end of an empty body has surely been passed on, in whatever order pingora's task polls its
 /// futures: one in which it is sent, one in which it is received, one to tell.
@@ -38,6 +38,10 @@ struct PaceState {
     answer: Mutex<Answer>,
     /// The VM was asked for a tunnel.
     tunnel: AtomicBool,
+    /// Since when the VM has all of the body that has come; `None`: it does not take it.
+    hungry_since: Mutex<Option<Instant>>,
+    /// How long a tunnel may be silent.
+    tunnel_silence: Mutex<Option<Duration>>,
 }
 
 /// What is known of the answer to a request for a tunnel.
@@ -68,8 +72,9 @@ impl Pace {
     }
 
     /// The VM will be asked for a tunnel: its answer is to wait until pingora is ready for it, and may not be silent for
-    /// longer than `patience`. Before the VM has been asked.
-    pub(crate) fn ask_switch(&self, patience: Duration) {
+    /// longer than `patience`; the tunnel itself may be for `silence`. Before the VM has been asked.
+    pub(crate) fn ask_switch(&self, patience: Duration, silence: Duration) {
+        *self.0.tunnel_silence.lock() = Some(silence);
         self.0.tunnel.store(true, Release);
         self.0.turns.store(TURNS, Release);
         *self.0.answer.lock() = Answer::Due(patience);
@@ -88,6 +93,24 @@ impl Pace {
     /// Whether the bridge broke because the VM was silent for too long.
     pub(crate) fn is_late(&self) -> bool {
         *self.0.answer.lock() == Answer::Late
+    }
+
+    /// How long a tunnel may be silent, once there is one.
+    pub(super) fn tunnel_silence(&self) -> Option<Duration> {
+        if *self.0.answer.lock() == Answer::Free { *self.0.tunnel_silence.lock() } else { None }
+    }
+
+    /// Since when it is for the client to send more; `None`: it is for the VM to take what he has sent.
+    pub(crate) fn hungry_since(&self) -> Option<Instant> {
+        *self.0.hungry_since.lock()
+    }
+
+    /// Whether the VM has all that has come, as of `now`.
+    pub(super) fn set_hungry(&self, hungry: bool, now: impl FnOnce() -> Instant) {
+        let mut since = self.0.hungry_since.lock();
+        if since.is_some() != hungry {
+            *since = hungry.then(now);
+        }
     }
 
     /// How long the VM may be silent, if that is for the bridge to see to.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use weir_config::model::{Config, Listener};
+use weir_config::model::{Config, Listener, ProxyProtocol};
 
 use crate::backend::Backend;
 use crate::client::Client;
+use crate::secure;
 use crate::site::{Site, config, ready, until, within};
 
 fn on(change: impl FnOnce(&mut Listener)) -> Config {
@@ -113,6 +114,64 @@ async fn connections_above_the_limit_are_closed_and_room_is_made_by_those_that_e
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_its_own_number_of_connections() {
+    let backend = Backend::echo("vm").await;
+    let change = |listener: &mut Listener| {
+        listener.max_connections_per_client = Some(2);
+        listener.proxy_protocol = ProxyProtocol::From(vec!["127.0.0.0/8".parse().unwrap()]);
+    };
+    let site = Site::start(on(change), ready(backend.address)).await;
+    let connect = async |client: &str, protocol: &str| {
+        let mut connection = Client::connect(site.address).await;
+        let header = format!("PROXY {protocol} {client} {client} 1 2\r\n");
+        connection.send(&format!("{header}GET /name HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        connection
+    };
+    // The two of a /64 are one client, and so are an address and itself as IPv6.
+    let clients =
+        [("192.0.2.1", "TCP4", "::ffff:192.0.2.1", "TCP6"), ("2001:db8::1", "TCP6", "2001:db8::2", "TCP6")];
+    let mut held = Vec::new();
+    for (number, (one, protocol, other, other_protocol)) in (1_u8..).zip(clients) {
+        for (client, protocol) in [(one, protocol), (other, other_protocol)] {
+            let mut connection = connect(client, protocol).await;
+            assert_eq!(connection.response().await.text(), "vm");
+            held.push(connection);
+        }
+        assert!(connect(one, protocol).await.is_at_end().await, "{one}");
+        until(|| site.metric("weir_connections_refused_total") == Some(number.into())).await;
+    }
+    held.clear();
+    // Their ends are noticed when weir gets to them.
+    within(async { while connect("192.0.2.1", "TCP4").await.is_at_end().await {} }).await;
+}
+
+/// Whoever begins with TLS and goes no further has his places, and no others'.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_open_handshakes_are_counted_and_cut() {
+    let backend = Backend::echo("vm").await;
+    let files = tempfile::tempdir().unwrap();
+    let change = |listener: &mut Listener| {
+        *listener = secure::listener(files.path());
+        listener.header_timeout = Duration::from_millis(500);
+        listener.max_connections_per_client = Some(20);
+    };
+    let site = Site::start(on(change), ready(backend.address)).await;
+    // A record that is never whole.
+    let mut half_open = Vec::new();
+    for _ in 0..25 {
+        let mut client = Client::connect(site.address).await;
+        // It may be refused already.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut client.stream, b"\x16\x03\x01").await;
+        half_open.push(client);
+    }
+    until(|| site.metric("weir_connections_refused_total") == Some(5.0)).await;
+    for mut client in half_open {
+        assert!(client.is_at_end().await);
+    }
+    assert!(secure::get(site.address, "/name").await.ends_with("vm"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

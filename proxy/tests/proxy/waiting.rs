@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_config::model::{Class, HostPattern, Overflow, Route};
+use weir_config::model::{Class, HostPattern, Listener, Overflow, Route};
 use weir_pool::fake::{Boot, Script};
-use weir_proxy::Timeouts;
 use weir_vmm::{ExitReason, VmEvent};
 
 use crate::backend::Backend;
@@ -185,8 +184,10 @@ async fn pipelined_requests_are_answered_in_turn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_after_a_while() {
     let backend = Backend::echo("vm").await;
-    let timeouts = Timeouts { idle: Duration::from_secs(1), ..Timeouts::default() };
-    let site = Site::start_with(config(), ready(backend.address), timeouts).await;
+    let mut config = config();
+    let listener = Listener::at("127.0.0.1:0".parse().unwrap());
+    config.listeners = vec![Listener { idle_timeout: Duration::from_secs(1), ..listener }];
+    let site = Site::start(config, ready(backend.address)).await;
     let mut client = Client::connect(site.address).await;
     client.send(GET).await;
     let response = client.response().await;
