@@ -105,13 +105,7 @@ impl Metrics {
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
             )?,
-            too_slow: IntCounterVec::new(
-                Opts::new(
-                    "weir_http_requests_too_slow_total",
-                    "Requests that ended because their client or their whole took too long.",
-                ),
-                &["route", "reason"],
-            )?,
+            too_slow: too_slow()?,
             log_dropped: IntCounter::new(
                 "weir_access_log_dropped_total",
                 "Lines of the access log that were dropped because its reader is too slow.",
@@ -203,6 +197,14 @@ impl RouteSeries {
             None => label("other").inc(),
         }
     }
+}
+
+fn too_slow() -> prometheus::Result<IntCounterVec> {
+    let opts = Opts::new(
+        "weir_http_requests_too_slow_total",
+        "Requests that ended because their client or their whole took too long.",
+    );
+    IntCounterVec::new(opts, &["route", "reason"])
 }
 
 #[cfg(test)]
