@@ -39,6 +39,10 @@ pub(crate) enum Refusal {
     AddressDenied,
     /// A rule of the route's refuses it, with this status.
     Rule(StatusCode),
+    /// The client has not said who it is, or nobody believes it.
+    Unauthorized,
+    /// Too many clients say who they are at once.
+    AuthBusy,
     /// The request's body is larger than the route takes.
     BodyTooLarge,
     /// The client has as many requests under way as the route lets it have.
@@ -80,6 +84,8 @@ impl Refusal {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AddressDenied => "address_denied",
             Self::Rule(_) => "rule_denied",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthBusy => "auth_busy",
             Self::BodyTooLarge => "body_too_large",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::VmFailed => "vm_failed",
@@ -106,6 +112,7 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AddressDenied => StatusCode::FORBIDDEN,
             Self::Rule(status) => status,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
@@ -116,6 +123,7 @@ impl Refusal {
             | Self::Quarantined(_)
             | Self::CircuitOpen(_)
             | Self::PoolFull
+            | Self::AuthBusy
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Maintenance(status, _) => status,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -132,6 +140,8 @@ impl Refusal {
             Self::MethodNotAllowed => "method not allowed\n",
             Self::AddressDenied => "not for this address\n",
             Self::Rule(_) => "refused by a rule\n",
+            Self::Unauthorized => "credentials are missing or wrong\n",
+            Self::AuthBusy => "too many credentials to verify at once\n",
             Self::BodyTooLarge => "request body too large\n",
             Self::TooManyInFlight => "too many requests at once\n",
             Self::VmFailed => "the microVM failed\n",
@@ -159,7 +169,9 @@ impl Refusal {
             | Self::CircuitOpen(after) => Some(after),
             Self::Maintenance(_, after) => after,
             // Another instance, or the next one, will take it; or a request ends.
-            Self::Draining | Self::TooManyInFlight | Self::PoolFull => Some(Duration::from_secs(1)),
+            Self::Draining | Self::TooManyInFlight | Self::PoolFull | Self::AuthBusy => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -271,6 +283,8 @@ mod tests {
             (Refusal::MethodNotAllowed, 405, None),
             (Refusal::AddressDenied, 403, None),
             (Refusal::Rule(StatusCode::NOT_FOUND), 404, None),
+            (Refusal::Unauthorized, 401, None),
+            (Refusal::AuthBusy, 503, Some("1")),
             (Refusal::BodyTooLarge, 413, None),
             (Refusal::TooManyInFlight, 429, Some("1")),
             (Refusal::VmFailed, 502, None),

@@ -38,6 +38,7 @@ pub struct Metrics {
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
     pub(crate) tls_reloads: IntCounterVec,
+    pub(crate) file_reloads: IntCounterVec,
 }
 
 /// One route's time series.
@@ -116,6 +117,7 @@ impl Metrics {
                 Opts::new("weir_tls_reloads_total", "Certificates read again because their files changed."),
                 &["result"],
             )?,
+            file_reloads: file_reloads()?,
         };
         metrics.register_with(registry)?;
         Ok(metrics)
@@ -135,6 +137,7 @@ impl Metrics {
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
         registry.register(Box::new(self.tls_reloads.clone()))?;
+        registry.register(Box::new(self.file_reloads.clone()))?;
         let info = Opts::new("weir_build_info", "Always 1; the labels say what runs.");
         let info = IntGaugeVec::new(info, &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -189,6 +192,11 @@ impl RouteSeries {
             None => label("other").inc(),
         }
     }
+}
+
+fn file_reloads() -> prometheus::Result<IntCounterVec> {
+    let what = "Files of routes read again because they changed.";
+    IntCounterVec::new(Opts::new("weir_file_reloads_total", what), &["result"])
 }
 
 #[cfg(test)]

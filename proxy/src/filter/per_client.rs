@@ -7,10 +7,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use weir_pool::Client;
 
-/// A route's clients that have requests under way, and how many. Who has none has no entry, so that this grows no larger
+/// Clients that have something under way, a route's requests or else, and how much. Who has none has no entry, so that this grows no larger
 /// than the number of requests.
 #[derive(Clone, Debug)]
-pub(super) struct PerClient {
+pub(crate) struct PerClient {
     counts: Arc<Mutex<HashMap<Client, u32>>>,
     limit: u32,
 }
@@ -23,12 +23,12 @@ pub(crate) struct Place {
 }
 
 impl PerClient {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self { counts: Arc::default(), limit }
     }
 
     /// A place, if the client has one left.
-    pub(super) fn enter(&self, client: Client) -> Option<Place> {
+    pub(crate) fn enter(&self, client: Client) -> Option<Place> {
         let mut counts = self.counts.lock();
         let count = counts.entry(client).or_insert(0);
         if *count >= self.limit {

@@ -10,6 +10,7 @@ mod site;
 
 mod actions;
 mod answers;
+mod auth;
 mod breaker;
 mod client_auth;
 mod compress;
