@@ -14,7 +14,7 @@ use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::follow::Follow;
 use crate::metrics::Metrics;
-use crate::resilience::{Backing, Backings, Breaker, Instead, Pages};
+use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Pages};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -57,9 +57,13 @@ impl Table {
             (name.clone(), Kept::new(&pool.config(), kept, metrics))
         };
         let pools = pools.all();
-        let kept: HashMap<_, _> = pools.iter().map(keep).collect();
-        let pages = Arc::new(Pages::new(&config.error_pages));
         let verifiers = before.map(|before| Arc::clone(&before.verifiers)).unwrap_or_default();
+        // One that leaves is there until no request can come for it any more.
+        let stays = |(name, _): &(&String, _)| config.pools.contains_key(*name);
+        let kept: HashMap<_, _> = pools.iter().filter(stays).map(keep).collect();
+        let before = before.into_iter().flat_map(|before| before.kept.keys());
+        before.filter(|name| !kept.contains_key(*name)).for_each(|name| metrics.forget_breaker(name));
+        let pages = Arc::new(Pages::new(&config.error_pages));
         let parts = Parts { pools: &pools, kept: &kept, pages: &pages, verifiers: &verifiers, metrics };
         let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
             Destination::Pool(_) | Destination::Split(_) => parts.pool_route(config, number),
@@ -125,8 +129,8 @@ impl Parts<'_> {
         let to =
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
         let (filters, instead) = (self.filters(config), Instead::new(&config.instead, self.pages));
-        let config = Arc::clone(config);
-        Ok(Found::Pool(Arc::new(Route { config, number, to, filters, instead })))
+        let (config, affinity) = (Arc::clone(config), Affinity::new(config));
+        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, filters, instead })))
     }
 
     fn filters(&self, config: &model::Route) -> Option<Box<Filters>> {

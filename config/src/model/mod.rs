@@ -4,6 +4,7 @@ mod access_log;
 mod acme;
 mod action;
 mod address;
+mod affinity;
 mod auth;
 mod block_list;
 mod breaker;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -35,6 +37,7 @@ pub(crate) use acme::file_name;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use address::ListenAddress;
+pub use affinity::{Affinity, AffinityKey, SessionCookie};
 pub use auth::{Auth, BasicAuth};
 pub use block_list::BlockList;
 pub use breaker::Breaker;
@@ -97,6 +100,8 @@ pub struct Host {
     pub snapshots: Option<PathBuf>,
     /// Proxies in front of weir whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNetwork>,
+    /// For a new binary to be ready to take over.
+    pub upgrade_timeout: Duration,
 }
 
 impl Default for Host {
@@ -110,6 +115,7 @@ impl Default for Host {
             network,
             snapshots: None,
             trusted_proxies: Vec::new(),
+            upgrade_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -147,6 +153,8 @@ pub struct Route {
     pub to: Destination,
     /// Name of the pool for requests that those of `to` do not take; none of those.
     pub fallback: Option<String>,
+    /// Which of its requests belong together; `None`: none.
+    pub affinity: Option<Affinity>,
     /// Whose share its requests have while they wait; one of the configuration's classes.
     pub class: Arc<Class>,
     /// Methods that it takes, each once; `None`: all.
@@ -176,6 +184,7 @@ impl Route {
             path: path.to_owned(),
             to: Destination::Pool(pool.to_owned()),
             fallback: None,
+            affinity: None,
             class: Arc::default(),
             methods: None,
             rewrite: None,

@@ -9,6 +9,7 @@ mod secure;
 mod site;
 
 mod actions;
+mod affinity;
 mod answers;
 mod auth;
 mod breaker;
@@ -27,6 +28,7 @@ mod http2;
 mod http2_attacks;
 mod instead;
 mod isolation;
+mod leaving;
 mod logs;
 mod proxy_protocol;
 mod reload;

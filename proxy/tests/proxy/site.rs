@@ -57,7 +57,7 @@ pub(crate) struct Site {
     page: Page,
     writer: Option<AccessLogWriter>,
     shutdown: watch::Sender<bool>,
-    reloader: Reloader,
+    pub(crate) reloader: Reloader,
     config: Mutex<Arc<Config>>,
     pub(crate) serving: JoinHandle<Result<Drained, ServeError>>,
 }
