@@ -3,6 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use crate::fields;
+use crate::file;
 use crate::model::{Edits, Filter};
 use crate::patience;
 use crate::reader::Reader;
@@ -16,6 +17,7 @@ const LONGEST_EDITS: usize = 4096;
 pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
     let allow = table.strings("allow", network).check(|list| some(list)).optional();
     let deny = table.strings("deny", network).or(Vec::new());
+    let block_list = table.read("block_list", file::read).optional();
     let rules = rule::read(table);
     let max_body = table.read("max_body", size).optional();
     let max_header = table.read("max_header", size_within(1 << 10..=32 << 10)).optional();
@@ -26,6 +28,7 @@ pub(crate) fn read(table: &mut Reader<'_>) -> Option<Filter> {
     Some(Filter {
         allow: allow?.map(|list| list.value),
         deny: deny?.value,
+        block_list: block_list?.map(|list| list.value),
         rules: rules?,
         max_body: max_body?.map(|bytes| bytes.value),
         max_header: max_header?.map(|bytes| bytes.value),

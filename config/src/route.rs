@@ -9,13 +9,15 @@ use toml::de::DeValue;
 
 use crate::action;
 use crate::affinity;
+use crate::auth;
 use crate::compress;
 use crate::cors;
 use crate::error::Sink;
 use crate::filter;
 use crate::key::{Located, Place};
 use crate::model::{
-    Affinity, Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route,
+    Affinity, Auth, Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite,
+    Route,
 };
 use crate::pages::{self, InsteadSection};
 use crate::path;
@@ -43,6 +45,7 @@ pub(crate) struct RouteSection {
     methods: Option<Option<Located<Vec<Method>>>>,
     rewrite: Option<Option<Located<Rewrite>>>,
     filter: Option<Located<Filter>>,
+    auth: Option<Option<Auth>>,
     cors: Option<Option<Cors>>,
     compress: Option<Option<Located<Compress>>>,
     server_timing: Option<Option<Located<bool>>>,
@@ -76,6 +79,7 @@ impl RouteSection {
                     Some(Located { value: filter::read(table)?, place: table.place().clone() })
                 })
                 .flatten(),
+            auth: auth::read(table),
             cors: table.optional_table("cors", cors::read),
             compress: table.switch_or_table("compress", compress::read),
             server_timing: table.read("server_timing", boolean).optional(),
@@ -188,6 +192,7 @@ impl RouteSection {
             methods,
             rewrite,
             filter: self.filter?.value,
+            auth: self.auth?,
             cors: self.cors?,
             compress: self.compress?.map(|compress| compress.value),
             server_timing: self.server_timing?.is_some_and(|timing| timing.value),

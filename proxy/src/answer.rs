@@ -39,6 +39,10 @@ pub(crate) enum Refusal {
     AddressDenied,
     /// A rule of the route's refuses it, with this status.
     Rule(StatusCode),
+    /// The client has not said who it is, or nobody believes it.
+    Unauthorized,
+    /// Too many clients say who they are at once.
+    AuthBusy,
     /// The request's body is larger than the route takes.
     BodyTooLarge,
     /// The request's body came too slowly.
@@ -86,6 +90,8 @@ impl Refusal {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AddressDenied => "address_denied",
             Self::Rule(_) => "rule_denied",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthBusy => "auth_busy",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::WriteTimeout => "write_timeout",
@@ -115,6 +121,7 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AddressDenied => StatusCode::FORBIDDEN,
             Self::Rule(status) => status,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyInFlight => StatusCode::TOO_MANY_REQUESTS,
             Self::VmFailed => StatusCode::BAD_GATEWAY,
@@ -125,6 +132,7 @@ impl Refusal {
             | Self::Quarantined(_)
             | Self::CircuitOpen(_)
             | Self::PoolFull
+            | Self::AuthBusy
             | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::Maintenance(status, _) => status,
             Self::UpstreamTimeout | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -141,6 +149,8 @@ impl Refusal {
             Self::MethodNotAllowed => "method not allowed\n",
             Self::AddressDenied => "not for this address\n",
             Self::Rule(_) => "refused by a rule\n",
+            Self::Unauthorized => "credentials are missing or wrong\n",
+            Self::AuthBusy => "too many credentials to verify at once\n",
             Self::BodyTooLarge => "request body too large\n",
             Self::BodyTimeout => "the request body took too long\n",
             Self::WriteTimeout => "the answer took too long\n",
@@ -171,7 +181,9 @@ impl Refusal {
             | Self::CircuitOpen(after) => Some(after),
             Self::Maintenance(_, after) => after,
             // Another instance, or the next one, will take it; or a request ends.
-            Self::Draining | Self::TooManyInFlight | Self::PoolFull => Some(Duration::from_secs(1)),
+            Self::Draining | Self::TooManyInFlight | Self::PoolFull | Self::AuthBusy => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -283,6 +295,8 @@ mod tests {
             (Refusal::MethodNotAllowed, 405, None),
             (Refusal::AddressDenied, 403, None),
             (Refusal::Rule(StatusCode::NOT_FOUND), 404, None),
+            (Refusal::Unauthorized, 401, None),
+            (Refusal::AuthBusy, 503, Some("1")),
             (Refusal::BodyTooLarge, 413, None),
             (Refusal::BodyTimeout, 408, None),
             (Refusal::WriteTimeout, 408, None),

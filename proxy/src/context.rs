@@ -9,6 +9,7 @@ use weir_config::model;
 use weir_pool::{Lease, Pass, Start};
 
 use crate::answer::Refusal;
+use crate::auth::Identified;
 use crate::compress::Compressed;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
@@ -68,6 +69,8 @@ pub(crate) struct Context {
     pub(crate) began_at: SystemTime,
     /// Whom it comes from: whoever connected, or whom trusted proxies name.
     pub(crate) client: Option<IpAddr>,
+    /// Where the route asks who that is.
+    pub(crate) identified: Option<Arc<Identified>>,
     pub(crate) route: Option<Arc<Route>>,
     /// Which of the route's pools it goes to.
     pub(crate) backing: usize,
@@ -133,6 +136,7 @@ impl Context {
             began: now,
             began_at: at,
             client: None,
+            identified: None,
             route: None,
             backing: 0,
             belongs: None,

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
     pub(crate) tls_reloads: IntCounterVec,
+    pub(crate) file_reloads: IntCounterVec,
 }
 
 /// What retries, filters and breakers decide.
@@ -152,6 +153,11 @@ impl Metrics {
                 "weir_tls_reloads_total",
                 &["result"],
                 "Certificates and clients' CAs read again because their files changed.",
+            )?,
+            file_reloads: family.counters(
+                "weir_file_reloads_total",
+                &["result"],
+                "Files of routes read again because they changed.",
             )?,
         })
     }

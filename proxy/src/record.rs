@@ -70,6 +70,7 @@ impl Proxy {
         self.unrouted.access_log.write(&Record {
             ts: timestamp(ctx.began_at),
             client: ctx.client,
+            user: ctx.identified.as_ref().and_then(|who| who.user.as_deref()),
             method: Some(request.method.as_str()),
             protocol: Some(protocol(request.version)),
             tls: tls.as_ref().map(|tls| tls.version.as_ref()),

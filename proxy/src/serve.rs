@@ -18,6 +18,7 @@ use pingora::apps::ServerApp as _;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weir_config::model::{Config, Listener};
 use weir_pool::Pools;
@@ -26,6 +27,7 @@ use crate::access_log::AccessLog;
 use crate::acme::Challenges;
 use crate::doors::{Doors, NewDoor};
 use crate::downstream::Entrance;
+use crate::follow::follow;
 use crate::http2;
 use crate::in_flight::InFlight;
 use crate::listeners::{ListenSocket, Listeners};
@@ -177,6 +179,9 @@ pub async fn serve_reloadable(
     let mut doors =
         Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone(), server.challenges);
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
+    // Dropped with this function, which ends it.
+    let mut following = JoinSet::new();
+    following.spawn(follow(Arc::clone(&table), &metrics));
     orders.opened();
     let leaving = loop {
         tokio::select! {

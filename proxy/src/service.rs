@@ -211,7 +211,7 @@ impl ProxyHttp for Proxy {
             request.remove_header(TRACESTATE);
         }
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
-            filters.edit_request(request)?;
+            filters.edit_request(ctx.identified.as_deref(), request)?;
         }
         Ok(())
     }

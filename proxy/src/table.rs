@@ -9,8 +9,10 @@ use std::sync::Arc;
 use weir_config::model::{self, Config, Destination};
 use weir_pool::{Pool, Pools};
 
+use crate::auth::Verifiers;
 use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
+use crate::follow::Follow;
 use crate::metrics::Metrics;
 use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Pages};
 use crate::retry::Retries;
@@ -25,6 +27,10 @@ pub(crate) struct Table {
     pub(crate) isolates_connections: bool,
     /// Of errors, for requests without a route.
     pub(crate) pages: Arc<Pages>,
+    /// That its routes need.
+    pub(crate) files: Vec<Arc<dyn Follow>>,
+    /// Of passwords, for all routes and tables.
+    verifiers: Arc<Verifiers>,
     /// By pool.
     kept: HashMap<String, Kept>,
 }
@@ -51,13 +57,14 @@ impl Table {
             (name.clone(), Kept::new(&pool.config(), kept, metrics))
         };
         let pools = pools.all();
+        let verifiers = before.map(|before| Arc::clone(&before.verifiers)).unwrap_or_default();
         // One that leaves is there until no request can come for it any more.
         let stays = |(name, _): &(&String, _)| config.pools.contains_key(*name);
         let kept: HashMap<_, _> = pools.iter().filter(stays).map(keep).collect();
         let before = before.into_iter().flat_map(|before| before.kept.keys());
         before.filter(|name| !kept.contains_key(*name)).for_each(|name| metrics.forget_breaker(name));
         let pages = Arc::new(Pages::new(&config.error_pages));
-        let parts = Parts { pools: &pools, kept: &kept, pages: &pages, metrics };
+        let parts = Parts { pools: &pools, kept: &kept, pages: &pages, verifiers: &verifiers, metrics };
         let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
             Destination::Pool(_) | Destination::Split(_) => parts.pool_route(config, number),
             Destination::Respond(respond) => parts.answering_route(config, Answer::respond(respond)),
@@ -69,9 +76,10 @@ impl Table {
             Found::Answer(_) => false,
         };
         let isolates_connections = routes.iter().any(of_connections);
+        let files = routes.iter().filter_map(Found::filters).flat_map(Filters::files).collect();
         let entries = config.routes.iter().zip(routes);
         let router = Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route)));
-        Ok(Self { router, isolates_connections, pages, kept })
+        Ok(Self { router, isolates_connections, pages, files, verifiers, kept })
     }
 }
 
@@ -95,6 +103,7 @@ struct Parts<'a> {
     pools: &'a BTreeMap<String, Arc<Pool>>,
     kept: &'a HashMap<String, Kept>,
     pages: &'a Arc<Pages>,
+    verifiers: &'a Arc<Verifiers>,
     metrics: &'a Metrics,
 }
 
@@ -105,7 +114,7 @@ impl Parts<'_> {
         answer: pingora::Result<Answer>,
     ) -> Result<Found, ServeError> {
         let answer = answer.map_err(|source| ServeError::Answer { route: config.name.clone(), source })?;
-        let (series, filters) = (self.metrics.route(&config.name, ""), Filters::new(config, self.metrics));
+        let (series, filters) = (self.metrics.route(&config.name, ""), self.filters(config));
         let instead = Instead::new(&config.instead, self.pages);
         let config = Arc::clone(config);
         Ok(Found::Answer(Arc::new(AnsweringRoute { config, series, filters, instead, answer })))
@@ -119,10 +128,13 @@ impl Parts<'_> {
         };
         let to =
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
-        let (filters, instead) =
-            (Filters::new(config, self.metrics), Instead::new(&config.instead, self.pages));
+        let (filters, instead) = (self.filters(config), Instead::new(&config.instead, self.pages));
         let (config, affinity) = (Arc::clone(config), Affinity::new(config));
         Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, filters, instead })))
+    }
+
+    fn filters(&self, config: &model::Route) -> Option<Box<Filters>> {
+        Filters::new(config, self.metrics, self.verifiers)
     }
 
     fn backing(&self, config: &model::Route, name: &str) -> Result<Backing, ServeError> {

@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use super::{Edits, Patience, Rule};
+use super::{BlockList, Edits, FileOf, Patience, Rule};
 
 /// `[route.filter]`. Without any of it all requests pass as they are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Filter {
     pub allow: Option<Vec<IpNetwork>>,
     /// Clients that are not, whatever `allow` says.
     pub deny: Vec<IpNetwork>,
+    /// Nor are those that the file names.
+    pub block_list: Option<FileOf<BlockList>>,
     /// The first one whose condition holds says what becomes of a request that the lists let through; at most 10,000.
     pub rules: Vec<Rule>,
     /// Largest body, bytes.

@@ -5,14 +5,18 @@ mod acme;
 mod action;
 mod address;
 mod affinity;
+mod auth;
+mod block_list;
 mod breaker;
 mod compress;
 mod external;
 mod failure;
+mod file;
 mod filter;
 mod headers;
 mod listener;
 mod pages;
+mod passwords;
 mod patience;
 mod pool;
 mod rule;
@@ -35,14 +39,18 @@ pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use address::ListenAddress;
 pub use affinity::{Affinity, AffinityKey, SessionCookie};
+pub use auth::{Auth, BasicAuth};
+pub use block_list::BlockList;
 pub use breaker::Breaker;
 pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
+pub use file::{Content, FileError, FileOf, Stamp};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
 pub use pages::{ErrorPages, Instead, Maintenance, Page};
+pub use passwords::{PasswordHash, Passwords};
 pub use patience::Patience;
 pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
 pub use rule::{Condition, Fact, Rule, Then, Variable};
@@ -157,6 +165,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Which requests it lets through, and how it changes them and their answers.
     pub filter: Filter,
+    /// Whom it lets in; `None`: it asks nobody who they are.
+    pub auth: Option<Auth>,
     /// What pages of other origins may do; `None`: what a VM says.
     pub cors: Option<Cors>,
     /// Which responses are compressed; `None`: none.
@@ -181,6 +191,7 @@ impl Route {
             methods: None,
             rewrite: None,
             filter: Filter::default(),
+            auth: None,
             cors: None,
             compress: None,
             server_timing: false,

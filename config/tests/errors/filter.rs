@@ -41,6 +41,33 @@ fn networks() {
 }
 
 #[test]
+fn block_lists() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("list");
+    std::fs::write(&path, "192.0.2.1\n").unwrap();
+    let (good, directory) = (path.display(), directory.path().display());
+    let missing = format!("{directory}/missing");
+    let bad = format!("{directory}/bad");
+    std::fs::write(&bad, "192.0.2.1\nx\n").unwrap();
+    let list = "route[0].filter.block_list";
+    let regular = format!("{list}: read {:?}: not a regular file", directory.to_string());
+    check(
+        &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n[route.filter]\n"),
+        &[
+            [&format!("block_list = '{good}'"), ""],
+            ["block_list = 5", &format!("{list}: expected a string, found an integer")],
+            ["block_list = ''", &format!("{list}: must not be empty")],
+            [&format!("block_list = '{directory}'"), &regular],
+            [
+                &format!("block_list = '{missing}'"),
+                &format!("{list}: read {missing:?}: No such file or directory (os error 2)"),
+            ],
+            [&format!("block_list = '{bad}'"), &format!("{list}: {bad:?}: line 2: {}", no_network("x"))],
+        ],
+    );
+}
+
+#[test]
 fn limits() {
     check(
         &format!("{LISTENER}{POOL}[[route]]\npool = 'hello'\n[route.filter]\n"),

@@ -3,6 +3,7 @@
 mod access_log;
 mod acme;
 mod action;
+mod auth;
 mod class;
 mod compress;
 mod external;

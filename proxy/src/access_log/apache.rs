@@ -18,7 +18,9 @@ fn try_write(record: &Record<'_>, combined: bool, out: &mut Vec<u8>) -> io::Resu
         Some(client) => write!(out, "{client}")?,
         None => out.push(b'-'),
     }
-    write!(out, " - - [{}] \"", time(record.ts))?;
+    out.extend_from_slice(b" - ");
+    escape(record.user.unwrap_or("-").as_bytes(), out)?;
+    write!(out, " [{}] \"", time(record.ts))?;
     match (record.method, record.target, record.protocol) {
         (Some(method), Some(target), Some(protocol)) => {
             escape(method.as_bytes(), out)?;

@@ -53,6 +53,8 @@ pub(crate) struct Record<'a> {
     /// `None`: the connection came over a Unix socket.
     #[serde(serialize_with = "client")]
     pub(crate) client: Option<std::net::IpAddr>,
+    /// Who it is, where the route asks.
+    pub(crate) user: Option<&'a str>,
     pub(crate) method: Option<&'a str>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
     pub(crate) protocol: Option<&'static str>,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
-use super::Filters;
+use super::{Filters, Refused};
 use crate::answer::{Refusal, send};
 use crate::context::{Context, Found};
 use crate::proxy::Proxy;
@@ -14,7 +14,7 @@ use crate::resilience::Affinity;
 use crate::service::has_tls;
 
 impl Found {
-    fn filters(&self) -> Option<&Filters> {
+    pub(crate) fn filters(&self) -> Option<&Filters> {
         match self {
             Self::Pool(route) => route.filters.as_deref(),
             Self::Answer(route) => route.filters.as_deref(),
@@ -52,9 +52,17 @@ impl Proxy {
         match found.filters().map_or(Ok(None), admit) {
             Ok(place) => ctx.place = place,
             Err(refused) => {
-                self.metrics.filter_refusal(found.name(), refused.refusal.word());
-                self.refuse(session, ctx, refused.refusal, refused.field).await?;
+                self.turn_away(session, ctx, &found, refused).await?;
                 return Ok(true);
+            }
+        }
+        if let Some(auth) = found.filters().and_then(|filters| filters.auth.as_ref()) {
+            match auth.identify(session.req_header(), ctx.client).await {
+                Ok(who) => ctx.identified = Some(who),
+                Err(refused) => {
+                    self.turn_away(session, ctx, &found, refused).await?;
+                    return Ok(true);
+                }
             }
         }
         if self.refuse_in_maintenance(session, ctx).await? {
@@ -78,6 +86,18 @@ impl Proxy {
                 Ok(true)
             }
         }
+    }
+
+    /// Tells a client that its route's filters do not let it through.
+    async fn turn_away(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        found: &Found,
+        refused: Refused,
+    ) -> pingora::Result<()> {
+        self.metrics.filter_refusal(found.name(), refused.refusal.word());
+        self.refuse(session, ctx, refused.refusal, refused.field).await
     }
 
     /// Sends a request of plain text to TLS.

@@ -1,8 +1,8 @@
 //! What a route does to a request before, or instead of, sending it to a pool.
 //!
 //! ```text
-//!  route found --> address --> rules --> method --> sizes --> client's places --> an answer of weir's own (wakes no pool)
-//!                    403      400 to 599   405     413, 431         429        `-> pool: lease, rewrite, edits, VM <-- body, 413
+//!  route found --> address --> rules --> method --> sizes --> client's places, who --> an answer of weir's own (wakes no pool)
+//!                    403      400 to 599   405     413, 431         429, 401   `-> pool: lease, rewrite, edits, VM <-- body, 413
 //!  answer <-- edits <-- CORS <-- the VM's, or weir's own
 //! ```
 //!
@@ -21,12 +21,15 @@ mod redirect;
 mod rewrite;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use weir_config::model::{self, Edits};
+use weir_config::model::{self, BlockList, Edits};
 
 use crate::answer::{Field, Refusal};
+use crate::auth::{Auth, Identified, Verifiers};
+use crate::follow::{Follow, Followed};
 use crate::metrics::Metrics;
 use crate::request::header_bytes;
 use crate::rules::{Facts, Rules};
@@ -43,6 +46,7 @@ use rewrite::PathRewrite;
 pub(crate) struct Filters {
     allow: Option<Networks>,
     deny: Networks,
+    block_list: Option<Arc<Followed<BlockList, Networks>>>,
     rules: Option<Rules>,
     methods: Option<Methods>,
     max_header: Option<u64>,
@@ -50,6 +54,7 @@ pub(crate) struct Filters {
     per_client: Option<PerClient>,
     rewrite: Option<PathRewrite>,
     cors: Option<Cors>,
+    pub(crate) auth: Option<Auth>,
     request: Edits,
     response: Edits,
 }
@@ -72,15 +77,23 @@ struct Methods {
 
 impl Filters {
     /// The filters of a route; `None` if it has none.
-    pub(crate) fn new(route: &model::Route, metrics: &Metrics) -> Option<Box<Self>> {
+    pub(crate) fn new(
+        route: &model::Route,
+        metrics: &Metrics,
+        verifiers: &Arc<Verifiers>,
+    ) -> Option<Box<Self>> {
         let filter = &route.filter;
         let none = route.methods.is_none() && route.rewrite.is_none() && route.cors.is_none();
-        if none && *filter == model::Filter::default() {
+        if none && route.auth.is_none() && *filter == model::Filter::default() {
             return None;
         }
         Some(Box::new(Self {
             allow: filter.allow.as_deref().map(Networks::new),
             deny: Networks::new(&filter.deny),
+            block_list: filter
+                .block_list
+                .as_ref()
+                .map(|file| Followed::new(file, |list| Networks::new(&list.0))),
             rules: (!filter.rules.is_empty())
                 .then(|| Rules::new(&filter.rules, metrics.rule_errors(&route.name))),
             methods: route.methods.as_deref().map(Methods::new),
@@ -89,6 +102,7 @@ impl Filters {
             per_client: filter.max_in_flight_per_client.map(PerClient::new),
             rewrite: route.rewrite.as_ref().map(|rewrite| PathRewrite::new(rewrite, &route.path)),
             cors: route.cors.as_ref().map(Cors::new),
+            auth: route.auth.as_ref().map(|auth| Auth::new(auth, verifiers)),
             request: filter.request.clone(),
             response: filter.response.clone(),
         }))
@@ -122,10 +136,17 @@ impl Filters {
         per_client.enter(client).map(Some).ok_or(Refusal::TooManyInFlight.into())
     }
 
-    /// Who is in both lists is denied; who has no address is in none.
+    /// Files that they are made from.
+    pub(crate) fn files(&self) -> Vec<Arc<dyn Follow>> {
+        let block_list = self.block_list.iter().map(|file| Arc::clone(file) as _);
+        block_list.chain(self.auth.iter().map(Auth::file)).collect()
+    }
+
+    /// Who is denied or blocked is so even if allowed, too; who has no address is in no list.
     fn admit_address(&self, client: Option<IpAddr>) -> Result<(), Refused> {
         let is_in = |networks: &Networks| client.is_some_and(|client| networks.contains(client));
-        if is_in(&self.deny) || self.allow.as_ref().is_some_and(|allow| !is_in(allow)) {
+        let is_blocked = || self.block_list.as_ref().is_some_and(|list| is_in(&list.get()));
+        if is_in(&self.deny) || is_blocked() || self.allow.as_ref().is_some_and(|allow| !is_in(allow)) {
             return Err(Refusal::AddressDenied.into());
         }
         Ok(())
@@ -148,8 +169,15 @@ impl Filters {
         }
     }
 
-    /// Changes the header that a VM gets, which is complete otherwise.
-    pub(crate) fn edit_request(&self, request: &mut RequestHeader) -> pingora::Result<()> {
+    /// Changes the header that a VM gets, which is complete otherwise. `who`: whom it comes from, if the route asks.
+    pub(crate) fn edit_request(
+        &self,
+        who: Option<&Identified>,
+        request: &mut RequestHeader,
+    ) -> pingora::Result<()> {
+        if let Some(auth) = &self.auth {
+            auth.tell(who, request)?;
+        }
         edits::edit_request(&self.request, request)
     }
 

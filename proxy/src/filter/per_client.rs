@@ -7,8 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use weir_pool::Client;
 
-/// Clients that have requests under way, or connections, and how many. Who has none has no entry, so that this grows no
-/// larger than the number of those.
+/// Clients that have something under way, requests, connections or else, and how much. Who has none has no entry, so that
+/// this grows no larger than the number of those.
 #[derive(Clone, Debug)]
 pub(crate) struct PerClient {
     counts: Arc<Mutex<HashMap<Client, u32>>>,

@@ -10,8 +10,8 @@ use weir_config::model::{Fact, Rule, Then};
 
 use super::evaluate::LONGEST_MATCHED;
 use super::facts::Facts;
+use super::needs::{Frequencies, Is, Test, count, guards, needed};
 use super::nested::Nested;
-use super::tests_of::{Frequencies, Is, Test, count, guards, needed};
 
 /// What all expressions for one string may take together, bytes, compiled, and their cache of states.
 const PATTERNS_MEMORY: usize = 32 << 20;

@@ -18,8 +18,8 @@
 mod evaluate;
 mod facts;
 mod index;
+mod needs;
 mod nested;
-mod tests_of;
 
 #[cfg(test)]
 mod tests;

@@ -279,6 +279,30 @@ async fn http2_is_held_to_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_list_is_read_again_when_it_changes() {
+    let backend = Backend::echo("vm").await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("blocked");
+    std::fs::write(&path, "# none of ours\n192.0.2.0/24\n").unwrap();
+    let config =
+        filtered(&format!("allow = ['192.0.2.0/24', '2001:db8::/32']\nblock_list = '{}'", path.display()));
+    let site = Site::start(config, ready(backend.address)).await;
+    let response = from(&site, "192.0.2.6").await;
+    assert_eq!((response.status(), response.header("weir-error")), (403, Some("address_denied")));
+    assert_eq!(from(&site, "2001:db8::1").await.text(), "vm");
+    let reloads = |result: &str| site.metric(&format!("weir_file_reloads_total{{result=\"{result}\"}}"));
+    std::fs::write(&path, "2001:db8::/64\n").unwrap();
+    until(|| reloads("ok") == Some(1.0)).await;
+    assert_eq!(from(&site, "192.0.2.6").await.text(), "vm");
+    assert_eq!(from(&site, "2001:db8::1").await.status(), 403);
+    std::fs::write(&path, "192.0.2.0/24\nevil.example\n").unwrap();
+    until(|| reloads("failed") == Some(1.0)).await;
+    assert_eq!(from(&site, "192.0.2.6").await.text(), "vm");
+    assert_eq!(from(&site, "2001:db8::1").await.status(), 403);
+    assert_eq!(reloads("ok"), Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_refuse_without_waking_a_vm() {
     let backend = Backend::echo("vm").await;
     let rules = "

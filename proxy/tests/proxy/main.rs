@@ -11,6 +11,7 @@ mod site;
 mod actions;
 mod affinity;
 mod answers;
+mod auth;
 mod breaker;
 mod client_auth;
 mod compress;
