@@ -35,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
+use crate::tls::Tls;
 
 /// See the module's documentation.
 pub(crate) struct Doors {
@@ -53,6 +54,7 @@ struct Door {
     number: u64,
     listener: Listener,
     socket: ListenSocket,
+    tls: Option<Arc<Tls>>,
     close: watch::Sender<bool>,
     /// Reads its certificates again.
     _reading: JoinSet<()>,
@@ -101,6 +103,9 @@ impl Doors {
                 (Some(socket), _) => socket,
                 (None, Some(former)) => {
                     former.socket.adapt(&new.listener)?;
+                    if let (Some(tls), Some(former)) = (new.entrance.tls(), &former.tls) {
+                        tls.take_over(former);
+                    }
                     former.socket.try_clone()?
                 }
                 (None, None) => return Err(io::ErrorKind::NotFound.into()),
@@ -119,7 +124,8 @@ impl Doors {
         let number = self.next;
         self.next += 1;
         let mut reading = JoinSet::new();
-        if let Some(tls) = entrance.tls() {
+        let tls = entrance.tls().cloned();
+        if let Some(tls) = &tls {
             tls.show(&self.challenges);
             reading.spawn(tls.reload_for_ever(&self.metrics));
         }
@@ -144,7 +150,7 @@ impl Doors {
             service.start_service(Some(fds), closing, 1).await;
             number
         });
-        self.open.push(Door { number, listener, socket, close, _reading: reading });
+        self.open.push(Door { number, listener, socket, tls, close, _reading: reading });
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod access_log;
 mod acme;
 mod action;
 mod address;
+mod affinity;
 mod breaker;
 mod compress;
 mod external;
@@ -32,6 +33,7 @@ pub(crate) use acme::file_name;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use address::ListenAddress;
+pub use affinity::{Affinity, AffinityKey, SessionCookie};
 pub use breaker::Breaker;
 pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
@@ -143,6 +145,8 @@ pub struct Route {
     pub to: Destination,
     /// Name of the pool for requests that those of `to` do not take; none of those.
     pub fallback: Option<String>,
+    /// Which of its requests belong together; `None`: none.
+    pub affinity: Option<Affinity>,
     /// Whose share its requests have while they wait; one of the configuration's classes.
     pub class: Arc<Class>,
     /// Methods that it takes, each once; `None`: all.
@@ -170,6 +174,7 @@ impl Route {
             path: path.to_owned(),
             to: Destination::Pool(pool.to_owned()),
             fallback: None,
+            affinity: None,
             class: Arc::default(),
             methods: None,
             rewrite: None,

@@ -9,6 +9,7 @@ mod secure;
 mod site;
 
 mod actions;
+mod affinity;
 mod answers;
 mod breaker;
 mod client_auth;
