@@ -21,6 +21,7 @@ fn defaults() {
     assert_eq!(config.host.network.to_string(), "10.88.0.0/16");
     assert_eq!((config.host.snapshots, config.host.max_starts), (None, 16));
     assert_eq!(config.host.trusted_proxies, []);
+    assert_eq!(config.host.upgrade_timeout, Duration::from_secs(30));
     let pool = &config.pools["hello"];
     assert_eq!((pool.name.as_str(), &pool.kind, pool.image.as_str()), ("hello", &Kind::Unikernel, "hello"));
     assert_eq!((pool.port, pool.vcpus, pool.memory), (8080, 1, 16 << 20));
@@ -159,9 +160,10 @@ max_down_rate = 1.5
 idle = "unused"
 [host]
 max_starts = 3
+upgrade_timeout = "1m"
 "#;
     let config = parse(&format!("{MINIMAL}{keys}"), "test").expect("valid");
-    assert_eq!(config.host.max_starts, 3);
+    assert_eq!((config.host.max_starts, config.host.upgrade_timeout), (3, Duration::from_secs(60)));
     let pool = &config.pools["hello"];
     let scale = &pool.scale;
     assert_eq!((pool.weight, scale.idle), (7, Idle::Unused));

@@ -197,6 +197,8 @@ pub async fn serve_reloadable(
             _ = shutdown.wait_for(|shutdown| *shutdown) => break false,
         }
     };
+    // Whoever gives more is told that it is too late.
+    drop(orders);
     draining.store(true, Release);
     let deadline = Instant::now() + drain_timeout;
     let closed = doors.close().await;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::external;
 use crate::support::{Weir, get};
+use crate::upgrade::upgraded;
 
 /// Runs its arguments as nobody, with device nodes that nobody may open (on this machine only root might).
 const AS_NOBODY: &str = r#"
@@ -36,6 +37,12 @@ fn serves_without_root() {
     let outside = get(weir.http, "/old");
     assert_eq!(outside.status, 200, "a server outside is reached, too: {outside:?}");
     assert_eq!(user_of(weir.pid()), "65534", "weir is not root");
+
+    // Nor is the one that takes its place, in the same user namespace.
+    let heir = upgraded(&weir, weir.pid());
+    weir.logged("stopped");
+    assert_eq!((get(weir.http, "/").status, get(weir.http, "/old").status), (200, 200));
+    assert_eq!(user_of(heir.pid()), "65534");
 }
 
 /// Real user id of a process, as the host sees it.

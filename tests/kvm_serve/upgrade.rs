@@ -12,7 +12,13 @@ use crate::rollout::run;
 use crate::support::{PATIENCE, Weir, children, get, kill, launcher, one_pool};
 
 /// A weir that no test has started; killed when dropped.
-struct Heir(u32);
+pub(crate) struct Heir(u32);
+
+impl Heir {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0
+    }
+}
 
 impl Drop for Heir {
     fn drop(&mut self) {
@@ -29,7 +35,7 @@ fn heir(weir: &Weir) -> Heir {
 }
 
 /// A weir that serves in the place of `pid`, which has been asked for that.
-fn upgraded(weir: &Weir, pid: u32) -> Heir {
+pub(crate) fn upgraded(weir: &Weir, pid: u32) -> Heir {
     kill("QUIT", pid);
     let heir = heir(weir);
     weir.logged("the new weir serves");
