@@ -79,6 +79,7 @@ mod limits;
 mod listener;
 mod load;
 mod machine;
+mod mirror;
 pub mod model;
 mod pages;
 mod path;

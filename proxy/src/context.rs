@@ -13,7 +13,9 @@ use crate::compress::Compressed;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
-use crate::resilience::{Affinity, Backing, Backings, Belongs, Instead, Intercepted, Permit};
+use crate::resilience::{
+    Affinity, Backing, Backings, Belongs, Copying, Instead, Intercepted, Mirror, Permit,
+};
 use crate::retry::Blame;
 use crate::trace::TraceId;
 use crate::upstream::{Pace, Traffic};
@@ -45,6 +47,7 @@ pub(crate) struct Route {
     pub(crate) number: u32,
     pub(crate) to: Backings,
     pub(crate) affinity: Option<Affinity>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     pub(crate) filters: Option<Box<Filters>>,
     pub(crate) instead: Option<Box<Instead>>,
 }
@@ -94,6 +97,8 @@ pub(crate) struct Context {
     pub(crate) asks_upgrade: bool,
     /// Of the bridge to the VM, where there is one.
     pub(crate) pace: Option<Pace>,
+    /// Its copy, as long as the body is not there.
+    pub(crate) copying: Option<Box<Copying>>,
     /// Of the response's body, if it is compressed on its way.
     pub(crate) compressed: Option<Box<Compressed>>,
     pub(crate) start: Option<Start>,
@@ -143,6 +148,7 @@ impl Context {
             traffic: None,
             asks_upgrade: false,
             pace: None,
+            copying: None,
             compressed: None,
             start: None,
             queued: Duration::ZERO,

@@ -9,7 +9,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::resilience::{Breaker, BreakerSeries};
+use crate::resilience::{Breaker, BreakerSeries, MirrorSeries};
 use crate::retry::Retries;
 
 /// From what a warm VM needs to the longest timeouts.
@@ -34,6 +34,7 @@ pub struct Metrics {
     breaker_state: IntGaugeVec,
     breaker_opened: IntCounterVec,
     rule_errors: IntCounterVec,
+    mirrored: IntCounterVec,
     pub(crate) truncated: IntCounter,
     pub(crate) log_dropped: IntCounter,
     pub(crate) turned_away: IntCounter,
@@ -100,6 +101,10 @@ impl Metrics {
                 Opts::new("weir_rule_errors_total", "Conditions of rules that could not be evaluated."),
                 &["route"],
             )?,
+            mirrored: IntCounterVec::new(
+                Opts::new("weir_mirror_requests_total", "Copies of requests, by what became of them."),
+                &["route", "result"],
+            )?,
             truncated: IntCounter::new(
                 "weir_http_responses_truncated_total",
                 "Responses that broke off because their VM did.",
@@ -131,6 +136,7 @@ impl Metrics {
         registry.register(Box::new(self.breaker_state.clone()))?;
         registry.register(Box::new(self.breaker_opened.clone()))?;
         registry.register(Box::new(self.rule_errors.clone()))?;
+        registry.register(Box::new(self.mirrored.clone()))?;
         registry.register(Box::new(self.truncated.clone()))?;
         registry.register(Box::new(self.log_dropped.clone()))?;
         registry.register(Box::new(self.turned_away.clone()))?;
@@ -173,6 +179,11 @@ impl Metrics {
     /// Counts the conditions of a route's rules that could not be evaluated.
     pub(crate) fn rule_errors(&self, route: &str) -> IntCounter {
         self.rule_errors.with_label_values(&[route])
+    }
+
+    /// Counts what becomes of the copies of a route's requests.
+    pub(crate) fn mirror(&self, route: &str) -> MirrorSeries {
+        MirrorSeries { route: route.to_owned(), copies: self.mirrored.clone() }
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

@@ -12,7 +12,7 @@ use weir_pool::{Pool, Pools};
 use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::metrics::Metrics;
-use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Pages};
+use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Mirror, Pages};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -121,8 +121,14 @@ impl Parts<'_> {
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
         let (filters, instead) =
             (Filters::new(config, self.metrics), Instead::new(&config.instead, self.pages));
+        let mirror = config.mirror.as_ref().map(|mirror| self.mirror(config, mirror)).transpose()?;
         let (config, affinity) = (Arc::clone(config), Affinity::new(config));
-        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, filters, instead })))
+        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, mirror, filters, instead })))
+    }
+
+    fn mirror(&self, route: &model::Route, config: &model::Mirror) -> Result<Arc<Mirror>, ServeError> {
+        let pool = self.pools.get(&config.pool).ok_or_else(|| no_pool(route, &config.pool))?;
+        Ok(Mirror::new(config, Arc::clone(pool), self.metrics.mirror(&route.name)))
     }
 
     fn backing(&self, config: &model::Route, name: &str) -> Result<Backing, ServeError> {

@@ -28,6 +28,7 @@ mod http2_attacks;
 mod instead;
 mod isolation;
 mod logs;
+mod mirror;
 mod proxy_protocol;
 mod reload;
 mod split;
