@@ -66,7 +66,10 @@ pub(crate) fn host_holds_pools(host: &HostSection, pools: &[PoolSection], sink: 
 /// Every route leads to a pool, be it a valid one or not.
 pub(crate) fn routes_have_pools(routes: &[RouteSection], pools: &[PoolSection], sink: &Sink) {
     let names = pools.iter().map(|pool| pool.name.as_str()).collect();
-    all_exist(routes.iter().flat_map(RouteSection::pools), &names, "pool", sink);
+    for route in routes {
+        let mirror = route.mirror().map(|mirror| &mirror.pool);
+        all_exist(route.pools().chain(mirror), &names, "pool", sink);
+    }
 }
 
 /// Every route's class is there, be it a valid one or not. The default one always is.

@@ -82,6 +82,7 @@ mod lines;
 mod listener;
 mod load;
 mod machine;
+mod mirror;
 pub mod model;
 mod pages;
 mod path;

@@ -15,6 +15,7 @@ use crate::cors;
 use crate::error::Sink;
 use crate::filter;
 use crate::key::{Located, Place};
+use crate::mirror::{self, MirrorSection};
 use crate::model::{
     Affinity, Auth, Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite,
     Route,
@@ -38,6 +39,7 @@ pub(crate) struct RouteSection {
     split: Option<Option<SplitSection>>,
     fallback: Option<Option<Located<String>>>,
     affinity: Option<Option<Located<Affinity>>>,
+    mirror: Option<Option<Located<MirrorSection>>>,
     respond: Option<Option<Located<Respond>>>,
     redirect: Option<Option<Located<Redirect>>>,
     /// `Some(None)`: left out.
@@ -69,6 +71,7 @@ impl RouteSection {
             split,
             fallback: table.read("fallback", string).optional(),
             affinity: table.optional_table("affinity", affinity::read),
+            mirror: table.optional_table("mirror", mirror::read),
             respond,
             redirect,
             class: table.read("class", string).optional(),
@@ -103,6 +106,7 @@ impl RouteSection {
             ("server_timing", place(&self.server_timing)),
             ("fallback", place(&self.fallback)),
             ("affinity", place(&self.affinity)),
+            ("mirror", place(&self.mirror)),
         ];
         for (key, found) in of_pools {
             if let (Some(found), Some((answer, _))) =
@@ -133,7 +137,7 @@ impl RouteSection {
         }
     }
 
-    /// All names of pools that it has.
+    /// All names of pools that its requests may go to.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Located<String>> {
         self.own_pools().chain(self.fallback.iter().flatten())
     }
@@ -141,6 +145,11 @@ impl RouteSection {
     /// What it says of requests that belong together, if it is valid.
     pub(crate) fn affinity(&self) -> Option<&Located<Affinity>> {
         self.affinity.as_ref()?.as_ref()
+    }
+
+    /// Who gets copies of its requests, if that is valid.
+    pub(crate) fn mirror(&self) -> Option<&MirrorSection> {
+        Some(&self.mirror.as_ref()?.as_ref()?.value)
     }
 
     fn own_pools(&self) -> impl Iterator<Item = &Located<String>> {
@@ -188,6 +197,7 @@ impl RouteSection {
             to,
             fallback: self.fallback?.map(|pool| pool.value),
             affinity: self.affinity?.map(|affinity| affinity.value),
+            mirror: self.mirror?.map(|mirror| mirror.value.into_mirror()),
             class,
             methods,
             rewrite,

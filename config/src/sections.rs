@@ -13,6 +13,7 @@ use crate::host::HostSection;
 use crate::key::Located;
 use crate::listener::{ListenerSection, read_address};
 use crate::machine::{self, Machine};
+use crate::mirror;
 use crate::model::{AccessLog, Admin, Config, ErrorPages, ListenAddress};
 use crate::pages;
 use crate::pool::PoolSection;
@@ -96,6 +97,7 @@ impl Sections {
         if let Some(pools) = &self.pools {
             checks::routes_have_pools(routes, pools, sink);
             affinity::check_isolation(routes, pools, sink);
+            mirror::check_pools(routes, pools, sink);
         }
         if let Some(classes) = &self.classes {
             checks::routes_have_classes(routes, classes, sink);

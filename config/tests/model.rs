@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use weir_config::{
     Affinity, Breaker, Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError,
-    Origins, Overflow, Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, SessionCookie,
-    Share, Thousandths, VmLimits, load, parse,
+    Mirror, Origins, Overflow, Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress,
+    SessionCookie, Share, Thousandths, VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -467,8 +467,11 @@ path = "/split"
 pools = [{ pool = "hello", weight = 95 }, { pool = "third", weight = 0 }]
 fallback = "other"
 affinity = { cookie = "w", max_age = "1h" }
+mirror = { pool = "fourth", percent = 2.5, max_body = "1KiB" }
 maintenance = { status = 500, retry_after = "1m" }
 [pool.third]
+image = "hello"
+[pool.fourth]
 image = "hello"
 "#;
     let config = parse(&format!("{MINIMAL}{more}"), "test").expect("valid");
@@ -481,6 +484,9 @@ image = "hello"
     assert_eq!(route.to, Destination::Split(vec![share("hello", 95), share("third", 0)]));
     let max_age = Some(Duration::from_secs(3600));
     assert_eq!(route.affinity, Some(Affinity::Session(SessionCookie { name: "w".to_owned(), max_age })));
+    let mirror =
+        Mirror { pool: "fourth".to_owned(), percent: Thousandths(2500), max_body: 1024, ..Mirror::default() };
+    assert_eq!(route.mirror, Some(mirror));
     assert!(route.pools().eq(["hello", "third", "other"]));
     let maintenance = route.instead.maintenance.as_ref().expect("written");
     assert_eq!((maintenance.status.as_u16(), maintenance.retry_after), (500, Some(Duration::from_secs(60))));

@@ -50,6 +50,11 @@ impl Pool {
         self.shared.lease(caller, Instant::now).await
     }
 
+    /// A lease of a VM that has room now, if nobody waits; otherwise none, and no VM is started for it.
+    pub fn lease_now(&self) -> Option<Lease> {
+        self.shared.lease_warm()
+    }
+
     /// As [`Self::lease_for`], of the VM with the highest `rank` among those that have one and room. If there is none of
     /// those, or others wait, it is any VM.
     ///

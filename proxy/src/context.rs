@@ -15,7 +15,9 @@ use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::patience::Watch;
-use crate::resilience::{Affinity, Backing, Backings, Belongs, Instead, Intercepted, Permit};
+use crate::resilience::{
+    Affinity, Backing, Backings, Belongs, Copying, Instead, Intercepted, Mirror, Permit,
+};
 use crate::retry::Blame;
 use crate::trace::TraceId;
 use crate::upstream::{Pace, Traffic};
@@ -47,6 +49,7 @@ pub(crate) struct Route {
     pub(crate) number: u32,
     pub(crate) to: Backings,
     pub(crate) affinity: Option<Affinity>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     pub(crate) filters: Option<Box<Filters>>,
     pub(crate) instead: Option<Box<Instead>>,
 }
@@ -100,6 +103,8 @@ pub(crate) struct Context {
     pub(crate) pace: Option<Pace>,
     /// Looks to it that the VM's connection is not held for too long.
     pub(crate) watch: Option<Watch>,
+    /// Its copy, as long as the body is not there.
+    pub(crate) copying: Option<Box<Copying>>,
     /// Of the response's body, if it is compressed on its way.
     pub(crate) compressed: Option<Box<Compressed>>,
     pub(crate) start: Option<Start>,
@@ -153,6 +158,7 @@ impl Context {
             asks_upgrade: false,
             pace: None,
             watch: None,
+            copying: None,
             compressed: None,
             start: None,
             queued: Duration::ZERO,

@@ -10,7 +10,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::resilience::{Breaker, BreakerSeries};
+use crate::resilience::{Breaker, BreakerSeries, MirrorSeries};
 use crate::retry::Retries;
 
 /// From what a warm VM needs to the longest timeouts.
@@ -48,6 +48,7 @@ struct Policies {
     breaker_opened: IntCounterVec,
     rule_errors: IntCounterVec,
     too_slow: IntCounterVec,
+    mirrored: IntCounterVec,
 }
 
 impl Policies {
@@ -87,6 +88,11 @@ impl Policies {
                 "weir_http_requests_too_slow_total",
                 &["route", "reason"],
                 "Requests that ended because their client or their whole took too long.",
+            )?,
+            mirrored: family.counters(
+                "weir_mirror_requests_total",
+                &["route", "result"],
+                "Copies of requests, by what became of them.",
             )?,
         })
     }
@@ -199,6 +205,11 @@ impl Metrics {
     /// Counts the conditions of a route's rules that could not be evaluated.
     pub(crate) fn rule_errors(&self, route: &str) -> IntCounter {
         self.policies.rule_errors.with_label_values(&[route])
+    }
+
+    /// Counts what becomes of the copies of a route's requests.
+    pub(crate) fn mirror(&self, route: &str) -> MirrorSeries {
+        MirrorSeries { route: route.to_owned(), copies: self.policies.mirrored.clone() }
     }
 
     pub(crate) fn route(&self, route: &str, pool: &str) -> RouteSeries {

@@ -28,7 +28,7 @@ use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
-use crate::resilience::Backing;
+use crate::resilience::{Backing, Sender};
 use crate::serve::{ServeError, Timeouts};
 use crate::table::Table;
 use crate::target;
@@ -53,6 +53,8 @@ pub(crate) struct Proxy {
     pub(crate) challenges: Challenges,
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) compressing: Compressing,
+    /// Of copies of requests.
+    pub(crate) sender: Sender,
     made: Instant,
     /// Of fingerprints, and of what clients are told apart by for [`crate::resilience::Affinity`].
     pub(crate) keys: RandomState,
@@ -92,6 +94,7 @@ impl Proxy {
             challenges: Challenges::default(),
             upstreams: Upstreams::new(timeouts),
             compressing: Compressing::default(),
+            sender: Sender::default(),
             made: Instant::now(),
             keys: RandomState::new(),
         })
@@ -176,7 +179,7 @@ impl Proxy {
 }
 
 /// Who asks for a lease.
-fn caller(session: &Session, route: &Route, client: Option<IpAddr>) -> Caller {
+pub(crate) fn caller(session: &Session, route: &Route, client: Option<IpAddr>) -> Caller {
     Caller {
         class: Arc::clone(&route.config.class),
         route: route.number,

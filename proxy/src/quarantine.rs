@@ -74,7 +74,7 @@ impl Proxy {
         }
     }
 
-    fn fingerprint(&self, request: &RequestHeader) -> Fingerprint {
+    pub(crate) fn fingerprint(&self, request: &RequestHeader) -> Fingerprint {
         fingerprint(&self.keys, request)
     }
 }

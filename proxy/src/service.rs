@@ -169,12 +169,13 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        body: &mut Option<Bytes>,
-        is_last: bool,
+        part: &mut Option<Bytes>,
+        ends: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        self.body_came(session, ctx, body.as_ref().map_or(0, Bytes::len), is_last);
+        self.body_came(session, ctx, part.as_ref().map_or(0, Bytes::len), ends);
         self.admit_body(session, ctx)?;
+        self.copy_body(part.as_ref(), ends, ctx);
         if ctx.traffic == Some(Traffic::Duplex) && ctx.pace.is_none() {
             // pingora's other half, which takes the answer, has its turn before each part: see `upstream`'s `h2c`.
             tokio::task::yield_now().await;
@@ -213,7 +214,7 @@ impl ProxyHttp for Proxy {
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
             filters.edit_request(ctx.identified.as_deref(), request)?;
         }
-        Ok(())
+        self.begin_copy(session, request, ctx)
     }
 
     async fn upstream_response_filter(
@@ -413,6 +414,7 @@ impl ProxyHttp for Proxy {
         ctx.lease = None;
         ctx.place = None;
         ctx.permit = None;
+        self.give_up_copy(ctx);
         self.acquit(ctx);
         self.record(session, ctx);
         downstream::hooks_end(session);

@@ -14,7 +14,7 @@ use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::follow::Follow;
 use crate::metrics::Metrics;
-use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Pages};
+use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Mirror, Pages};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -129,8 +129,14 @@ impl Parts<'_> {
         let to =
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
         let (filters, instead) = (self.filters(config), Instead::new(&config.instead, self.pages));
+        let mirror = config.mirror.as_ref().map(|mirror| self.mirror(config, mirror)).transpose()?;
         let (config, affinity) = (Arc::clone(config), Affinity::new(config));
-        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, filters, instead })))
+        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, mirror, filters, instead })))
+    }
+
+    fn mirror(&self, route: &model::Route, config: &model::Mirror) -> Result<Arc<Mirror>, ServeError> {
+        let pool = self.pools.get(&config.pool).ok_or_else(|| no_pool(route, &config.pool))?;
+        Ok(Mirror::new(config, Arc::clone(pool), self.metrics.mirror(&route.name)))
     }
 
     fn filters(&self, config: &model::Route) -> Option<Box<Filters>> {

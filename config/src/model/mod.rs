@@ -15,6 +15,7 @@ mod file;
 mod filter;
 mod headers;
 mod listener;
+mod mirror;
 mod pages;
 mod passwords;
 mod patience;
@@ -49,6 +50,7 @@ pub use file::{Content, FileError, FileOf, Stamp};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use mirror::Mirror;
 pub use pages::{ErrorPages, Instead, Maintenance, Page};
 pub use passwords::{PasswordHash, Passwords};
 pub use patience::Patience;
@@ -155,6 +157,8 @@ pub struct Route {
     pub to: Destination,
     /// Name of the pool for requests that those of `to` do not take; none of those.
     pub fallback: Option<String>,
+    /// Who gets copies of its requests; `None`: nobody.
+    pub mirror: Option<Mirror>,
     /// Which of its requests belong together; `None`: none.
     pub affinity: Option<Affinity>,
     /// Whose share its requests have while they wait; one of the configuration's classes.
@@ -186,6 +190,7 @@ impl Route {
             path: path.to_owned(),
             to: Destination::Pool(pool.to_owned()),
             fallback: None,
+            mirror: None,
             affinity: None,
             class: Arc::default(),
             methods: None,

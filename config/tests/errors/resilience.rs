@@ -199,3 +199,45 @@ fn affinities() {
         ],
     );
 }
+
+#[test]
+fn mirrors() {
+    let h2c = "[pool.grpc]\nimage = 'hello'\nprotocol = 'h2c'\n";
+    check(
+        &format!("{LISTENER}{POOL}{OTHER}{h2c}[[route]]\n"),
+        &[
+            ["pool = 'hello'\nmirror = { pool = 'other' }", ""],
+            ["pool = 'hello'\nmirror = { pool = 'other', percent = 0.5, max_body = '0B', wake = true }", ""],
+            ["pool = 'hello'\nmirror = 'other'", "route[0].mirror: expected a table, found a string"],
+            ["pool = 'hello'\nmirror = {}", "route[0].mirror.pool: required key is missing"],
+            [
+                "pool = 'hello'\nmirror = { pool = 'othr' }",
+                r#"route[0].mirror.pool: no pool is named "othr", did you mean "other"?"#,
+            ],
+            [
+                "pool = 'hello'\nmirror = { pool = 'hello' }",
+                "route[0].mirror.pool: is one of the route's own pools",
+            ],
+            [
+                "pool = 'hello'\nmirror = { pool = 'grpc' }",
+                r#"route[0].mirror.pool: pool "grpc" has protocol = "h2c", copies are sent in HTTP/1.1"#,
+            ],
+            [
+                "pool = 'hello'\nmirror = { pool = 'other', percent = 100.001 }",
+                "route[0].mirror.percent: must be from 0 to 100, is 100.001",
+            ],
+            [
+                "pool = 'hello'\nmirror = { pool = 'other', max_in_flight = 0 }",
+                "route[0].mirror.max_in_flight: must be from 1 to 1000, is 0",
+            ],
+            [
+                "pool = 'hello'\nmirror = { pool = 'other', max_body = '2MiB' }",
+                "route[0].mirror.max_body: must be from 0B to 1MiB, is 2MiB",
+            ],
+            [
+                "respond = {}\nmirror = { pool = 'other' }",
+                "route[0].mirror: a route with respond has no mirror",
+            ],
+        ],
+    );
+}

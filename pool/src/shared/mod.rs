@@ -126,7 +126,7 @@ impl Shared {
     }
 
     /// Only when nobody waits: who came first goes first.
-    fn lease_warm(self: &Arc<Self>) -> Option<Lease> {
+    pub(crate) fn lease_warm(self: &Arc<Self>) -> Option<Lease> {
         if self.is_closed() || self.waiting() > 0 {
             return None;
         }

@@ -12,6 +12,7 @@ mod backings;
 mod breaker;
 mod fallback;
 mod instead;
+mod mirror;
 mod refuse;
 mod split;
 
@@ -19,5 +20,6 @@ pub(crate) use affinity::{Affinity, Belongs};
 pub(crate) use backings::{Backing, Backings};
 pub(crate) use breaker::{Breaker, BreakerSeries, Permit};
 pub(crate) use instead::{Instead, Intercepted, Page, Pages};
+pub(crate) use mirror::{Copying, Mirror, MirrorSeries, Sender};
 pub(crate) use refuse::is_interception;
 use split::Split;

@@ -30,6 +30,7 @@ mod instead;
 mod isolation;
 mod leaving;
 mod logs;
+mod mirror;
 mod proxy_protocol;
 mod reload;
 mod slow_bodies;
