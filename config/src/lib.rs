@@ -79,6 +79,7 @@ mod listener;
 mod load;
 mod machine;
 pub mod model;
+mod otlp;
 mod pages;
 mod path;
 mod pool;
@@ -99,6 +100,7 @@ mod split;
 mod tls;
 pub mod units;
 mod unix;
+mod url;
 mod values;
 
 pub use change::{Change, NeedsRestart, PoolChange};

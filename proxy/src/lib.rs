@@ -28,6 +28,8 @@ mod http2;
 mod in_flight;
 mod listeners;
 mod metrics;
+pub mod otlp;
+mod outside;
 mod proxy;
 mod quarantine;
 mod record;

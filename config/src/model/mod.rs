@@ -11,6 +11,7 @@ mod failure;
 mod filter;
 mod headers;
 mod listener;
+mod otlp;
 mod pages;
 mod pool;
 mod rule;
@@ -38,6 +39,7 @@ pub use failure::{Health, Quarantine, Retry};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
+pub use otlp::Otlp;
 pub use pages::{ErrorPages, Instead, Maintenance, Page};
 pub use pool::{Isolation, Kind, Overflow, Pool, Protocol, Queue, VmLimits};
 pub use rule::{Condition, Fact, Rule, Then, Variable};
@@ -57,6 +59,8 @@ pub struct Config {
     pub host: Host,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// Where spans of requests go, if anywhere.
+    pub otlp: Option<Otlp>,
     /// Classes of requests by name, 1 to 64; [`Class::DEFAULT`] is among them.
     pub classes: BTreeMap<String, Arc<Class>>,
     /// Pools by name.

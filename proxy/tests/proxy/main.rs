@@ -27,6 +27,7 @@ mod http2_attacks;
 mod instead;
 mod isolation;
 mod logs;
+mod otlp;
 mod proxy_protocol;
 mod reload;
 mod split;
