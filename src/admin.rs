@@ -1,4 +1,5 @@
-//! `weir ps`, `weir drain` and `weir restart`: a running weir, over its administration endpoint.
+//! `weir ps`, `weir drain`, `weir restart`, `weir reload` and `weir upgrade`: a running weir, over its administration
+//! endpoint.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -50,6 +51,29 @@ pub(crate) fn drain(options: &OrderOptions) -> Result<(), Failure> {
 /// As for [`drain`], or if nothing was replaced.
 pub(crate) fn restart(options: &OrderOptions) -> Result<(), Failure> {
     order(options, "restart")
+}
+
+/// Has weir read its configuration again.
+///
+/// # Errors
+/// As for [`ps`], or what is wrong with the configuration: nothing has changed then.
+pub(crate) fn reload(options: &AdminOptions) -> Result<(), Failure> {
+    change(options, "reload", "reloaded")
+}
+
+/// Has a new binary take over.
+///
+/// # Errors
+/// As for [`ps`], or why it does not: the weir that was asked goes on then.
+pub(crate) fn upgrade(options: &AdminOptions) -> Result<(), Failure> {
+    change(options, "upgrade", "upgraded")
+}
+
+fn change(options: &AdminOptions, what: &'static str, done: &str) -> Result<(), Failure> {
+    let address = address(options)?;
+    let answer = ask(Method::POST, address, &format!("/api/v1/{what}")).context(what)?;
+    writeln!(std::io::stdout(), "{done}: {}", cell(&answer["change"])).context("write to stdout")?;
+    Ok(())
 }
 
 fn order(options: &OrderOptions, what: &str) -> Result<(), Failure> {
@@ -111,7 +135,9 @@ fn ask(method: Method, address: SocketAddr, path: &str) -> anyhow::Result<Value>
         return Ok(value);
     }
     let error = value["error"].as_str().unwrap_or("no reason given");
-    anyhow::bail!("{}", printable(error))
+    // A configuration's errors are one a line.
+    let lines: Vec<_> = error.trim_end().lines().map(printable).collect();
+    anyhow::bail!("{}", lines.join("\n"))
 }
 
 async fn exchange(method: Method, address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {

@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Drain(OrderOptions),
     /// Replace all VMs of a pool, failing no request: its image is read again and proven first
     Restart(OrderOptions),
+    /// Have a running weir read its configuration again, and say what has changed or what is wrong with it
+    Reload(AdminOptions),
+    /// Have the program that is at a running weir's path now take over, losing no connection
+    Upgrade(AdminOptions),
     /// Examine this host: what weir needs, what is missing, how to fix it
     Doctor,
     /// The process that forks VMs; weir starts it by itself

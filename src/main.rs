@@ -5,6 +5,7 @@ mod admin;
 mod check;
 mod cli;
 mod doctor;
+mod handover;
 mod images;
 mod logging;
 mod run;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         Command::Ps(options) => admin::ps(&options),
         Command::Drain(options) => admin::drain(&options),
         Command::Restart(options) => admin::restart(&options),
+        Command::Reload(options) => admin::reload(&options),
+        Command::Upgrade(options) => admin::upgrade(&options),
         Command::Doctor => doctor::doctor(),
         Command::Launcher => weir_vmm::launcher::main(),
     };

@@ -6,8 +6,12 @@
 
 mod access_log;
 mod file;
+mod notify;
+mod place;
 mod reload;
 mod signals;
+mod steer;
+mod upgrade;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -16,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_config::{Config, ListenAddress};
 use weir_net::host::HostThread;
@@ -25,16 +29,20 @@ use weir_net::tap::TapPool;
 use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::acme::{Acme, AcmeMetrics, Challenges};
-use weir_proxy::admin::{self, Readiness};
+use weir_proxy::admin::{self, ProcessOrder, Readiness};
 use weir_proxy::otlp::{Otlp, OtlpMetrics};
 use weir_proxy::{AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
 use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
 
 use self::file::ConfigFile;
+use self::place::Place;
 use self::reload::{Reload, Source};
 use self::signals::Signals;
+use self::steer::Steer;
+use self::upgrade::Upgrade;
 use crate::cli::{Failure, ServeOptions};
+use crate::handover::{Inheritance, Program};
 use crate::images::Images;
 use crate::{check, images, logging};
 
@@ -47,11 +55,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the access log's last lines may take to be written, and then the last spans to be sent.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, or until another weir has taken over, then drains.
 ///
 /// # Errors
 /// A wrong configuration, or what could not be set up.
 pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
+    let program = Program::this().context("find out which program this is")?;
+    let inheritance = Inheritance::take().context("take over from another weir")?;
     // Looked at before it is read, so that no change is missed.
     let file = ConfigFile::new(&options.config);
     let (config, images) = check::load(&options.config)?;
@@ -59,7 +69,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let snapshots =
         config.host.snapshots.as_deref().map(Snapshots::open).transpose().context("keep snapshots")?;
     namespace::become_user_root().context("become root of a user namespace")?;
-    let listeners = weir_proxy::bind(&config).context("listen")?;
+    let (place, listeners) = Place::bind(&config, inheritance)?;
     let outside =
         HostThread::start().context("start the thread that stays in the host's network namespace")?;
     let outside = Arc::new(outside);
@@ -79,8 +89,9 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), Failure> {
         outside: HostNetwork::new(outside.clone()),
         launchers: launchers.clone(),
     };
+    let sockets = Sockets { listeners, place, program };
     let source = Source { file, outside };
-    let outcome = runtime.block_on(run(source, Arc::new(config), below, listeners));
+    let outcome = runtime.block_on(run(source, Arc::new(config), below, sockets));
     // A thread that cannot write its last line must not keep weir alive.
     runtime.shutdown_timeout(LOG_TIMEOUT);
     // Only without processes can the groups be removed.
@@ -128,6 +139,13 @@ impl Launchers {
     }
 }
 
+/// Where clients come in, whose sockets those were, and whose they may be next.
+struct Sockets {
+    listeners: Listeners,
+    place: Place,
+    program: Program,
+}
+
 /// What pools stand on.
 struct Below<'a> {
     images: Images,
@@ -154,15 +172,12 @@ fn control_groups() -> Option<CgroupPool> {
     }
 }
 
-async fn run(
-    source: Source,
-    config: Arc<Config>,
-    below: Below<'_>,
-    mut listeners: Listeners,
-) -> anyhow::Result<()> {
+async fn run(source: Source, config: Arc<Config>, below: Below<'_>, sockets: Sockets) -> anyhow::Result<()> {
+    let Sockets { mut listeners, place, program } = sockets;
     let mut signals = Signals::new()?;
     let registry = Registry::new();
-    let outside = Arc::new(HostNetwork::new(source.outside.clone()));
+    let host = source.outside.clone();
+    let outside = Arc::new(HostNetwork::new(host.clone()));
     let pools = start_pools(&config, below, &registry)?;
     let metrics = Metrics::register(&registry).context("register the proxy's metrics")?;
     let rotation = access_log::rotation()?;
@@ -176,31 +191,40 @@ async fn run(
     let acme = AcmeMetrics::register(&registry).context("register the metrics of certificates")?;
     let otlp = start_otlp(&config, outside.clone(), &registry)?;
     let acme = Acme::start(&config, outside, &challenges, acme).context("obtain certificates")?;
-    let reload = Reload::new(source, config.clone(), pools.clone(), reloader, acme, &registry)?;
-    let admin =
-        listeners.take_admin().map(|socket| start_admin(socket, registry, ready, &pools)).transpose()?;
+    let reload = Reload::new(source, config.clone(), pools.clone(), reloader.clone(), acme, &registry)?;
+    let admin = listeners.take_admin();
+    let upgrade = Upgrade::new(program, host.clone(), reloader.clone(), &config, admin.as_ref())
+        .context("keep the administration endpoint's socket")?;
+    let (ask, asked) = mpsc::channel(1);
+    let steer = Steer::new(reload, upgrade, asked)?;
+    let place = place.prepared(&mut signals).await?;
+    let admin = admin.map(|socket| start_admin(socket, registry, ready, &pools, ask)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
     let spans = otlp.as_ref().map(Otlp::spans);
     let server =
         Server { config, listeners, pools: pools.clone(), metrics, access_log, spans, challenges, timeouts };
     let mut serving = tokio::spawn(weir_proxy::serve_reloadable(server, orders, stopped));
-    let reloading = tokio::spawn(reload.run());
+    // If it never does, serving has ended and says why.
+    if reloader.opened().await.is_ok() {
+        place.taken(&host);
+    }
+    let mut steering = tokio::spawn(steer.run());
     readiness.send_replace(Readiness::Ready);
     tracing::info!("ready");
 
     let signal = tokio::select! {
+        biased;
+        Ok(()) = &mut steering => None,
         ended = &mut serving => {
             ended.context("serve")?.context("serve")?;
             anyhow::bail!("serving ended by itself");
         }
-        signal = signals.next() => signal,
+        signal = signals.next() => Some(signal),
     };
-    tracing::info!(signal, "draining; a second signal ends at once");
     readiness.send_replace(Readiness::Draining);
-    reloading.abort();
+    begin_drain(signal, &steering, &shutdown, admin.as_ref());
     reopening.abort();
-    shutdown.send_replace(true);
     tokio::select! {
         drained = drain(serving, &pools, writer, otlp) => drained?,
         signal = signals.next() => tracing::warn!(signal, "not waiting any longer"),
@@ -210,6 +234,29 @@ async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// `signal`: what asks for it; `None`: another weir has taken over.
+fn begin_drain<T>(
+    signal: Option<&'static str>,
+    steering: &JoinHandle<T>,
+    shutdown: &watch::Sender<bool>,
+    admin: Option<&JoinHandle<()>>,
+) {
+    match signal {
+        Some(signal) => {
+            tracing::info!(signal, "draining; a second signal ends at once");
+            steering.abort();
+            shutdown.send_replace(true);
+        }
+        None => {
+            tracing::info!("draining, another weir serves; a signal ends this one at once");
+            // Whoever has been answered by it keeps its connection until this process ends.
+            if let Some(admin) = admin {
+                admin.abort();
+            }
+        }
+    }
 }
 
 /// Lets requests end, then VMs, then the access log and the spans.
@@ -281,11 +328,13 @@ fn start_admin(
     registry: Registry,
     readiness: watch::Receiver<Readiness>,
     pools: &Pools,
+    orders: mpsc::Sender<ProcessOrder>,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     log_address("admin.address", &socket.local_addr()?.into());
     let pools = Arc::new(pools.clone());
     Ok(tokio::spawn(async move {
-        if let Err(error) = admin::serve(socket, registry, readiness, pools, std::future::pending()).await {
+        let until = std::future::pending();
+        if let Err(error) = admin::serve(socket, registry, readiness, pools, orders, until).await {
             tracing::error!(%error, "admin endpoint ended");
         }
     }))

@@ -1,6 +1,7 @@
 //! `[host]`: what all VMs together may take of this machine.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
 use toml::de::DeValue;
@@ -9,7 +10,7 @@ use crate::key::Located;
 use crate::model::Host;
 use crate::reader::Reader;
 use crate::values;
-use crate::values::{directory, integer, size, string};
+use crate::values::{directory, duration, integer, size, string};
 
 /// `[host]` as far as it is valid.
 pub(crate) struct HostSection {
@@ -21,6 +22,7 @@ pub(crate) struct HostSection {
     /// `None`: invalid. `Some(None)`: left out.
     snapshots: Option<Option<Located<PathBuf>>>,
     trusted_proxies: Option<Located<Vec<IpNetwork>>>,
+    upgrade_timeout: Option<Located<Duration>>,
 }
 
 impl HostSection {
@@ -33,6 +35,7 @@ impl HostSection {
             network: table.read("network", network).or(defaults.network),
             snapshots: table.read("snapshots", directory).optional(),
             trusted_proxies: table.strings("trusted_proxies", values::network).or(Vec::new()),
+            upgrade_timeout: table.read("upgrade_timeout", duration).or(defaults.upgrade_timeout),
         };
         if let (Some(network), Some(max_vms)) = (&section.network, &section.max_vms) {
             let links = links(network.value);
@@ -53,6 +56,7 @@ impl HostSection {
             network: self.network?.value,
             snapshots: self.snapshots?.map(|directory| directory.value),
             trusted_proxies: self.trusted_proxies?.value,
+            upgrade_timeout: self.upgrade_timeout?.value,
         })
     }
 }

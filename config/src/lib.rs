@@ -58,6 +58,7 @@
 mod access_log;
 mod acme;
 mod action;
+mod affinity;
 mod breaker;
 pub mod change;
 mod checks;

@@ -8,13 +8,14 @@ use http::Method;
 use toml::de::DeValue;
 
 use crate::action;
+use crate::affinity;
 use crate::compress;
 use crate::cors;
 use crate::error::Sink;
 use crate::filter;
 use crate::key::{Located, Place};
 use crate::model::{
-    Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route,
+    Affinity, Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite, Route,
 };
 use crate::pages::{self, InsteadSection};
 use crate::path;
@@ -34,6 +35,7 @@ pub(crate) struct RouteSection {
     pool: Option<Option<Located<String>>>,
     split: Option<Option<SplitSection>>,
     fallback: Option<Option<Located<String>>>,
+    affinity: Option<Option<Located<Affinity>>>,
     respond: Option<Option<Located<Respond>>>,
     redirect: Option<Option<Located<Redirect>>>,
     /// `Some(None)`: left out.
@@ -63,6 +65,7 @@ impl RouteSection {
             pool,
             split,
             fallback: table.read("fallback", string).optional(),
+            affinity: table.optional_table("affinity", affinity::read),
             respond,
             redirect,
             class: table.read("class", string).optional(),
@@ -95,6 +98,7 @@ impl RouteSection {
             ("compress", place(&self.compress)),
             ("server_timing", place(&self.server_timing)),
             ("fallback", place(&self.fallback)),
+            ("affinity", place(&self.affinity)),
         ];
         for (key, found) in of_pools {
             if let (Some(found), Some((answer, _))) =
@@ -128,6 +132,11 @@ impl RouteSection {
     /// All names of pools that it has.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Located<String>> {
         self.own_pools().chain(self.fallback.iter().flatten())
+    }
+
+    /// What it says of requests that belong together, if it is valid.
+    pub(crate) fn affinity(&self) -> Option<&Located<Affinity>> {
+        self.affinity.as_ref()?.as_ref()
     }
 
     fn own_pools(&self) -> impl Iterator<Item = &Located<String>> {
@@ -174,6 +183,7 @@ impl RouteSection {
             path,
             to,
             fallback: self.fallback?.map(|pool| pool.value),
+            affinity: self.affinity?.map(|affinity| affinity.value),
             class,
             methods,
             rewrite,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::access_log;
 use crate::acme::{self, AcmeSection};
+use crate::affinity;
 use crate::checks;
 use crate::class::{self, ClassSection};
 use crate::error::Sink;
@@ -98,6 +99,7 @@ impl Sections {
         }
         if let Some(pools) = &self.pools {
             checks::routes_have_pools(routes, pools, sink);
+            affinity::check_isolation(routes, pools, sink);
         }
         if let Some(classes) = &self.classes {
             checks::routes_have_classes(routes, classes, sink);

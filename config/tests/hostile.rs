@@ -40,6 +40,7 @@ const KEYS: &[&str] = &[
     "weight",
     "class",
     "max_starts",
+    "upgrade_timeout",
     "stable_window",
     "panic_window",
     "panic_threshold",

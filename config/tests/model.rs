@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use weir_config::{
-    Breaker, Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError, Origins,
-    Overflow, Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, Share, Thousandths,
-    VmLimits, load, parse,
+    Affinity, Breaker, Class, Destination, Filter, Health, HostPattern, Idle, Isolation, Kind, LoadError,
+    Origins, Overflow, Piece, Quarantine, Queue, Retry, Rewrite, Schedule, ServerAddress, SessionCookie,
+    Share, Thousandths, VmLimits, load, parse,
 };
 
 const MINIMAL: &str = "[[listener]]\naddress = '127.0.0.1:8080'\n[pool.hello]\nimage = 'hello'\n";
@@ -450,6 +450,7 @@ max_in_flight = 9
 path = "/split"
 pools = [{ pool = "hello", weight = 95 }, { pool = "third", weight = 0 }]
 fallback = "other"
+affinity = { cookie = "w", max_age = "1h" }
 maintenance = { status = 500, retry_after = "1m" }
 [pool.third]
 image = "hello"
@@ -462,6 +463,8 @@ image = "hello"
     let route = config.routes.last().expect("it is there");
     let share = |pool: &str, weight| Share { pool: pool.to_owned(), weight };
     assert_eq!(route.to, Destination::Split(vec![share("hello", 95), share("third", 0)]));
+    let max_age = Some(Duration::from_secs(3600));
+    assert_eq!(route.affinity, Some(Affinity::Session(SessionCookie { name: "w".to_owned(), max_age })));
     assert!(route.pools().eq(["hello", "third", "other"]));
     let maintenance = route.instead.maintenance.as_ref().expect("written");
     assert_eq!((maintenance.status.as_u16(), maintenance.retry_after), (500, Some(Duration::from_secs(60))));

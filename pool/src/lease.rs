@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_vmm::VmId;
 
+use crate::choice::Member;
 use crate::health::{Fingerprint, Pass};
 use crate::launcher::StartKind;
 use crate::network::Network;
@@ -100,6 +101,11 @@ impl Lease {
     /// The VM, or the server outside as long as it is one of the pool's.
     pub fn vm(&self) -> VmId {
         self.vm.id
+    }
+
+    /// What a later request ranks, see [`crate::Pool::lease_ranked`], to come to the same VM.
+    pub fn member(&self) -> Member {
+        self.vm.member(self.vm.shared.config().external().is_some())
     }
 
     /// How many tenancies of the VM have been ended by a reset before this lease's, modulo 2^29; always 0 where the pool

@@ -51,6 +51,7 @@ mod status;
 mod tenancy;
 mod vm;
 
+pub use choice::Member;
 pub use external::HostNetwork;
 pub use guest_log::printable;
 pub use health::{Fingerprint, Pass, Unhealthy};

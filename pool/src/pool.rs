@@ -6,6 +6,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use weir_config::model::Isolation;
 
+use crate::choice::Member;
 use crate::health::{Fingerprint, Pass};
 use crate::lease::{Lease, LeaseError};
 use crate::owner::Event;
@@ -47,6 +48,22 @@ impl Pool {
     /// If the queue is full, the wait too long, VMs cannot be started, or weir is going down.
     pub async fn lease_for(&self, caller: &Caller) -> Result<Lease, LeaseError> {
         self.shared.lease(caller, Instant::now).await
+    }
+
+    /// As [`Self::lease_for`], of the VM with the highest `rank` among those that have one and room. If there is none of
+    /// those, or others wait, it is any VM.
+    ///
+    /// # Errors
+    /// As [`Self::lease_for`].
+    pub async fn lease_ranked(
+        &self,
+        caller: &Caller,
+        rank: impl Fn(Member) -> Option<u64>,
+    ) -> Result<Lease, LeaseError> {
+        match self.shared.lease_ranked(rank) {
+            Some(lease) => Ok(lease),
+            None => self.lease_for(caller).await,
+        }
     }
 
     /// Leave for a request to be sent to one of the VMs, for which it needs a lease as well. `fingerprint` is only asked for

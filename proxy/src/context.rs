@@ -14,7 +14,7 @@ use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
 use crate::otlp::Span;
-use crate::resilience::{Backing, Backings, Instead, Intercepted, Permit};
+use crate::resilience::{Affinity, Backing, Backings, Belongs, Instead, Intercepted, Permit};
 use crate::retry::Blame;
 use crate::trace::{Parent, TraceId};
 use crate::upstream::{Pace, Traffic};
@@ -45,6 +45,7 @@ pub(crate) struct Route {
     /// Its place in the configuration.
     pub(crate) number: u32,
     pub(crate) to: Backings,
+    pub(crate) affinity: Option<Affinity>,
     pub(crate) filters: Option<Box<Filters>>,
     pub(crate) instead: Option<Box<Instead>>,
 }
@@ -70,6 +71,8 @@ pub(crate) struct Context {
     pub(crate) route: Option<Arc<Route>>,
     /// Which of the route's pools it goes to.
     pub(crate) backing: usize,
+    /// Which others it belongs to, where its route cares.
+    pub(crate) belongs: Option<Belongs>,
     /// Its route, if that has no pool; then there is no other.
     pub(crate) answering: Option<Arc<AnsweringRoute>>,
     /// Among its client's, where the route counts them.
@@ -130,6 +133,7 @@ impl Context {
             client: None,
             route: None,
             backing: 0,
+            belongs: None,
             answering: None,
             place: None,
             lease: None,
@@ -170,6 +174,11 @@ impl Context {
     /// The pool that it goes to, if its route has one.
     pub(crate) fn backing(&self) -> Option<&Backing> {
         self.route.as_ref()?.to.get(self.backing)
+    }
+
+    /// Which others it should be served together with. A retry goes to any VM: it may have been theirs that failed.
+    pub(crate) fn company(&self) -> Option<Belongs> {
+        self.belongs.filter(|belongs| self.tries <= 1 && !belongs.is_new())
     }
 
     /// Tells the pool's circuit breaker, if it has one, how the try has turned out.

@@ -30,11 +30,12 @@ use weir_config::model::Listener;
 
 use crate::acme::Challenges;
 use crate::downstream::{Downstream, Entrance};
-use crate::listeners::ListenSocket;
+use crate::listeners::{ListenSocket, OpenSocket};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::record::Unrouted;
 use crate::table::Table;
+use crate::tls::Tls;
 
 /// See the module's documentation.
 pub(crate) struct Doors {
@@ -53,6 +54,7 @@ struct Door {
     number: u64,
     listener: Listener,
     socket: ListenSocket,
+    tls: Option<Arc<Tls>>,
     close: watch::Sender<bool>,
     /// Reads its certificates again.
     _reading: JoinSet<()>,
@@ -101,6 +103,9 @@ impl Doors {
                 (Some(socket), _) => socket,
                 (None, Some(former)) => {
                     former.socket.adapt(&new.listener)?;
+                    if let (Some(tls), Some(former)) = (new.entrance.tls(), &former.tls) {
+                        tls.take_over(former);
+                    }
                     former.socket.try_clone()?
                 }
                 (None, None) => return Err(io::ErrorKind::NotFound.into()),
@@ -119,7 +124,8 @@ impl Doors {
         let number = self.next;
         self.next += 1;
         let mut reading = JoinSet::new();
-        if let Some(tls) = entrance.tls() {
+        let tls = entrance.tls().cloned();
+        if let Some(tls) = &tls {
             tls.show(&self.challenges);
             reading.spawn(tls.reload_for_ever(&self.metrics));
         }
@@ -144,8 +150,20 @@ impl Doors {
             service.start_service(Some(fds), closing, 1).await;
             number
         });
-        self.open.push(Door { number, listener, socket, close, _reading: reading });
+        self.open.push(Door { number, listener, socket, tls, close, _reading: reading });
         Ok(())
+    }
+
+    /// Those that are open, in the order in which they were opened.
+    ///
+    /// # Errors
+    /// If there is no descriptor left.
+    pub(crate) fn sockets(&self) -> io::Result<Vec<OpenSocket>> {
+        let open = |door: &Door| {
+            let address = door.listener.address.clone();
+            door.socket.try_clone().map(|socket| OpenSocket { address, socket })
+        };
+        self.open.iter().map(open).collect()
     }
 
     /// Resolves when one that is not closed accepts no more, which it does not do by itself. Cancel-safe.

@@ -177,6 +177,7 @@ impl ServerApp for Downstream {
             self.unrouted.turned_away.inc();
             return None;
         };
+        let _open = self.unrouted.connections.enter();
         let stream = match self.entrance.enter(stream).await {
             Ok(stream) => stream,
             Err(error) => {

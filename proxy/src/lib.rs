@@ -54,7 +54,10 @@ mod testing;
 
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use descriptors::raise_descriptor_limit;
-pub use listeners::{BindError, ListenSocket, Listeners, bind, bind_listener, can_bind_path};
+pub use listeners::{
+    BindError, Claim, Handed, ListenSocket, Listeners, OpenSocket, Role, bind, bind_beside, bind_listener,
+    can_bind_path,
+};
 pub use metrics::Metrics;
 pub use reload::{ListenerChange, Orders, Reloader, listeners_to_bind, reloader};
 pub use routes::Router;

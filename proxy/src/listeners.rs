@@ -3,6 +3,7 @@
 //! They are bound before anything else happens, on the main thread and in the host's network namespace: the proxy's
 //! threads live in a private namespace of weir's own, where no client could reach a socket.
 
+mod handed;
 mod unix;
 
 use std::io;
@@ -13,6 +14,8 @@ use std::path::Path;
 use weir_config::model::{Config, ListenAddress, Listener};
 
 use self::unix::UnixSocket;
+
+pub use self::handed::{Claim, Handed, OpenSocket, Role, bind_beside};
 
 /// Every socket of a configuration, bound and listening.
 #[derive(Debug)]
@@ -50,18 +53,7 @@ pub struct BindError {
 ///
 /// The first address that cannot be bound.
 pub fn bind(config: &Config) -> Result<Listeners, BindError> {
-    let http = config
-        .listeners
-        .iter()
-        .enumerate()
-        .map(|(index, listener)| bind_one(|| format!("listener[{index}].address"), listener))
-        .collect::<Result<_, _>>()?;
-    let admin = config.admin.as_ref().map(|admin| {
-        let error =
-            |source| BindError { key: "admin.address".to_owned(), address: admin.address.into(), source };
-        bind_tcp(admin.address).map_err(error)
-    });
-    Ok(Listeners { http, admin: admin.transpose()? })
+    bind_beside(config, Vec::new()).map(|(listeners, _)| listeners)
 }
 
 /// Binds one socket more, as [`bind`] does it, in the calling thread's network namespace.

@@ -28,6 +28,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     pub(crate) in_flight: IntGauge,
+    pub(crate) connections: IntGauge,
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
     filter_refusals: IntCounterVec,
@@ -73,6 +74,7 @@ impl Metrics {
             )?,
             duration: HistogramVec::new(duration.buckets(SECONDS.to_vec()), &["route", "pool"])?,
             in_flight: IntGauge::new("weir_http_requests_in_flight", "Requests under way.")?,
+            connections: IntGauge::new("weir_http_connections", "Clients' connections that are open.")?,
             retries: IntCounterVec::new(
                 Opts::new("weir_http_retries_total", "Requests sent to a VM once more."),
                 &["pool"],
@@ -113,18 +115,21 @@ impl Metrics {
                 "Connections closed at once because their listener has as many as it may have.",
             )?,
             tls_reloads: IntCounterVec::new(
-                Opts::new("weir_tls_reloads_total", "Certificates read again because their files changed."),
+                Opts::new(
+                    "weir_tls_reloads_total",
+                    "Certificates and clients' CAs read again because their files changed.",
+                ),
                 &["result"],
             )?,
         };
-        metrics.register_with(registry)?;
-        Ok(metrics)
+        metrics.register_with(registry).map(|()| metrics)
     }
 
     fn register_with(&self, registry: &Registry) -> prometheus::Result<()> {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.duration.clone()))?;
         registry.register(Box::new(self.in_flight.clone()))?;
+        registry.register(Box::new(self.connections.clone()))?;
         registry.register(Box::new(self.retries.clone()))?;
         registry.register(Box::new(self.retries_refused.clone()))?;
         registry.register(Box::new(self.filter_refusals.clone()))?;
@@ -146,14 +151,23 @@ impl Metrics {
         Retries::new(&pool.retry, of(&self.retries), of(&self.retries_refused))
     }
 
-    /// The pool's circuit breaker, if it has one.
+    /// The pool's circuit breaker, if it has one. If not, what an earlier one showed is not shown any more.
     pub(crate) fn breaker(&self, pool: &weir_config::model::Pool) -> Option<Arc<Breaker>> {
         let name = [pool.name.as_str()];
+        if pool.breaker.is_none() {
+            self.forget_breaker(&pool.name);
+        }
         let series = || BreakerSeries {
             state: self.breaker_state.with_label_values(&name),
             opened: self.breaker_opened.with_label_values(&name),
         };
         pool.breaker.as_ref().map(|config| Breaker::new(config, series()))
+    }
+
+    /// The pool of this name has no circuit breaker whose state could be shown.
+    pub(crate) fn forget_breaker(&self, pool: &str) {
+        // Fails if there is none.
+        drop(self.breaker_state.remove_label_values(&[pool]));
     }
 
     /// A route's filters refused a request; `reason` is a word of the `weir-error` header.

@@ -57,7 +57,7 @@ pub(crate) struct Proxy {
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) compressing: Compressing,
     made: Instant,
-    /// Of fingerprints.
+    /// Of fingerprints, and of what clients are told apart by for [`crate::resilience::Affinity`].
     pub(crate) keys: RandomState,
 }
 
@@ -85,6 +85,7 @@ impl Proxy {
                 series: metrics.route("", ""),
                 access_log,
                 turned_away: metrics.turned_away.clone(),
+                connections: InFlight::new(metrics.connections.clone()),
             }),
             metrics,
             timeouts,
@@ -136,15 +137,20 @@ impl Proxy {
         session: &mut Session,
         route: &Route,
         backing: &Backing,
-        client: Option<IpAddr>,
+        ctx: &Context,
     ) -> Result<Lease, NoLease> {
         let tenancy = tenancy(session, &backing.pool);
-        let caller = caller(session, route, client);
+        let caller = caller(session, route, ctx.client);
+        let company = ctx.company();
         let session = session.as_downstream_mut();
         let leasing = async {
-            match tenancy {
-                Some(tenancy) => tenancy.lease_for(&caller).await,
-                None => backing.pool.lease_for(&caller).await,
+            match (tenancy, company) {
+                (Some(tenancy), _) => tenancy.lease_for(&caller).await,
+                (None, Some(company)) => {
+                    let rank = |member| company.rank(&self.keys, member);
+                    backing.pool.lease_ranked(&caller, rank).await
+                }
+                (None, None) => backing.pool.lease_for(&caller).await,
             }
         };
         let leased = tokio::select! {

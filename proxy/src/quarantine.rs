@@ -48,7 +48,7 @@ impl Proxy {
             ctx.permit = Some(breaker.admit(self.since_made()).map_err(NoLease::Refused)?);
         }
         self.admit(session, backing, ctx)?;
-        let lease = self.lease(session, route, backing, ctx.client).await?;
+        let lease = self.lease(session, route, backing, ctx).await?;
         self.admit(session, backing, ctx)?;
         Ok(lease)
     }

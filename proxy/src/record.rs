@@ -11,6 +11,7 @@ use weir_pool::Start;
 use crate::access_log::{AccessLog, Record};
 use crate::answer::Refusal;
 use crate::context::Context;
+use crate::in_flight::InFlight;
 use crate::metrics::{CLIENT_GONE, RouteSeries};
 use crate::proxy::Proxy;
 use crate::request::{authority_and_target, status_sent};
@@ -22,6 +23,8 @@ pub(crate) struct Unrouted {
     pub(crate) access_log: AccessLog,
     /// Connections above their listener's limit.
     pub(crate) turned_away: IntCounter,
+    /// Those that there are.
+    pub(crate) connections: InFlight,
 }
 
 impl Unrouted {

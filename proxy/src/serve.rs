@@ -2,19 +2,23 @@
 //!
 //! ```text
 //!  serving --shutdown--> draining: no accepts, idle connections closed, responses say `Connection: close`
-//!                           | no request under way, or the deadline: WebSockets are told (1001), and have a moment
-//!                           v
-//!                         Drained
+//!     |                     ^ |  no request under way, or the deadline: WebSockets are told (1001), and have a moment
+//!     | others accept now   | v
+//!     +---> leaving --------+ Drained
 //! ```
+//!
+//! Leaving, idle connections are not closed yet: each may bring one request more, until all are gone or the deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::ServerApp as _;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_config::model::{Config, Listener};
 use weir_pool::Pools;
 
@@ -28,13 +32,16 @@ use crate::listeners::{ListenSocket, Listeners};
 use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
-use crate::reload::{Order, Orders, reloader};
+use crate::reload::{Order, Orders, Reload, reloader};
 use crate::retry::RETRIES_MAX;
 use crate::table::Table;
 use crate::tls::TlsError;
 
 /// How long the ends of WebSockets may take to hear that weir goes down.
 const LEAVE: Duration = Duration::from_secs(1);
+
+/// How long a connection that was accepted may take to count as one: its task has yet to run.
+const BEGIN: Duration = Duration::from_millis(100);
 
 /// Idle connections to VMs that are kept, all VMs together.
 const IDLE_UPSTREAMS: usize = 4096;
@@ -168,40 +175,67 @@ pub async fn serve_reloadable(
     )?;
     proxy.challenges = server.challenges.clone();
     proxy.spans = server.spans;
-    let (unrouted, table) = (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table));
-    let upstreams = Arc::clone(&proxy.upstreams);
+    let (unrouted, table, upstreams) =
+        (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table), Arc::clone(&proxy.upstreams));
+    let connections = unrouted.connections.clone();
     let proxy = Arc::new(with_options(proxy, idle_timeout));
     let mut doors =
         Doors::new(Arc::clone(&proxy), unrouted, Arc::clone(&table), metrics.clone(), server.challenges);
     doors.change(&[], entrances).map_err(ServeError::Socket)?;
-    loop {
+    orders.opened();
+    let leaving = loop {
         tokio::select! {
             failed = doors.failed() => return Err(ServeError::Ended(failed)),
             order = orders.next() => {
-                let Order { config, listeners, done } = order;
-                let routes = Table::new(&config, &pools, &metrics, Some(&table.load()));
-                let reloaded = routes.and_then(|routes| {
-                    doors.change(&listeners.closed, listeners.opened).map_err(ServeError::Socket)?;
-                    table.store(Arc::new(routes));
-                    Ok(())
-                });
-                // Whoever ordered it may have gone away meanwhile.
-                drop(done.send(reloaded));
+                match order {
+                    Order::Change(reload) => change(reload, &mut doors, &table, &pools, &metrics),
+                    Order::Show(shown) => drop(shown.send(doors.sockets())),
+                    Order::Leave => break true,
+                }
             }
             // An error means that whoever could have asked for it is gone.
-            _ = shutdown.wait_for(|shutdown| *shutdown) => break,
+            _ = shutdown.wait_for(|shutdown| *shutdown) => break false,
         }
-    }
+    };
     draining.store(true, Release);
+    let deadline = Instant::now() + drain_timeout;
     let closed = doors.close().await;
+    if leaving {
+        leave(&connections, deadline, shutdown).await;
+    }
     // Idle connections are closed by this.
     proxy.cleanup().await;
     closed.map_err(|error| ServeError::Ended(Some(error)))?;
     // Whether it was in time shows in what is left.
-    let _ = tokio::time::timeout(drain_timeout, in_flight.none_left()).await;
+    let _ = tokio::time::timeout_at(deadline, in_flight.none_left()).await;
     upstreams.leave();
     let _ = tokio::time::timeout(LEAVE, in_flight.none_left()).await;
     Ok(Drained { unfinished: in_flight.count() })
+}
+
+/// Serves by another configuration from now on, or by the same as before if that is not possible.
+fn change(reload: Reload, doors: &mut Doors, table: &ArcSwap<Table>, pools: &Pools, metrics: &Metrics) {
+    let Reload { config, listeners, done } = reload;
+    let routes = Table::new(&config, pools, metrics, Some(&table.load()));
+    let changed = routes.and_then(|routes| {
+        doors.change(&listeners.closed, listeners.opened).map_err(ServeError::Socket)?;
+        table.store(Arc::new(routes));
+        Ok(())
+    });
+    // Whoever ordered it may have gone away meanwhile.
+    drop(done.send(changed));
+}
+
+/// Waits until all connections are gone, the deadline, or until nobody is to be waited for any more.
+async fn leave(connections: &InFlight, deadline: Instant, mut shutdown: watch::Receiver<bool>) {
+    let gone = async {
+        tokio::time::sleep(BEGIN).await;
+        connections.none_left().await;
+    };
+    tokio::select! {
+        _ = tokio::time::timeout_at(deadline, gone) => {}
+        _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+    }
 }
 
 /// Listeners with what each of them asks of its clients.

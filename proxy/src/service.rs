@@ -261,6 +261,7 @@ impl ProxyHttp for Proxy {
         if let Some(filters) = &route.filters {
             filters.edit_response(&session.req_header().headers, response)?;
         }
+        self.remember(session, ctx, response)?;
         if let Some(rules) = &route.config.compress {
             ctx.compressed = self.compressing.begin(rules, session.req_header(), response)?;
         }

@@ -12,7 +12,7 @@ use weir_pool::{Pool, Pools};
 use crate::context::{AnsweringRoute, Found, Route};
 use crate::filter::{Answer, Filters};
 use crate::metrics::Metrics;
-use crate::resilience::{Backing, Backings, Breaker, Instead, Pages};
+use crate::resilience::{Affinity, Backing, Backings, Breaker, Instead, Pages};
 use crate::retry::Retries;
 use crate::routes::Router;
 use crate::serve::ServeError;
@@ -51,7 +51,11 @@ impl Table {
             (name.clone(), Kept::new(&pool.config(), kept, metrics))
         };
         let pools = pools.all();
-        let kept: HashMap<_, _> = pools.iter().map(keep).collect();
+        // One that leaves is there until no request can come for it any more.
+        let stays = |(name, _): &(&String, _)| config.pools.contains_key(*name);
+        let kept: HashMap<_, _> = pools.iter().filter(stays).map(keep).collect();
+        let before = before.into_iter().flat_map(|before| before.kept.keys());
+        before.filter(|name| !kept.contains_key(*name)).for_each(|name| metrics.forget_breaker(name));
         let pages = Arc::new(Pages::new(&config.error_pages));
         let parts = Parts { pools: &pools, kept: &kept, pages: &pages, metrics };
         let route = |(number, config): (u32, &Arc<model::Route>)| match &config.to {
@@ -117,8 +121,8 @@ impl Parts<'_> {
             Backings::new(all, &weights, config.fallback.is_some()).ok_or_else(|| no_pool(config, ""))?;
         let (filters, instead) =
             (Filters::new(config, self.metrics), Instead::new(&config.instead, self.pages));
-        let config = Arc::clone(config);
-        Ok(Found::Pool(Arc::new(Route { config, number, to, filters, instead })))
+        let (config, affinity) = (Arc::clone(config), Affinity::new(config));
+        Ok(Found::Pool(Arc::new(Route { config, number, to, affinity, filters, instead })))
     }
 
     fn backing(&self, config: &model::Route, name: &str) -> Result<Backing, ServeError> {

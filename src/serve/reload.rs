@@ -1,7 +1,7 @@
 //! Another configuration for a weir that serves.
 //!
 //! ```text
-//!  SIGHUP, or the file is another one
+//!  SIGHUP, `weir reload`, or the file is another one
 //!     │
 //!     v      all of it, as `weir check`    what differs       what can fail          what cannot
 //!   read ──────────────> valid ──────────────> change ──────────────> staged ──────────────> in use
@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use prometheus::{IntCounterVec, Opts, Registry};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use weir_config::change::{Change, PoolChange};
 use weir_config::model::Config;
@@ -43,7 +42,6 @@ pub(super) struct Source {
 /// What is reloaded, and from where.
 pub(super) struct Reload {
     source: Source,
-    hangup: Signal,
     current: Arc<Config>,
     pools: Pools,
     reloader: Reloader,
@@ -56,7 +54,7 @@ impl Reload {
     /// Of `current`, which was read from `file` and is what `pools` and the proxy of `reloader` are.
     ///
     /// # Errors
-    /// If its metric is there already, or SIGHUP cannot be had.
+    /// If its metric is there already.
     pub(super) fn new(
         source: Source,
         current: Arc<Config>,
@@ -73,30 +71,36 @@ impl Reload {
             // Shown from the start, with none.
             results.with_label_values(&[result]);
         }
-        let hangup = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-        Ok(Self { source, hangup, current, pools, reloader, acme, results })
+        Ok(Self { source, current, pools, reloader, acme, results })
     }
 
-    /// Reloads whenever it is due. Stopped while it reloads, it may leave pools of both configurations behind.
-    pub(super) async fn run(mut self) {
-        loop {
-            let why = tokio::select! {
-                _ = self.hangup.recv() => {
-                    self.source.file.seen();
-                    "SIGHUP"
-                }
-                () = self.source.file.changed() => "the file changed",
-            };
-            tracing::info!(why, file = ?self.source.file.path(), "reloading");
-            let reloaded = self.reload().await;
-            // First, for whoever hears of it may look.
-            self.results.with_label_values(&[if reloaded.is_ok() { OK } else { FAILED }]).inc();
-            match reloaded {
-                Ok(change) => tracing::info!(%change, "configuration reloaded"),
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::error!(error, "configuration not reloaded, the running one stays");
-                }
+    /// The configuration that is in use.
+    pub(super) fn current(&self) -> &Config {
+        &self.current
+    }
+
+    /// Resolves when the file is another one than at the last reload. Cancel-safe.
+    pub(super) async fn file_changed(&mut self) {
+        self.source.file.changed().await;
+    }
+
+    /// Reads the file and becomes what it says; what that has changed, or why it has not. Stopped before its end, it may
+    /// leave pools of both configurations behind.
+    pub(super) async fn run(&mut self, why: &str) -> Result<String, String> {
+        self.source.file.seen();
+        tracing::info!(why, file = ?self.source.file.path(), "reloading");
+        let reloaded = self.reload().await;
+        // First, for whoever hears of it may look.
+        self.results.with_label_values(&[if reloaded.is_ok() { OK } else { FAILED }]).inc();
+        match reloaded {
+            Ok(change) => {
+                tracing::info!(%change, "configuration reloaded");
+                Ok(change.to_string())
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "configuration not reloaded, the running one stays");
+                Err(error)
             }
         }
     }

@@ -13,7 +13,7 @@ fn interfaces() -> BTreeSet<String> {
 }
 
 /// Waits, bounded, until none of these processes is left: they end by signals that the kernel sends.
-fn all_gone(pids: &[u32]) {
+pub(crate) fn all_gone(pids: &[u32]) {
     let deadline = Instant::now() + PATIENCE;
     let left = || pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}/exe")).exists()).count();
     while left() > 0 {
@@ -66,7 +66,7 @@ fn sigkill_of_weir_leaves_no_process_and_no_tap() {
 }
 
 /// Directories of weir `pid` in all hierarchies of control groups.
-fn groups(pid: u32) -> Vec<PathBuf> {
+pub(crate) fn groups(pid: u32) -> Vec<PathBuf> {
     let name = format!("weir-{pid}");
     let mut places = vec![PathBuf::from("/sys/fs/cgroup")];
     let mut found = Vec::new();

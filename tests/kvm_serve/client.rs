@@ -43,14 +43,21 @@ impl Client {
 
     /// Status and body of the next answer, which must leave the connection open.
     pub(crate) fn answer(&mut self) -> (u16, String) {
+        let (status, body, closes) = self.last_answer();
+        assert!(!closes, "{status}, and the connection does not stay open: {body}");
+        (status, body)
+    }
+
+    /// Status and body of the next answer, and whether it is the connection's last.
+    pub(crate) fn last_answer(&mut self) -> (u16, String, bool) {
         let status = self.line().split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
-        let (mut length, mut error) = (None, String::new());
+        let (mut length, mut error, mut closes) = (None, String::new(), false);
         loop {
             let line = self.line().to_lowercase();
             if line.is_empty() {
                 break;
             }
-            assert_ne!(line, "connection: close", "{status}, and the connection does not stay open; {error}");
+            closes |= line == "connection: close";
             if line.starts_with("weir-error: ") {
                 error.clone_from(&line);
             }
@@ -60,7 +67,7 @@ impl Client {
         }
         let mut body = vec![0; length.expect("answers of known length")];
         self.stream.read_exact(&mut body).expect("read the body");
-        (status, String::from_utf8(body).expect("text"))
+        (status, error + &String::from_utf8(body).expect("text"), closes)
     }
 
     /// The body of the answer to `GET path`, which must be 200.

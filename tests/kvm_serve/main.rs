@@ -27,4 +27,5 @@ mod secure;
 mod signal;
 mod spares;
 mod unprivileged;
+mod upgrade;
 mod websocket;

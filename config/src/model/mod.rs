@@ -4,6 +4,7 @@ mod access_log;
 mod acme;
 mod action;
 mod address;
+mod affinity;
 mod breaker;
 mod compress;
 mod external;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -32,6 +34,7 @@ pub(crate) use acme::file_name;
 pub use acme::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub use action::{Destination, Pattern, Piece, Redirect, Respond, Rewrite};
 pub use address::ListenAddress;
+pub use affinity::{Affinity, AffinityKey, SessionCookie};
 pub use breaker::Breaker;
 pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
@@ -93,6 +96,8 @@ pub struct Host {
     pub snapshots: Option<PathBuf>,
     /// Proxies in front of weir whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNetwork>,
+    /// For a new binary to be ready to take over.
+    pub upgrade_timeout: Duration,
 }
 
 impl Default for Host {
@@ -106,6 +111,7 @@ impl Default for Host {
             network,
             snapshots: None,
             trusted_proxies: Vec::new(),
+            upgrade_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -143,6 +149,8 @@ pub struct Route {
     pub to: Destination,
     /// Name of the pool for requests that those of `to` do not take; none of those.
     pub fallback: Option<String>,
+    /// Which of its requests belong together; `None`: none.
+    pub affinity: Option<Affinity>,
     /// Whose share its requests have while they wait; one of the configuration's classes.
     pub class: Arc<Class>,
     /// Methods that it takes, each once; `None`: all.
@@ -170,6 +178,7 @@ impl Route {
             path: path.to_owned(),
             to: Destination::Pool(pool.to_owned()),
             fallback: None,
+            affinity: None,
             class: Arc::default(),
             methods: None,
             rewrite: None,

@@ -139,3 +139,63 @@ fn breakers() {
         ],
     );
 }
+
+#[test]
+fn affinities() {
+    let either = "route[0].affinity: needs either cookie or hash";
+    let token = |name: &str| format!("{name:?} is no name of a cookie, 1 to 64 characters of a token");
+    let isolated = "[pool.tenants]\nimage = 'hello'\nisolation = 'connection'\n";
+    check(
+        &format!("{LISTENER}{POOL}{isolated}[[route]]\n"),
+        &[
+            ["pool = 'hello'\naffinity = { cookie = 'weir' }", ""],
+            ["pool = 'hello'\naffinity = { cookie = 'weir', max_age = '1h' }", ""],
+            ["pool = 'hello'\naffinity = { hash = 'client' }", ""],
+            ["pool = 'hello'\naffinity = { hash = 'header:x-user' }", ""],
+            ["pool = 'hello'\naffinity = { hash = 'cookie:sid' }", ""],
+            ["pool = 'hello'\naffinity = {}", either],
+            ["pool = 'hello'\naffinity = { cookie = 'a', hash = 'client' }", either],
+            ["pool = 'hello'\naffinity = 'a'", "route[0].affinity: expected a table, found a string"],
+            [
+                "pool = 'hello'\naffinity = { cookie = 'a;b' }",
+                &format!("route[0].affinity.cookie: {}", token("a;b")),
+            ],
+            [
+                "pool = 'hello'\naffinity = { cookie = '' }",
+                &format!("route[0].affinity.cookie: {}", token("")),
+            ],
+            [
+                "pool = 'hello'\naffinity = { hash = 'cookie:a=b' }",
+                &format!("route[0].affinity.hash: {}", token("a=b")),
+            ],
+            [
+                "pool = 'hello'\naffinity = { cookie = '__Host-a' }",
+                "route[0].affinity.cookie: \"__Host-a\" has a prefix that binds the cookie to attributes it may lack",
+            ],
+            [
+                "pool = 'hello'\naffinity = { hash = 'header:a b' }",
+                "route[0].affinity.hash: \"a b\" is no name of a header field",
+            ],
+            [
+                "pool = 'hello'\naffinity = { hash = 'user' }",
+                "route[0].affinity.hash: must be \"client\", \"header:NAME\" or \"cookie:NAME\", is \"user\"",
+            ],
+            [
+                "pool = 'hello'\naffinity = { hash = 'client', max_age = '1h' }",
+                "route[0].affinity.max_age: only a cookie of weir's has an age",
+            ],
+            [
+                "pool = 'hello'\naffinity = { cookie = 'a', max_age = '1500ms' }",
+                "route[0].affinity.max_age: must be in whole seconds, at least one",
+            ],
+            [
+                "respond = {}\naffinity = { hash = 'client' }",
+                "route[0].affinity: a route with respond has no affinity",
+            ],
+            [
+                "pool = 'hello'\nfallback = 'tenants'\naffinity = { hash = 'client' }",
+                "route[0].affinity: pool \"tenants\" has isolation = \"connection\": its VMs are nobody's to come back to",
+            ],
+        ],
+    );
+}

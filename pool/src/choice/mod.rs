@@ -9,9 +9,12 @@
 //! Where both are full, [`room`] says which VMs may not be. So the cost depends neither on how many VMs there are nor on
 //! how full they are. What it says may be late by a moment; the first request that has to wait looks at all of them once.
 //!
+//! A request that wants to come back to a VM is asked first, see [`rank`].
+//!
 //! An isolated VM has room for one tenancy or none, so that both limits are one.
 
 mod latency;
+mod rank;
 mod room;
 
 use std::ops::Deref;
@@ -21,6 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use weir_config::model::{self, Isolation};
 
 pub(crate) use latency::Latency;
+pub use rank::Member;
 use room::Room;
 
 use crate::gate::{Gate, State};

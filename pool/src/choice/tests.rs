@@ -97,6 +97,46 @@ proptest! {
     }
 }
 
+proptest! {
+    /// As a list sorted by rank would have it: the highest that is open and not full.
+    #[test]
+    fn the_highest_rank_with_room_is_entered(
+        ranks in proptest::collection::vec(proptest::option::of(0..50u64), 0..8),
+        closed in 0..8usize,
+        hard in 1..4u32,
+        requests in 0..40usize,
+    ) {
+        let ready = shared(ranks.len() as u64, hard, hard);
+        if let Some(vm) = ready.get(closed) {
+            vm.gate.close();
+        }
+        let mut left: Vec<_> = ranks.iter().map(|_| hard).collect();
+        if let Some(left) = left.get_mut(closed) {
+            *left = 0;
+        }
+        let rank = |member| match member {
+            Member::Vm(VmId(id)) => ranks[usize::try_from(id).unwrap()],
+            Member::Server(_) => unreachable!("there are VMs only"),
+        };
+        for _ in 0..requests {
+            let expected = (0..ranks.len()).filter(|vm| left[*vm] > 0).filter_map(|vm| ranks[vm]).max();
+            let entered = ready.enter_ranked(rank).map(|vm| usize::try_from(vm.id.0).unwrap());
+            prop_assert_eq!(entered.and_then(|vm| ranks[vm]), expected);
+            if let Some(entered) = entered {
+                prop_assert!(left[entered] > 0);
+                left[entered] -= 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn isolated_vms_have_no_rank() {
+    let ready = ready(2, Isolation::Request, 1, 1);
+    assert!(ready.enter_ranked(|_| Some(1)).is_none());
+    assert_eq!(entered(&ready, 0), Some(VmId(0)));
+}
+
 /// Many requests, one after the other, each of which stays for a while; how many each VM got.
 fn spread(ready: &Ready, requests: usize, at_once: usize) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(4);

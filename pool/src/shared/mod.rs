@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use weir_config::model;
 
-use crate::choice::{Entered, Ready};
+use crate::choice::{Entered, Member, Ready};
 use crate::gate::Left;
 use crate::health::Quarantine;
 use crate::lease::{Lease, LeaseError, Start};
@@ -133,6 +133,19 @@ impl Shared {
         let ready = self.ready.load();
         let Entered { vm, above_soft } = ready.enter(rand::random())?;
         if above_soft && self.may_grow.load(SeqCst) {
+            self.wake.notify_one();
+        }
+        Some(Lease::entered(vm.clone(), Start::Warm, Duration::ZERO))
+    }
+
+    /// A lease of the warm VM that `rank` puts highest, if one that it ranks has room. Only when nobody waits, too.
+    pub(crate) fn lease_ranked(self: &Arc<Self>, rank: impl Fn(Member) -> Option<u64>) -> Option<Lease> {
+        if self.is_closed() || self.waiting() > 0 {
+            return None;
+        }
+        let ready = self.ready.load();
+        let vm = ready.enter_ranked(rank)?;
+        if ready.is_above_soft(vm) && self.may_grow.load(SeqCst) {
             self.wake.notify_one();
         }
         Some(Lease::entered(vm.clone(), Start::Warm, Duration::ZERO))

@@ -1,4 +1,4 @@
-//! `/api/v1/`: pools and VMs to look at, and pools to drain and to restart.
+//! `/api/v1/`: pools and VMs to look at, pools to drain and to restart, and weir itself to change.
 
 use std::sync::Arc;
 
@@ -7,16 +7,18 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
+use tokio::sync::mpsc;
 use weir_pool::{PoolStatus, Replaced, RestartError};
 
 use super::answer::{self, Done, PoolAnswer, VmAnswer, json};
 use super::control::{Control, Drain, OrderError};
 use super::guard;
+use super::process::{self, ProcessOrder};
 
 type Pools = Arc<dyn Control>;
 
-/// The API of these pools.
-pub(super) fn routes(pools: Pools) -> Router {
+/// The API of these pools, and of the process that takes `orders`.
+pub(super) fn routes(pools: Pools, orders: mpsc::Sender<ProcessOrder>) -> Router {
     let api = Router::new()
         .route("/pools", get(list_pools))
         .route("/vms", get(list_vms))
@@ -26,7 +28,8 @@ pub(super) fn routes(pools: Pools) -> Router {
         .method_not_allowed_fallback(|| async {
             answer::error(StatusCode::METHOD_NOT_ALLOWED, None, "not by this method")
         })
-        .with_state(pools);
+        .with_state(pools)
+        .merge(process::routes(orders));
     Router::new().nest("/api/v1", api).layer(axum::middleware::from_fn(guard::guard))
 }
 

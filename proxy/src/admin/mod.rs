@@ -1,5 +1,6 @@
 //! The administration endpoint: `/metrics` (Prometheus text), `/healthz` (the process works), `/readyz` (it takes
-//! requests: not while it starts or drains), and `/api/v1/`, what `weir ps`, `weir drain` and `weir restart` use.
+//! requests: not while it starts or drains), and `/api/v1/`, what `weir ps`, `weir drain`, `weir restart`, `weir reload` and
+//! `weir upgrade` use.
 //!
 //! It asks nobody who he is: whoever reaches the address may use it. See [`guard`] for who that is not.
 
@@ -7,6 +8,7 @@ mod answer;
 mod api;
 mod control;
 pub mod guard;
+mod process;
 
 use std::future::Future;
 use std::io;
@@ -19,9 +21,10 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use control::{Control, Drain, OrderError, Restart};
+pub use process::{ProcessChange, ProcessOrder};
 
 /// Whether weir takes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ struct Admin {
     readiness: watch::Receiver<Readiness>,
 }
 
-/// Serves on `listener` until `until` resolves.
+/// Serves on `listener` until `until` resolves. `orders`: to whoever changes the whole process.
 ///
 /// # Errors
 ///
@@ -50,6 +53,7 @@ pub async fn serve(
     registry: Registry,
     readiness: watch::Receiver<Readiness>,
     pools: Arc<dyn Control>,
+    orders: mpsc::Sender<ProcessOrder>,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -58,7 +62,7 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(Admin { registry, readiness })
-        .merge(api::routes(pools));
+        .merge(api::routes(pools, orders));
     tokio::select! {
         ended = axum::serve(listener, routes) => ended,
         () = until => Ok(()),

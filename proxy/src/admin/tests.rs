@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use weir_pool::{Instances, PoolStatus, Replaced, RestartError, Revision, Start, VmState, VmStatus};
 use weir_vmm::VmId;
@@ -78,6 +78,7 @@ struct Endpoint {
     address: SocketAddr,
     pools: Arc<Fake>,
     readiness: watch::Sender<Readiness>,
+    changes: mpsc::Receiver<ProcessOrder>,
     end: oneshot::Sender<()>,
     serving: JoinHandle<io::Result<()>>,
 }
@@ -92,8 +93,10 @@ impl Endpoint {
         let (readiness, watched) = watch::channel(Readiness::Starting);
         let pools = Arc::<Fake>::default();
         let (end, until) = oneshot::channel::<()>();
-        let serving = serve(listener, registry, watched, pools.clone(), async { drop(until.await) });
-        Self { address, pools, readiness, end, serving: tokio::spawn(serving) }
+        let (orders, changes) = mpsc::channel(1);
+        let until = async { drop(until.await) };
+        let serving = serve(listener, registry, watched, pools.clone(), orders, until);
+        Self { address, pools, readiness, changes, end, serving: tokio::spawn(serving) }
     }
 
     /// What comes back for this request, whose lines end with line feeds.
@@ -186,6 +189,35 @@ async fn orders_are_answered_when_they_are_done_or_at_once() {
 }
 
 #[tokio::test]
+async fn the_process_is_changed_as_it_is_asked_to() {
+    let mut endpoint = Endpoint::start();
+    let mut changes = std::mem::replace(&mut endpoint.changes, mpsc::channel(1).1);
+    let process = tokio::spawn(async move {
+        let outcomes = [Ok("2 routes read"), Err("t:1:1: host:\n\"x\""), Err("it ended"), Ok("")];
+        let mut asked = Vec::new();
+        for outcome in outcomes {
+            let order = changes.recv().await.unwrap();
+            asked.push(order.change);
+            order.answer(outcome.map(str::to_owned).map_err(str::to_owned));
+        }
+        // The process ends with an order unanswered.
+        drop(changes.recv().await.unwrap());
+        asked
+    });
+    let done = |change: &str| (200, json!({ "result": "done", "change": change }));
+    assert_eq!(endpoint.post("/api/v1/reload").await, done("2 routes read"));
+    let error = |status: u16, error: &str| (status, json!({ "error": error }));
+    assert_eq!(endpoint.post("/api/v1/reload").await, error(422, "t:1:1: host:\n\"x\""));
+    assert_eq!(endpoint.post("/api/v1/upgrade").await, error(500, "it ended"));
+    assert_eq!(endpoint.post("/api/v1/upgrade").await, done(""));
+    for what in ["upgrade", "reload"] {
+        assert_eq!(endpoint.post(&format!("/api/v1/{what}")).await, error(503, "shutting down"));
+    }
+    use ProcessChange::{Reload, Upgrade};
+    assert_eq!(process.await.unwrap(), [Reload, Reload, Upgrade, Upgrade]);
+}
+
+#[tokio::test]
 async fn failures_name_the_pool_and_the_reason() {
     let endpoint = Endpoint::start();
     let cases = [
@@ -206,7 +238,7 @@ async fn failures_name_the_pool_and_the_reason() {
 
 #[tokio::test]
 async fn nothing_is_done_for_a_page_in_somebodys_browser() {
-    let endpoint = Endpoint::start();
+    let mut endpoint = Endpoint::start();
     let refused = [
         // A form, or fetch() in its simple mode.
         format!(
@@ -222,6 +254,8 @@ async fn nothing_is_done_for_a_page_in_somebodys_browser() {
         "GET /api/v1/vms HTTP/1.1\nhost: evil.example:9180\n".to_owned(),
         format!("GET /api/v1/vms HTTP/1.1\nhost: {LOCAL}\nhost: evil.example\n"),
         format!("DELETE /api/v1/pools HTTP/1.1\nhost: {LOCAL}\n"),
+        format!("POST /api/v1/reload HTTP/1.1\nhost: {LOCAL}\n"),
+        "POST /api/v1/upgrade HTTP/1.1\nhost: evil.example:9180\nx-weir: 1\n".to_owned(),
     ];
     for request in refused {
         let answer = endpoint.send(&format!("{request}connection: close\n\n")).await;
@@ -230,6 +264,7 @@ async fn nothing_is_done_for_a_page_in_somebodys_browser() {
         assert!(!answer.to_lowercase().contains("access-control-allow"), "{answer}");
     }
     assert_eq!(endpoint.orders(), [""; 0]);
+    assert!(endpoint.changes.try_recv().is_err(), "nothing of weir is changed");
 }
 
 #[tokio::test]
@@ -244,6 +279,7 @@ async fn other_methods_paths_and_queries_change_nothing() {
     }
     for (path, status) in [
         ("/api/v1/pools", 405),
+        ("/api/v1/reload/", 404),
         ("/api/v1/pools/shop", 404),
         ("/api/v1/pools/shop/restart/", 404),
         ("/api/v1/pools/a/b/restart", 404),

@@ -10,6 +10,7 @@ use super::Filters;
 use crate::answer::{Refusal, send};
 use crate::context::{Context, Found};
 use crate::proxy::Proxy;
+use crate::resilience::Affinity;
 use crate::service::has_tls;
 
 impl Found {
@@ -31,7 +32,12 @@ impl Proxy {
     ) -> pingora::Result<bool> {
         match &found {
             Found::Pool(route) => {
-                ctx.backing = route.to.choose(rand::random);
+                let headers = &session.req_header().headers;
+                let belongs =
+                    |affinity: &Affinity| affinity.of(headers, ctx.client, &self.keys, rand::random);
+                ctx.belongs = route.affinity.as_ref().and_then(belongs);
+                let number = || ctx.belongs.map_or_else(rand::random, |belongs| belongs.number(&self.keys));
+                ctx.backing = route.to.choose(number);
                 ctx.route = Some(Arc::clone(route));
             }
             Found::Answer(route) => ctx.answering = Some(Arc::clone(route)),

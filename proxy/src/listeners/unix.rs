@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Who may connect is settled before anybody can: between bind and listen, connections are refused. The file is removed
-//! only as long as it is the one that was made here.
+//! only as long as it is the one that was made here, and as nobody else was handed the socket; see [`super::handed`].
 
 use std::fs;
 use std::io;
@@ -14,8 +14,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
@@ -36,6 +38,8 @@ struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     id: (u64, u64),
+    /// Whether it is to be removed.
+    ours: Arc<AtomicBool>,
 }
 
 impl UnixSocket {
@@ -46,11 +50,36 @@ impl UnixSocket {
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         // From here on a failure removes the file.
         let metadata = fs::symlink_metadata(path)?;
-        let file = Arc::new(SocketFile { path: path.to_owned(), id: id(&metadata) });
+        let ours = Arc::new(AtomicBool::new(true));
+        let file = Arc::new(SocketFile { path: path.to_owned(), id: id(&metadata), ours });
         let bound = Self { socket: socket.into(), file };
         bound.set_mode(mode)?;
         listen(&bound.socket, BACKLOG)?;
         Ok(bound)
+    }
+
+    /// Takes a listening socket of `path` over, whose file is to be removed if it is `ours` at the end.
+    ///
+    /// # Errors
+    /// If it is another socket.
+    pub(super) fn adopt(path: &Path, socket: UnixListener, ours: Arc<AtomicBool>) -> io::Result<Self> {
+        let bound = socket.local_addr()?;
+        if bound.as_pathname() != Some(path) || !socket_acceptconn(&socket)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        socket.set_nonblocking(true)?;
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { socket, file: Arc::new(SocketFile { path: path.to_owned(), id: id(&metadata), ours }) })
+    }
+
+    /// The file is another's to remove from now on.
+    pub(super) fn disown(&self) {
+        self.file.ours.store(false, Relaxed);
+    }
+
+    /// Whether clients still find it.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_there()
     }
 
     /// Changes who may connect.
@@ -82,7 +111,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_there()
+        if self.ours.load(Relaxed)
+            && self.is_there()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(%error, path = ?self.path, "a listener's socket file stays behind");

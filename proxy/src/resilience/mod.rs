@@ -7,6 +7,7 @@
 //!
 //! A route knows its pools as [`Backing`]s. The request remembers which one it went to by its place among them.
 
+mod affinity;
 mod backings;
 mod breaker;
 mod fallback;
@@ -14,6 +15,7 @@ mod instead;
 mod refuse;
 mod split;
 
+pub(crate) use affinity::{Affinity, Belongs};
 pub(crate) use backings::{Backing, Backings};
 pub(crate) use breaker::{Breaker, BreakerSeries, Permit};
 pub(crate) use instead::{Instead, Intercepted, Page, Pages};

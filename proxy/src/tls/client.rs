@@ -10,7 +10,6 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use weir_config::model::ClientAuth;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
@@ -45,13 +44,14 @@ impl Identity {
     }
 }
 
-/// Asks clients for certificates.
+/// Asks clients for certificates that lead to `roots`. `required`: clients without one are refused.
 pub(super) fn verifier(
-    config: &ClientAuth,
+    roots: Arc<RootCertStore>,
+    required: bool,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&config.ca)?), provider);
-    let builder = if config.required { builder } else { builder.allow_unauthenticated() };
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let builder = if required { builder } else { builder.allow_unauthenticated() };
     builder.build().map_err(TlsError::ClientAuth)
 }
 

@@ -7,6 +7,7 @@ mod certificate;
 mod client;
 mod names;
 mod resolver;
+mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -18,32 +19,28 @@ use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as Socket;
 use pingora::protocols::{ALPN, Shutdown as _, Ssl as _, Stream};
 use pingora::{Error, ErrorType};
-use rustls::crypto::ring;
-use rustls::server::{ServerConfig, VerifierBuilderError};
-use rustls::version::{TLS12, TLS13};
+use rustls::server::VerifierBuilderError;
 use tokio::time::MissedTickBehavior;
-use weir_config::model::{self, TlsVersion};
+use weir_config::model;
 
 pub use certificate::{Certificate, CertificateError};
 pub(crate) use client::Identity;
 pub use client::roots;
 use resolver::Resolver;
+use settings::Settings;
 
 use crate::acme::Challenges;
 use crate::metrics::Metrics;
 
-/// How often certificates' files are looked at.
+/// How often the files of certificates and of clients' CA are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// In the order of preference (RFC 7301); HTTP/2 may be left out.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What CAs speak that look whether a name is under weir's control (RFC 8737): a handshake, and nothing after it.
 const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// A listener's TLS.
 pub(crate) struct Tls {
-    acceptor: Acceptor,
+    settings: Settings,
     resolver: Arc<Resolver>,
 }
 
@@ -68,31 +65,19 @@ impl Tls {
     /// If one cannot be used.
     pub(crate) fn load(config: &model::Tls, http2: bool) -> Result<Self, TlsError> {
         let resolver = Arc::new(Resolver::load(&config.certificates, &config.acme)?);
-        let versions = match config.min_version {
-            TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
-            TlsVersion::Tls13 => &[&TLS13],
-        };
-        let provider = Arc::new(ring::default_provider());
-        let builder =
-            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
-        let builder = match &config.client_auth {
-            Some(auth) => builder.with_client_cert_verifier(client::verifier(auth, provider)?),
-            None => builder.with_no_client_auth(),
-        };
-        let mut server = builder.with_cert_resolver(Arc::clone(&resolver) as _);
-        let protocols = if http2 { &PROTOCOLS[..] } else { &PROTOCOLS[1..] };
-        server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        if !config.acme.is_empty() {
-            server.alpn_protocols.push(ACME_TLS.to_vec());
-        }
-        // Clients keep what resuming takes, instead of weir's memory.
-        server.ticketer = ring::Ticketer::new()?;
-        Ok(Self { acceptor: Acceptor::from_server_config(Arc::new(server)), resolver })
+        let settings = Settings::load(config, http2, Arc::clone(&resolver))?;
+        Ok(Self { settings, resolver })
+    }
+
+    /// Its address was that of `former`, whose clients come back.
+    pub(crate) fn take_over(&self, former: &Self) {
+        self.settings.resume_sessions_of(&former.settings);
     }
 
     /// The handshake on a connection that has just been accepted.
     pub(crate) async fn accept(&self, socket: Socket) -> pingora::Result<Stream> {
-        let mut stream = self.acceptor.tls_handshake(socket).await?;
+        let acceptor = Acceptor::from_server_config(self.settings.now());
+        let mut stream = acceptor.tls_handshake(socket).await?;
         if matches!(stream.selected_alpn_proto(), Some(ALPN::Custom(protocol)) if protocol.protocol() == ACME_TLS)
         {
             stream.shutdown().await;
@@ -106,32 +91,43 @@ impl Tls {
         self.resolver.show(challenges);
     }
 
-    /// Looks at the certificates' files for ever.
-    pub(crate) fn reload_for_ever(&self, metrics: &Metrics) -> impl Future<Output = ()> + Send + use<> {
-        let (resolver, reloads) = (Arc::clone(&self.resolver), metrics.tls_reloads.clone());
+    /// Looks at the files for ever.
+    pub(crate) fn reload_for_ever(
+        self: &Arc<Self>,
+        metrics: &Metrics,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (tls, reloads) = (Arc::clone(self), metrics.tls_reloads.clone());
         async move {
             let mut ticks = tokio::time::interval(LOOK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let resolver = Arc::clone(&resolver);
+                let tls = Arc::clone(&tls);
                 // Files may be slow.
-                let outcomes = tokio::task::spawn_blocking(move || resolver.reload()).await;
-                for outcome in outcomes.unwrap_or_default() {
+                let outcomes = tokio::task::spawn_blocking(move || tls.reload()).await;
+                for (what, outcome) in outcomes.unwrap_or_default() {
                     reloads.with_label_values(&[if outcome.is_ok() { "ok" } else { "failed" }]).inc();
-                    report(&outcome);
+                    report(what, outcome);
                 }
             }
         }
     }
+
+    /// Reads the files again that are others now; what came of each.
+    fn reload(&self) -> Vec<(&'static str, Result<(), TlsError>)> {
+        let certificates = self.resolver.reload().into_iter();
+        let certificates = certificates.map(|outcome| ("certificate", outcome.map_err(TlsError::from)));
+        certificates.chain(self.settings.reload().map(|outcome| ("client_ca", outcome))).collect()
+    }
 }
 
-fn report(outcome: &Result<(), CertificateError>) {
-    match outcome {
-        Ok(()) => tracing::info!("certificate reloaded"),
-        Err(error) => {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(%error, cause, "certificate not reloaded, the old one stays in use");
-        }
-    }
+fn report(what: &str, outcome: Result<(), TlsError>) {
+    let Err(error) = outcome else { return tracing::info!("{what} reloaded") };
+    let error: Box<dyn std::error::Error> = match error {
+        // It names the file, which says more than that there is one.
+        TlsError::Certificate(error) => error.into(),
+        error => error.into(),
+    };
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(%error, cause, "{what} not reloaded, the old one stays in use");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -10,6 +11,7 @@ use weir_config::model;
 use super::certificate::{Certificate, CertificateError};
 use super::names::ByName;
 use super::resolver::Resolver;
+use super::settings::Settings;
 
 /// Files in a directory, by the names that the certificate is for.
 fn write(directory: &Path, name: &str, names: &[&str]) -> model::Certificate {
@@ -101,7 +103,7 @@ fn a_name_finds_its_certificate() {
         (Some("*.b.example"), 1),
     ] {
         let found = by_name.find(asked).unwrap();
-        assert!(std::sync::Arc::ptr_eq(found, &certificates[expected].certified), "{asked:?}");
+        assert!(Arc::ptr_eq(found, &certificates[expected].certified), "{asked:?}");
     }
     assert!(ByName::new([].iter()).find(Some("a.example")).is_none());
 }
@@ -138,4 +140,38 @@ fn a_changed_file_is_read_again_and_a_bad_one_changes_nothing() {
     fs::rename(&new.certificate, &one.certificate).unwrap();
     assert!(matches!(resolver.reload()[..], [Ok(())]));
     assert_ne!(shown("one"), renewed);
+}
+
+#[test]
+fn tickets_are_kept_only_where_the_same_clients_are_let_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, same, other] = ["one", "same", "other"].map(|name| write(directory.path(), name, &[name]));
+    fs::copy(&one.certificate, &same.certificate).unwrap();
+    let load = |ca: Option<(&model::Certificate, bool)>| {
+        let client_auth = ca.map(|(ca, required)| model::ClientAuth { ca: ca.certificate.clone(), required });
+        let config = model::Tls {
+            certificates: vec![one.clone()],
+            acme: Vec::new(),
+            min_version: model::TlsVersion::Tls12,
+            client_auth,
+            hsts: None,
+        };
+        let resolver = Arc::new(Resolver::load(&config.certificates, &[]).unwrap());
+        Settings::load(&config, true, resolver).unwrap()
+    };
+    for (former, now, kept) in [
+        (None, None, true),
+        (None, Some((&one, true)), false),
+        (Some((&one, true)), None, false),
+        (Some((&one, true)), Some((&one, true)), true),
+        (Some((&one, true)), Some((&same, true)), true),
+        (Some((&one, true)), Some((&other, true)), false),
+        (Some((&one, true)), Some((&one, false)), false),
+        (Some((&one, false)), Some((&one, true)), false),
+    ] {
+        let (former, now) = (load(former), load(now));
+        now.resume_sessions_of(&former);
+        let ticketers = [&former, &now].map(|settings| Arc::clone(&settings.now().ticketer));
+        assert_eq!(Arc::ptr_eq(&ticketers[0], &ticketers[1]), kept);
+    }
 }

@@ -73,6 +73,26 @@ async fn a_pool_that_fails_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_that_is_taken_away_shows_nothing() {
+    let backend = moody(Arc::default()).await;
+    let config = config_with(|pool| pool.breaker = Some(broken_after(1, Duration::from_secs(100))));
+    let site = Site::start(config, ready(backend.address)).await;
+    let state = || site.metric(r#"weir_pool_breaker_state{pool="p"}"#);
+    let set = async |breaker: Option<Breaker>| {
+        site.reload(|config| Arc::make_mut(config.pools.get_mut("p").unwrap()).breaker = breaker).await;
+    };
+    assert_eq!((ask(site.address, POST).await.status(), state()), (502, Some(2.0)));
+    set(None).await;
+    assert_eq!((ask(site.address, POST).await.status(), state()), (502, None));
+    set(Some(broken_after(1, Duration::from_secs(100)))).await;
+    assert_eq!(state(), Some(0.0));
+    assert_eq!((ask(site.address, POST).await.status(), state()), (502, Some(2.0)));
+    // Its pool goes, and with it all that was known of it.
+    site.reload(|config| (config.pools, config.routes) = Default::default()).await;
+    assert_eq!(state(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_is_tried_again_and_closes_when_that_goes_well() {
     let status = Arc::new(AtomicU16::new(500));
     let backend = moody(status.clone()).await;

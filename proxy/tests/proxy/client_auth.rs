@@ -8,8 +8,8 @@ use weir_config::model::{ClientAuth, Config};
 
 use crate::backend::Backend;
 use crate::client::header;
-use crate::secure::{Guise, VERSIONS, connect_as, get_as, listener};
-use crate::site::{Site, config, ready, within};
+use crate::secure::{Guise, VERSIONS, client, connect_as, get_as, get_by, listener};
+use crate::site::{Site, config, ready, until, within};
 
 /// Who certifies clients.
 struct Authority(Issuer<'static, KeyPair>);
@@ -111,6 +111,34 @@ async fn strangers_are_refused_and_those_without_a_certificate_where_one_is_requ
         let known = get_as(site.address, &authority.client("weir", "alice"), "/", "").await.unwrap();
         assert!(known.contains("\r\nx-client-cert-subject: CN=alice,O=weir\r\n"), "{known}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_ca_is_read_again_and_a_broken_one_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = Backend::echo("vm").await;
+    let (config, authority) = asking(directory.path(), true);
+    let beside = directory.path().join("beside.pem");
+    let earlier = client(&authority.client("weir", "alice"), &[], VERSIONS);
+    let later = client(&Authority::new(&beside).client("weir", "bob"), &[], VERSIONS);
+    let site = Site::start(config, ready(backend.address)).await;
+    assert!(get_by(&later, site.address).await.is_err());
+    for resumed in [false, true] {
+        assert_eq!(get_by(&earlier, site.address).await.unwrap().0, resumed);
+    }
+
+    let replace = || fs::rename(&beside, directory.path().join("ca.pem")).unwrap();
+    replace();
+    until(|| site.metric("weir_tls_reloads_total{result=\"ok\"}") == Some(1.0)).await;
+    assert!(get_by(&earlier, site.address).await.is_err(), "not by a session of before, either");
+    let (resumed, seen) = get_by(&later, site.address).await.unwrap();
+    assert!(!resumed && seen.contains("\r\nx-client-cert-subject: CN=bob,O=weir\r\n"), "{seen}");
+
+    fs::write(&beside, "nonsense").unwrap();
+    replace();
+    until(|| site.metric("weir_tls_reloads_total{result=\"failed\"}") == Some(1.0)).await;
+    assert!(get_by(&later, site.address).await.unwrap().0, "it has not even noticed");
+    assert!(get_by(&earlier, site.address).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod secure;
 mod site;
 
 mod actions;
+mod affinity;
 mod answers;
 mod breaker;
 mod client_auth;
@@ -26,6 +27,7 @@ mod http2;
 mod http2_attacks;
 mod instead;
 mod isolation;
+mod leaving;
 mod logs;
 mod otlp;
 mod proxy_protocol;

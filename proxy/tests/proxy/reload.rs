@@ -111,7 +111,7 @@ async fn connections_that_come_after_a_reload_are_isolated_by_a_pool_that_came_w
 }
 
 /// An address that nobody listens on, of a socket that was just closed.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -130,6 +130,17 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     protocols: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<TlsStream<S>> {
+    let client = client(guise, protocols, versions);
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    within(TlsConnector::from(client).connect(name, socket)).await
+}
+
+/// A client that resumes its sessions, whose second connection is not its first.
+pub(crate) fn client(
+    guise: &Guise,
+    protocols: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let provider = ring::default_provider();
     let config = ClientConfig::builder_with_provider(Arc::new(provider.clone()))
         .with_protocol_versions(versions)
@@ -144,8 +155,19 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    within(TlsConnector::from(Arc::new(config)).connect(name, socket)).await
+    Arc::new(config)
+}
+
+/// One GET by `client`: whether its session was resumed, and all that comes back.
+pub(crate) async fn get_by(client: &Arc<ClientConfig>, address: SocketAddr) -> io::Result<(bool, String)> {
+    let name = ServerName::try_from("a.example").unwrap();
+    let socket = within(TcpStream::connect(address)).await?;
+    let mut stream = within(TlsConnector::from(Arc::clone(client)).connect(name, socket)).await?;
+    let request = "GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+    within(stream.write_all(request.as_bytes())).await?;
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await?;
+    Ok((stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed), answer))
 }
 
 /// One GET in HTTP/1.1, and all that comes back until the connection ends.

@@ -59,7 +59,7 @@ pub(crate) struct Site {
     writer: Option<AccessLogWriter>,
     otlp: Option<Otlp>,
     shutdown: watch::Sender<bool>,
-    reloader: Reloader,
+    pub(crate) reloader: Reloader,
     config: Mutex<Arc<Config>>,
     pub(crate) serving: JoinHandle<Result<Drained, ServeError>>,
 }

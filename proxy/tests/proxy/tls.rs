@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir_config::model::{Listener, TlsVersion};
+use weir_config::model::{Hsts, Listener, TlsVersion};
 
 use crate::backend::Backend;
 use crate::client::header;
-use crate::secure::{self, VERSIONS, certificate, connect, listener, shown, tls};
+use crate::reload::free_address;
+use crate::secure::{self, Guise, VERSIONS, certificate, connect, get_by, listener, shown, tls};
 use crate::site::{Site, config, line, ready, until, within};
 
 fn on(listener: Listener) -> weir_config::model::Config {
@@ -127,6 +128,40 @@ async fn certificates_are_reloaded_when_their_files_change() {
     std::fs::write(directory.path().join("any.pem"), "nonsense").unwrap();
     until(|| failed() > before).await;
     assert!(shown_now().await == new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_resumed_by_the_listener_that_takes_the_address_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = Backend::echo("vm").await;
+    let listener = Listener { address: free_address().into(), ..listener(directory.path()) };
+    let address = listener.address.ip().unwrap();
+    let site = Site::start(on(listener), ready(backend.address)).await;
+    for version in VERSIONS {
+        let client = secure::client(&Guise::default(), &[], &[version]);
+        for resumed in [false, true] {
+            assert_eq!(get_by(&client, address).await.unwrap().0, resumed, "{version:?}");
+        }
+        let mut max_age = 0;
+        // The earlier listener may have accepted a connection meanwhile.
+        site.reload(|config| {
+            let tls = config.listeners[0].tls.as_mut().unwrap();
+            max_age = tls.hsts.as_ref().map_or(1, |hsts| hsts.max_age.as_secs() + 1);
+            let max_age = Duration::from_secs(max_age);
+            tls.hsts = Some(Hsts { max_age, include_subdomains: false, preload: false });
+        })
+        .await;
+        let by_the_new = format!("strict-transport-security: max-age={max_age}\r\n");
+        let resumed = within(async {
+            loop {
+                let (resumed, answer) = get_by(&client, address).await.unwrap();
+                if answer.to_lowercase().contains(&by_the_new) {
+                    return resumed;
+                }
+            }
+        });
+        assert!(resumed.await, "{version:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
