@@ -30,6 +30,7 @@ use weir_pool::launch::{ReadImage, seal};
 use weir_pool::{HostNetwork, LaunchMetrics, Materials, PoolMetrics, Pools, Snapshots, VmLauncher};
 use weir_proxy::acme::{Acme, AcmeMetrics, Challenges};
 use weir_proxy::admin::{self, ProcessOrder, Readiness};
+use weir_proxy::otlp::{Otlp, OtlpMetrics};
 use weir_proxy::{AccessLogWriter, Drained, Listeners, Metrics, ServeError, Server, Timeouts};
 use weir_vmm::cgroup::{CgroupPool, Cgroups};
 use weir_vmm::launcher::{LauncherEnd, LauncherHandle, SpawnError};
@@ -51,7 +52,7 @@ pub(crate) const MTU: u16 = 1500;
 /// How long VMs may take to end once all requests have.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the access log's last lines may take to be written.
+/// How long the access log's last lines may take to be written, and then the last spans to be sent.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, or until another weir has taken over, then drains.
@@ -188,6 +189,7 @@ async fn run(source: Source, config: Arc<Config>, below: Below<'_>, sockets: Soc
     let (reloader, orders) = weir_proxy::reloader();
     let challenges = Challenges::default();
     let acme = AcmeMetrics::register(&registry).context("register the metrics of certificates")?;
+    let otlp = start_otlp(&config, outside.clone(), &registry)?;
     let acme = Acme::start(&config, outside, &challenges, acme).context("obtain certificates")?;
     let reload = Reload::new(source, config.clone(), pools.clone(), reloader.clone(), acme, &registry)?;
     let admin = listeners.take_admin();
@@ -199,8 +201,9 @@ async fn run(source: Source, config: Arc<Config>, below: Below<'_>, sockets: Soc
     let admin = admin.map(|socket| start_admin(socket, registry, ready, &pools, ask)).transpose()?;
     let (shutdown, stopped) = watch::channel(false);
     let timeouts = Timeouts::default();
+    let spans = otlp.as_ref().map(Otlp::spans);
     let server =
-        Server { config, listeners, pools: pools.clone(), metrics, access_log, challenges, timeouts };
+        Server { config, listeners, pools: pools.clone(), metrics, access_log, spans, challenges, timeouts };
     let mut serving = tokio::spawn(weir_proxy::serve_reloadable(server, orders, stopped));
     // If it never does, serving has ended and says why.
     if reloader.opened().await.is_ok() {
@@ -212,18 +215,10 @@ async fn run(source: Source, config: Arc<Config>, below: Below<'_>, sockets: Soc
 
     let signal = until_told(&mut serving, &mut steering, &mut signals).await?;
     readiness.send_replace(Readiness::Draining);
-    if let Some(signal) = signal {
-        tracing::info!(signal, "draining; a second signal ends at once");
-        steering.abort();
-        shutdown.send_replace(true);
-    } else {
-        tracing::info!("draining, another weir serves; a signal ends this one at once");
-        // Whoever has been answered by it keeps its connection until this process ends.
-        admin.iter().for_each(JoinHandle::abort);
-    }
+    begin_drain(signal, &steering, &shutdown, admin.as_ref());
     reopening.abort();
     tokio::select! {
-        drained = drain(serving, &pools, writer) => drained?,
+        drained = drain(serving, &pools, writer, otlp) => drained?,
         signal = signals.next() => tracing::warn!(signal, "not waiting any longer"),
     }
     admin.iter().for_each(JoinHandle::abort);
@@ -248,11 +243,30 @@ async fn until_told(
     }
 }
 
-/// Lets requests end, then VMs, then the access log.
+/// `signal`: what asks for it; `None`: another weir has taken over.
+fn begin_drain<T>(
+    signal: Option<&'static str>,
+    steering: &JoinHandle<T>,
+    shutdown: &watch::Sender<bool>,
+    admin: Option<&JoinHandle<()>>,
+) {
+    if let Some(signal) = signal {
+        tracing::info!(signal, "draining; a second signal ends at once");
+        steering.abort();
+        shutdown.send_replace(true);
+    } else {
+        tracing::info!("draining, another weir serves; a signal ends this one at once");
+        // Whoever has been answered by it keeps its connection until this process ends.
+        admin.into_iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Lets requests end, then VMs, then the access log and the spans.
 async fn drain(
     serving: JoinHandle<Result<Drained, ServeError>>,
     pools: &Pools,
     writer: AccessLogWriter,
+    otlp: Option<Otlp>,
 ) -> anyhow::Result<()> {
     let drained = serving.await.context("drain")?.context("drain")?;
     if drained.unfinished > 0 {
@@ -261,13 +275,25 @@ async fn drain(
     pools.drain(STOP_TIMEOUT).await;
     let written = tokio::task::spawn_blocking(|| writer.join());
     match tokio::time::timeout(LOG_TIMEOUT, written).await {
-        Ok(written) => written.context("write the access log")?.context("write the access log"),
+        Ok(written) => written.context("write the access log")?.context("write the access log")?,
         // Whoever reads stdout is too slow, or a request that was cut off still holds the log.
-        Err(_) => {
-            tracing::warn!("the access log's last lines are lost");
-            Ok(())
-        }
+        Err(_) => tracing::warn!("the access log's last lines are lost"),
     }
+    let Some(otlp) = otlp else { return Ok(()) };
+    let sent = tokio::task::spawn_blocking(|| otlp.finish());
+    if tokio::time::timeout(LOG_TIMEOUT, sent).await.is_err() {
+        tracing::warn!("the last spans are lost");
+    }
+    Ok(())
+}
+
+fn start_otlp(
+    config: &Config,
+    outside: Arc<HostNetwork>,
+    registry: &Registry,
+) -> anyhow::Result<Option<Otlp>> {
+    let metrics = OtlpMetrics::register(registry).context("register the metrics of spans")?;
+    Otlp::start(config, outside, metrics).context("send spans")
 }
 
 /// Everything below the proxy: TAPs, images, the launcher, the pools.

@@ -1,10 +1,8 @@
 //! `[acme]` and `listener.tls.acme`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use http::Uri;
 use toml::de::DeValue;
 
 use crate::error::Sink;
@@ -12,6 +10,7 @@ use crate::key::{Located, Place};
 use crate::listener::ListenerSection;
 use crate::model::{Acme, AcmeChallenge, ExternalAccount, file_name};
 use crate::reader::Reader;
+use crate::url::{is_loopback, url};
 use crate::values::{boolean, choice, directory, file, string};
 
 const CHALLENGES: &[(&str, AcmeChallenge)] =
@@ -137,26 +136,14 @@ fn external_account(
 
 fn directory_url(value: &DeValue<'_>) -> Result<String, String> {
     let text = string(value)?;
-    let no_url = || format!(r#"{text:?} is no URL such as "https://acme-v02.api.letsencrypt.org/directory""#);
-    let uri: Uri = text.parse().map_err(|_| no_url())?;
-    let authority =
-        uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(no_url)?;
-    match uri.scheme_str() {
-        Some("https") => {}
-        Some("http") if is_loopback(authority.host()) => {}
-        Some("http") => return Err("must be https: http is only for a CA on this machine".to_owned()),
-        _ => return Err(no_url()),
+    let uri = url(&text, "https://acme-v02.api.letsencrypt.org/directory")?;
+    if uri.scheme_str() == Some("http") && !uri.host().is_some_and(is_loopback) {
+        return Err("must be https: http is only for a CA on this machine".to_owned());
     }
     if file_name(&text).len() > LONGEST_FILE_NAME {
         return Err("is too long to name a directory".to_owned());
     }
     Ok(text)
-}
-
-/// Whether nobody but this machine answers there.
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 fn contact(value: &DeValue<'_>) -> Result<String, String> {

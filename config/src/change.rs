@@ -154,6 +154,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     hold(old.host.trusted_proxies == new.host.trusted_proxies, "host.trusted_proxies".to_owned());
     hold(old.host.snapshots == new.host.snapshots, "host.snapshots".to_owned());
     hold(old.access_log == new.access_log, "access_log".to_owned());
+    hold(old.otlp == new.otlp, "telemetry.otlp".to_owned());
     for (name, (old, new)) in both(old, new) {
         hold(old.kind == new.kind, format!("pool.{name}.kind"));
         // Its servers' task knows one configuration.
@@ -318,6 +319,7 @@ mod tests {
             ("[host]\nnetwork = \"10.9.0.0/16\"", "host.network"),
             ("[host]\ntrusted_proxies = [\"10.0.0.0/8\"]", "host.trusted_proxies"),
             ("[access_log]\nsample = 0.5", "access_log"),
+            ("[telemetry.otlp]\nendpoint = \"http://127.0.0.1\"", "telemetry.otlp"),
             ("[host]\nsnapshots = \"/var/lib/weir\"", "host.snapshots"),
             ("[admin]\naddress = \"127.0.0.1:1\"", "admin.address"),
         ];

@@ -84,6 +84,7 @@ mod load;
 mod machine;
 mod mirror;
 pub mod model;
+mod otlp;
 mod pages;
 mod path;
 mod patience;
@@ -105,6 +106,7 @@ mod split;
 mod tls;
 pub mod units;
 mod unix;
+mod url;
 mod values;
 
 pub use change::{Change, NeedsRestart, PoolChange};

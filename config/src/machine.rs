@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::acme::AcmeSection;
 use crate::error::Sink;
 use crate::key::{Located, suggestion};
 use crate::listener::ListenerSection;
 use crate::model::{Certificate, ListenAddress};
+use crate::otlp::OtlpSection;
 use crate::pool::PoolSection;
 
 /// What a configuration is held against besides its own rules.
@@ -65,7 +66,15 @@ pub(crate) fn check_certificates(listeners: &[ListenerSection], machine: &dyn Ma
 }
 
 pub(crate) fn check_acme(acme: Option<&AcmeSection>, machine: &dyn Machine, sink: &Sink) {
-    if let Some(ca) = acme.and_then(|acme| acme.ca.as_ref()?.as_ref())
+    check_roots(acme.and_then(|acme| acme.ca.as_ref()?.as_ref()), machine, sink);
+}
+
+pub(crate) fn check_otlp(otlp: Option<&OtlpSection>, machine: &dyn Machine, sink: &Sink) {
+    check_roots(otlp.and_then(|otlp| otlp.ca.as_ref()?.as_ref()), machine, sink);
+}
+
+fn check_roots(ca: Option<&Located<PathBuf>>, machine: &dyn Machine, sink: &Sink) {
+    if let Some(ca) = ca
         && let Err(message) = machine.client_ca(&ca.value)
     {
         sink.report(&ca.place, message);

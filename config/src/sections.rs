@@ -15,6 +15,7 @@ use crate::listener::{ListenerSection, read_address};
 use crate::machine::{self, Machine};
 use crate::mirror;
 use crate::model::{AccessLog, Admin, Config, ErrorPages, ListenAddress};
+use crate::otlp::{self, OtlpSection};
 use crate::pages;
 use crate::pool::PoolSection;
 use crate::reader::Reader;
@@ -27,6 +28,7 @@ pub(crate) struct Sections {
     acme: Option<Option<AcmeSection>>,
     host: Option<HostSection>,
     access_log: Option<AccessLog>,
+    otlp: Option<Option<OtlpSection>>,
     classes: Option<Vec<ClassSection>>,
     pools: Option<Vec<PoolSection>>,
     error_pages: Option<ErrorPages>,
@@ -41,6 +43,7 @@ impl Sections {
             acme: root.optional_table("acme", AcmeSection::read),
             host: root.table("host", HostSection::read),
             access_log: root.table("access_log", access_log::read).flatten(),
+            otlp: root.optional_table("telemetry", otlp::telemetry).map(Option::flatten),
             classes: root.named_tables("class", ClassSection::read),
             pools: root.named_tables("pool", PoolSection::read),
             error_pages: pages::error_pages(root, "error_pages"),
@@ -69,6 +72,7 @@ impl Sections {
             let listeners = self.listeners.as_deref().unwrap_or_default();
             machine::check_certificates(listeners, machine, sink);
             machine::check_acme(self.acme.as_ref().and_then(Option::as_ref), machine, sink);
+            machine::check_otlp(self.otlp.as_ref().and_then(Option::as_ref), machine, sink);
             machine::check_images(self.pools.as_deref().unwrap_or_default(), machine, sink);
         }
     }
@@ -110,6 +114,10 @@ impl Sections {
             Some(acme) => Some(acme.into_acme()?),
             None => None,
         };
+        let otlp = match self.otlp? {
+            Some(otlp) => Some(otlp.into_otlp()?),
+            None => None,
+        };
         let listeners = self.listeners?.into_iter().map(|listener| listener.into_listener(acme.as_ref()));
         let listeners = listeners.collect::<Option<_>>()?;
         let classes = class::into_classes(self.classes?)?;
@@ -121,6 +129,7 @@ impl Sections {
             admin: self.admin?.map(|address| Admin { address: address.value }),
             host: self.host?.into_host()?,
             access_log: self.access_log?,
+            otlp,
             pools: pools.collect::<Option<_>>()?,
             routes: routes.collect::<Option<_>>()?,
             classes,

@@ -14,12 +14,13 @@ use crate::compress::Compressed;
 use crate::filter::{Answer, Filters, Place};
 use crate::in_flight::InFlightGuard;
 use crate::metrics::RouteSeries;
+use crate::otlp::Span;
 use crate::patience::Watch;
 use crate::resilience::{
     Affinity, Backing, Backings, Belongs, Copying, Instead, Intercepted, Mirror, Permit,
 };
 use crate::retry::Blame;
-use crate::trace::TraceId;
+use crate::trace::{Parent, TraceId};
 use crate::upstream::{Pace, Traffic};
 
 /// What the router finds.
@@ -117,8 +118,10 @@ pub(crate) struct Context {
     pub(crate) intercepted: Option<Intercepted>,
     pub(crate) end: End,
     pub(crate) trace: Option<TraceId>,
-    /// Set if the request belongs to a trace that began here.
-    pub(crate) new_traceparent: Option<HeaderValue>,
+    /// Set if a VM is told something else of its trace than the client has said.
+    pub(crate) traceparent: Option<HeaderValue>,
+    /// Its part of the trace, if that is exported.
+    pub(crate) span: Option<Box<Span>>,
     _in_flight: InFlightGuard,
 }
 
@@ -167,19 +170,21 @@ impl Context {
             intercepted: None,
             end: End::Whole,
             trace: None,
-            new_traceparent: None,
+            traceparent: None,
+            span: None,
             _in_flight: in_flight,
         }
     }
 
-    /// Takes part in the trace that the request belongs to, or begins one.
-    pub(crate) fn join_trace(&mut self, headers: &http::HeaderMap) {
-        self.trace = TraceId::of(headers);
-        if self.trace.is_none() {
+    /// Takes part in its parent's trace, or begins one; which it is.
+    pub(crate) fn join_trace(&mut self, parent: Option<&Parent>) -> TraceId {
+        let trace = parent.map(|parent| parent.trace).unwrap_or_else(|| {
             let (trace, header) = TraceId::begin();
-            self.trace = Some(trace);
-            self.new_traceparent = Some(header);
-        }
+            self.traceparent = Some(header);
+            trace
+        });
+        self.trace = Some(trace);
+        trace
     }
 
     /// The pool that it goes to, if its route has one.
@@ -204,6 +209,9 @@ impl Context {
         self.queued += lease.queued();
         // One wait for a boot makes the request a cold one, whatever a retry finds.
         self.start = self.start.max(Some(lease.start()));
+        if let Some(span) = &mut self.span {
+            span.got_vm(lease.start(), self.began.elapsed(), lease.queued());
+        }
         self.lease = Some(lease);
     }
 

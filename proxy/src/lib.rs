@@ -30,6 +30,8 @@ mod http2;
 mod in_flight;
 mod listeners;
 mod metrics;
+pub mod otlp;
+mod outside;
 mod patience;
 mod proxy;
 mod quarantine;

@@ -26,6 +26,7 @@ use crate::filter::TrustedProxies;
 use crate::hangup::hangup;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
+use crate::otlp::Spans;
 use crate::record::Unrouted;
 use crate::request::{authority_and_target, has_one_framing, header_bytes, header_fits};
 use crate::resilience::{Backing, Sender};
@@ -40,7 +41,7 @@ use crate::upstream::Upstreams;
 pub(crate) struct Proxy {
     /// Where requests go; a reload replaces it.
     pub(crate) table: Arc<ArcSwap<Table>>,
-    trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Requests that found no route; and the access log of all.
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) metrics: Metrics,
@@ -51,6 +52,8 @@ pub(crate) struct Proxy {
     pub(crate) to_https: Answer,
     /// What CAs may ask for.
     pub(crate) challenges: Challenges,
+    /// Where spans are exported from; `None`: nowhere.
+    pub(crate) spans: Option<Spans>,
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) compressing: Compressing,
     /// Of copies of requests.
@@ -92,6 +95,7 @@ impl Proxy {
             draining,
             to_https: Answer::to_https(),
             challenges: Challenges::default(),
+            spans: None,
             upstreams: Upstreams::new(timeouts),
             compressing: Compressing::default(),
             sender: Sender::default(),

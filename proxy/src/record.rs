@@ -1,4 +1,4 @@
-//! What remains of a request: one count, one duration, one line.
+//! What remains of a request: one count, one duration, one line, and perhaps a span.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -46,7 +46,7 @@ impl Unrouted {
 }
 
 impl Proxy {
-    /// Counts and writes down a request that has ended.
+    /// Counts and writes down a request that has ended, and has its span exported.
     pub(crate) fn record(&self, session: &Session, ctx: &Context) {
         let took = Instant::now().saturating_duration_since(ctx.began);
         let status = status_sent(session).map_or(CLIENT_GONE, |status| status.as_u16());
@@ -56,6 +56,7 @@ impl Proxy {
             (None, None) => &self.unrouted.series,
         };
         series.ended(status, took);
+        self.export_span(session, ctx, status, took);
         if self.unrouted.access_log.wants(status) {
             self.write_line(session, ctx, status, took);
         }

@@ -32,6 +32,7 @@ use crate::http2;
 use crate::in_flight::InFlight;
 use crate::listeners::{ListenSocket, Listeners};
 use crate::metrics::Metrics;
+use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::reload::{Order, Orders, Reload, reloader};
 use crate::retry::RETRIES_MAX;
@@ -88,6 +89,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// Where spans of requests go; `None`: nowhere. See [`crate::otlp`].
+    pub spans: Option<Spans>,
     /// What CAs may ask for, where certificates are obtained; see [`crate::acme`].
     pub challenges: Challenges,
     /// How long to wait for what.
@@ -172,6 +175,7 @@ pub async fn serve_reloadable(
         Arc::clone(&draining),
     )?;
     proxy.challenges = server.challenges.clone();
+    proxy.spans = server.spans;
     let (unrouted, table, upstreams) =
         (Arc::clone(&proxy.unrouted), Arc::clone(&proxy.table), Arc::clone(&proxy.upstreams));
     let connections = unrouted.connections.clone();

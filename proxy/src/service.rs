@@ -66,7 +66,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
-        ctx.join_trace(&session.req_header().headers);
+        self.join_trace(session, ctx);
         ctx.client = self.client(session);
         let routed = self.route(session.req_header());
         if self.challenges.are_pending()
@@ -207,14 +207,17 @@ impl ProxyHttp for Proxy {
         {
             request.insert_header(header::HOST, lease.address().to_string())?;
         }
-        if let Some(traceparent) = ctx.new_traceparent.clone() {
+        if let Some(traceparent) = ctx.traceparent.clone() {
             request.insert_header(TRACEPARENT, traceparent)?;
-            request.remove_header(TRACESTATE);
+            if !ctx.span.as_ref().is_some_and(|span| span.continues_trace()) {
+                request.remove_header(TRACESTATE);
+            }
         }
         if let Some(filters) = ctx.route.as_ref().and_then(|route| route.filters.as_ref()) {
             filters.edit_request(ctx.identified.as_deref(), request)?;
         }
-        self.begin_copy(session, request, ctx)
+        self.begin_copy(session, request, ctx);
+        Ok(())
     }
 
     async fn upstream_response_filter(

@@ -16,6 +16,7 @@ mod filter;
 mod headers;
 mod listener;
 mod mirror;
+mod otlp;
 mod pages;
 mod passwords;
 mod patience;
@@ -51,6 +52,7 @@ pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
 pub use listener::{Certificate, ClientAuth, Hsts, Listener, ProxyProtocol, Tls, TlsVersion};
 pub use mirror::Mirror;
+pub use otlp::Otlp;
 pub use pages::{ErrorPages, Instead, Maintenance, Page};
 pub use passwords::{PasswordHash, Passwords};
 pub use patience::Patience;
@@ -72,6 +74,8 @@ pub struct Config {
     pub host: Host,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// Where spans of requests go, if anywhere.
+    pub otlp: Option<Otlp>,
     /// Classes of requests by name, 1 to 64; [`Class::DEFAULT`] is among them.
     pub classes: BTreeMap<String, Arc<Class>>,
     /// Pools by name.

@@ -24,7 +24,6 @@ fn host() {
             ["max_starts = 4096", ""],
             ["max_starts = 0", "host.max_starts: must be from 1 to 4096, is 0"],
             ["max_starts = 4097", "host.max_starts: must be from 1 to 4096, is 4097"],
-            ["upgrade_timeout = 30", "host.upgrade_timeout: expected a string, found an integer"],
             ["max_vms = 1.5", "host.max_vms: expected an integer, found a float"],
             [
                 "network = '10.88.0.0'",
@@ -63,6 +62,17 @@ fn host() {
                 "network = '0.0.0.0/0'",
                 r#"host.network: 0.0.0.0/0 overlaps 0.0.0.0/8, "this network" addresses"#,
             ],
+        ],
+    );
+}
+
+#[test]
+fn upgrades() {
+    check(
+        &format!("{LISTENER}[host]\n"),
+        &[
+            ["upgrade_timeout = '5s'", ""],
+            ["upgrade_timeout = 30", "host.upgrade_timeout: expected a string, found an integer"],
         ],
     );
 }

@@ -16,6 +16,7 @@ mod resilience;
 mod route;
 mod rule;
 mod signal;
+mod telemetry;
 
 use std::fmt::Write;
 

@@ -58,6 +58,7 @@ pub fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         admin: None,
         host: Host::default(),
         access_log: AccessLog::default(),
+        otlp: None,
         classes: [(Class::DEFAULT.to_owned(), Arc::default())].into(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
         error_pages: ErrorPages::default(),

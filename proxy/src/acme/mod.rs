@@ -39,7 +39,8 @@ pub use store::StoreError;
 use self::client::Client;
 use self::store::Store;
 use self::worker::Worker;
-use crate::tls::{CertificateError, roots};
+use crate::outside;
+use crate::tls::CertificateError;
 
 /// What obtains certificates. Dropped, it obtains no more.
 #[derive(Debug)]
@@ -108,12 +109,7 @@ fn wanted(config: &Config) -> Vec<AcmeCertificate> {
 }
 
 fn trusted(acme: &model::Acme) -> Result<RootCertStore, AcmeError> {
-    if let Some(ca) = &acme.ca {
-        return Ok(roots(ca)?);
-    }
-    let mut trusted = RootCertStore::empty();
-    // Those that cannot be read are not trusted.
-    trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let trusted = outside::trusted(acme.ca.as_deref())?;
     // In plain text nobody shows any.
     if trusted.is_empty() && acme.directory.starts_with("https") {
         Err(AcmeError::NoRoots)

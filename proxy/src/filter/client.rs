@@ -24,11 +24,16 @@ impl TrustedProxies {
         Self(Networks::new(networks))
     }
 
+    /// Whether `peer` is one of them.
+    pub(crate) fn contain(&self, peer: IpAddr) -> bool {
+        !self.0.is_empty() && self.0.contains(peer.to_canonical())
+    }
+
     /// The client's address, for a connection from `peer`: the first from the right that is no trusted proxy's. Where
     /// the list cannot be read any further, or all are trusted, the last that was seen.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
-        if self.0.is_empty() || !self.0.contains(client) {
+        if !self.contain(client) {
             return client;
         }
         let lines = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);

@@ -92,6 +92,7 @@ fn isolated(isolation: Isolation, vms: usize) -> (SocketAddr, Arc<FakeLauncher>,
         pools,
         metrics: Metrics::register(&registry).unwrap(),
         access_log: AccessLog::disabled(),
+        spans: None,
         challenges: Challenges::default(),
         timeouts: Timeouts::default(),
     };
@@ -200,6 +201,7 @@ async fn a_panic_ends_its_request_and_gives_back_its_place() {
         pools,
         metrics,
         access_log: AccessLog::disabled(),
+        spans: None,
         challenges: Challenges::default(),
         timeouts: Timeouts::default(),
     };

@@ -31,6 +31,7 @@ mod isolation;
 mod leaving;
 mod logs;
 mod mirror;
+mod otlp;
 mod proxy_protocol;
 mod reload;
 mod slow_bodies;

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use weir_config::change::Change;
 use weir_config::model::{Config, HostPattern, Listener, Route};
 use weir_pool::fake::{self, Boot, FakeLauncher, Script};
-use weir_pool::{Pool, PoolMetrics, Pools};
+use weir_pool::{OwnNetwork, Pool, PoolMetrics, Pools};
 use weir_proxy::acme::Challenges;
+use weir_proxy::otlp::{Otlp, OtlpMetrics};
 use weir_proxy::{
     AccessLog, AccessLogWriter, Drained, ListenerChange, Metrics, Reloader, ServeError, Server, Timeouts,
     bind, bind_listener, listeners_to_bind, reloader, serve_reloadable,
@@ -56,6 +57,7 @@ pub(crate) struct Site {
     registry: Registry,
     page: Page,
     writer: Option<AccessLogWriter>,
+    otlp: Option<Otlp>,
     shutdown: watch::Sender<bool>,
     pub(crate) reloader: Reloader,
     config: Mutex<Arc<Config>>,
@@ -109,6 +111,9 @@ impl Site {
         let (access_log, writer) = AccessLog::start(page.clone(), dropped).unwrap();
         let access_log =
             access_log.with_format(config.access_log.format).with_sample(config.access_log.sample);
+        let otlp = OtlpMetrics::register(&registry).unwrap();
+        let otlp = Otlp::start(&config, Arc::new(OwnNetwork), otlp).unwrap();
+        let spans = otlp.as_ref().map(Otlp::spans);
         let (shutdown, watched) = watch::channel(false);
         let config = Arc::new(config);
         let (pools_too, challenges) = (pools.clone(), Challenges::default());
@@ -118,13 +123,14 @@ impl Site {
             pools: pools_too,
             metrics,
             access_log,
+            spans,
             challenges,
             timeouts,
         };
         let (reloader, orders) = reloader();
         let serving = tokio::spawn(serve_reloadable(server, orders, watched));
         let (writer, config) = (Some(writer), Mutex::new(config));
-        Self { address, launcher, pools, registry, page, writer, shutdown, reloader, config, serving }
+        Self { address, launcher, pools, registry, page, writer, otlp, shutdown, reloader, config, serving }
     }
 
     pub(crate) fn pool(&self) -> Arc<Pool> {
@@ -177,6 +183,9 @@ impl Site {
         // The connections' tasks hold the log until they have ended.
         let writer = self.writer.take().unwrap();
         within(tokio::task::spawn_blocking(move || writer.join())).await.unwrap().unwrap();
+        if let Some(otlp) = self.otlp.take() {
+            within(tokio::task::spawn_blocking(move || otlp.finish())).await.unwrap();
+        }
         (drained, String::from_utf8(self.page.0.lock().unwrap().clone()).unwrap())
     }
 }

@@ -62,6 +62,7 @@ impl Site {
             metrics,
             access_log: AccessLog::disabled(),
             challenges: challenges.clone(),
+            spans: None,
             timeouts: Timeouts::default(),
         };
         let (shutdown, stop) = watch::channel(false);

@@ -111,28 +111,25 @@ impl Mirror {
 
 impl Proxy {
     /// Begins a copy of `request`, which is about to be sent to its VM, if there is to be one.
-    pub(crate) fn begin_copy(
-        &self,
-        session: &mut Session,
-        request: &RequestHeader,
-        ctx: &mut Context,
-    ) -> pingora::Result<()> {
+    pub(crate) fn begin_copy(&self, session: &mut Session, request: &RequestHeader, ctx: &mut Context) {
         self.give_up_copy(ctx);
-        let Some(route) = ctx.route.clone() else { return Ok(()) };
-        let Some(mirror) = &route.mirror else { return Ok(()) };
+        let Some(route) = ctx.route.clone() else { return };
+        let Some(mirror) = &route.mirror else { return };
         let is_first = ctx.tries <= 1 && !matches!(ctx.traffic, Some(Traffic::Tunnel));
         if !is_first || !is_chosen(mirror.config.percent, rand::random()) {
-            return Ok(());
+            return;
         }
-        let Some(slot) = mirror.slot() else { return Ok(()) };
+        let Some(slot) = mirror.slot() else { return };
         let has_body = !session.as_downstream_mut().is_body_empty();
-        let order = self.order(session, request, &route, ctx.client, has_body, slot)?;
+        let Ok(order) = self.order(session, request, &route, ctx.client, has_body, slot) else {
+            // No room for the mark among its fields. The request itself goes its way.
+            return mirror.count(Outcome::Failed);
+        };
         if has_body {
             ctx.copying = Some(Box::new(Copying { mirror: Arc::clone(mirror), order }));
         } else {
             self.sender.send(Arc::clone(mirror), order, &self.upstreams);
         }
-        Ok(())
     }
 
     fn order(

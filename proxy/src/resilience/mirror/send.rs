@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use weir_pool::{Caller, Fingerprint, Lease, Pass};
 
 use super::{Mirror, Outcome};
-use crate::upstream::{Traffic, Upstreams};
+use crate::upstream::{Silence, Traffic, Upstreams};
 
 /// Bytes of an answer that are read and thrown away so that its connection can be used again.
 const ANSWER_MAX: usize = 1 << 20;
@@ -93,7 +93,9 @@ async fn deliver(
         host.map_err(Failed::Exchange)?;
     }
     lease.asked();
-    let peer = upstreams.peer(&lease, &mirror.pool, Traffic::Exchange);
+    // A mirror speaks HTTP/1, and the whole has a time limit.
+    let silence = Silence { during_body: mirror.config.timeout, at_most: None };
+    let peer = upstreams.peer(&lease, &mirror.pool, Traffic::Exchange, silence);
     let connected = connector.get_http_session(&*peer).await;
     let (mut session, reused) = connected.map_err(|error| refused(&lease, error))?;
     session.set_read_timeout(peer.options.read_timeout);
