@@ -101,7 +101,7 @@ fn unknown_routes_and_malformed_requests_start_nothing() {
 fn admin_tells_health_readiness_and_metrics() {
     let weir = Weir::start(&one_pool("hello", "", FROM_ZERO));
     assert_eq!(weir.admin("/healthz").0, 200);
-    assert_eq!(weir.admin("/readyz").0, 200);
+    weir.until("weir is ready", || weir.admin("/readyz").0 == 200);
     let (status, metrics) = weir.admin("/metrics");
     assert_eq!(status, 200);
     assert!(metrics.contains("weir_build_info{"), "{metrics}");

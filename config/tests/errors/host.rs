@@ -72,7 +72,10 @@ fn upgrades() {
         &format!("{LISTENER}[host]\n"),
         &[
             ["upgrade_timeout = '5s'", ""],
-            ["upgrade_timeout = 30", "host.upgrade_timeout: expected a string, found an integer"],
+            [
+                "upgrade_timeout = 30",
+                "host.upgrade_timeout: expected a duration such as \"30s\", found an integer; units are ms, s, m, h",
+            ],
         ],
     );
 }
