@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pingora::listeners::TcpSocketOptions;
+use pingora::listeners::{L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora::protocols::l4::ext::TcpKeepalive;
 use pingora::proxy::HttpProxy;
 use pingora::server::Fds;
@@ -140,10 +140,12 @@ impl Doors {
         };
         let mut fds = Fds::new();
         fds.add(name.clone(), accepting.into_raw_fd());
-        match socket.is_unix() {
-            true => service.add_uds(&name, Some(Permissions::from_mode(listener.mode))),
-            false => service.add_tcp_with_settings(&name, client_socket_options()),
-        }
+        let config = match socket.is_unix() {
+            true => ListenerConfig::uds(&name).permissions(Permissions::from_mode(listener.mode)),
+            false => ListenerConfig::tcp(&name).tcp_socket_options(client_socket_options()),
+        };
+        // Whoever reads has a buffer: pingora's 64 KiB in between would be most of what an idle connection takes.
+        service.add_listener(config.l4_buffer(L4BufferSettings::default().read(0)));
         let (close, closing) = watch::channel(false);
         let fds = Arc::new(Mutex::new(fds));
         self.accepting.spawn(async move {

@@ -123,7 +123,8 @@ impl Entrance {
                 None => Ok((socket as Stream, place)),
             }
         };
-        match tokio::time::timeout(self.header_timeout, entering).await {
+        // Not a part of the connection's own state, which lives for longer and is far smaller.
+        match tokio::time::timeout(self.header_timeout, Box::pin(entering)).await {
             Ok(entered) => entered,
             Err(_) => Err(EnterError::TooSlow),
         }
