@@ -62,7 +62,7 @@ fn key(text: &str) -> Result<AffinityKey, String> {
 }
 
 /// A token, as RFC 6265 §4.1.1 has it.
-fn cookie_name(name: String) -> Result<String, String> {
+pub(crate) fn cookie_name(name: String) -> Result<String, String> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !(1..=LONGEST_NAME).contains(&name.len()) || !name.bytes().all(legal) {
         return Err(format!("{name:?} is no name of a cookie, 1 to {LONGEST_NAME} characters of a token"));

@@ -2,6 +2,7 @@
 
 use crate::fields;
 use crate::file;
+use crate::jwt;
 use crate::model::{Auth, BasicAuth};
 use crate::reader::Reader;
 use crate::values::{boolean, string};
@@ -11,11 +12,16 @@ const LONGEST_REALM: usize = 128;
 
 /// `Some(None)`: the route asks nobody. `None`: some of it is wrong.
 pub(crate) fn read(table: &mut Reader<'_>) -> Option<Option<Auth>> {
-    table.optional_table("auth", |table| match table.optional_table("basic", basic)? {
-        Some(basic) => Some(Auth::Basic(basic)),
-        None => {
-            table.sink().report(table.place(), "needs basic");
-            None
+    table.optional_table("auth", |table| {
+        // Both first: one must not hide the other's mistakes.
+        let (basic, jwt) = (table.optional_table("basic", basic), table.optional_table("jwt", jwt::read));
+        match (basic?, jwt?) {
+            (Some(basic), None) => Some(Auth::Basic(basic)),
+            (None, Some(jwt)) => Some(Auth::Jwt(jwt)),
+            _ => {
+                table.sink().report(table.place(), "needs either basic or jwt");
+                None
+            }
         }
     })
 }
@@ -35,7 +41,7 @@ fn basic(table: &mut Reader<'_>) -> Option<BasicAuth> {
 }
 
 /// What a quoted string can have in it without escapes (RFC 9110 §5.6.4).
-fn check_realm(realm: &str) -> Result<(), String> {
+pub(crate) fn check_realm(realm: &str) -> Result<(), String> {
     let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
     if realm.len() <= LONGEST_REALM && realm.bytes().all(is_plain) {
         return Ok(());

@@ -76,6 +76,7 @@ mod filter;
 mod health;
 mod host;
 mod hsts;
+mod jwt;
 mod key;
 mod limits;
 mod lines;

@@ -2,13 +2,15 @@
 
 use http::HeaderName;
 
-use super::{FileOf, Passwords};
+use super::{FileOf, JwtAuth, Passwords};
 
 /// `[route.auth]`: how clients say who they are. Whoever does not is refused.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Auth {
     /// By a name and a password.
     Basic(BasicAuth),
+    /// By a token that somebody else has signed.
+    Jwt(JwtAuth),
 }
 
 /// `[route.auth.basic]` (RFC 7617).

@@ -16,7 +16,7 @@ mod mirror;
 mod refuse;
 mod split;
 
-pub(crate) use affinity::{Affinity, Belongs};
+pub(crate) use affinity::{Affinity, Belongs, cookies};
 pub(crate) use backings::{Backing, Backings};
 pub(crate) use breaker::{Breaker, BreakerSeries, Permit};
 pub(crate) use instead::{Instead, Intercepted, Page, Pages};

@@ -28,6 +28,7 @@ mod http2;
 mod http2_attacks;
 mod instead;
 mod isolation;
+mod jwt;
 mod leaving;
 mod logs;
 mod mirror;

@@ -28,7 +28,8 @@ use crate::context::Context;
 use crate::proxy::Proxy;
 use crate::request::is_final;
 use crate::service::has_tls;
-use cookie::{SetCookie, cookies};
+use cookie::SetCookie;
+pub(crate) use cookie::cookies;
 
 /// What a request's VM is to depend on, of one route. Made when the configuration is read.
 #[derive(Debug)]
