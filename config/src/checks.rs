@@ -8,7 +8,7 @@ use crate::error::Sink;
 use crate::host::HostSection;
 use crate::key::{Located, suggestion};
 use crate::listener::overlap;
-use crate::model::{Class, ListenAddress};
+use crate::model::{Class, FieldMatch, ListenAddress};
 use crate::pool::PoolSection;
 use crate::route::{RouteSection, host_text};
 use crate::units::{DurationText, SizeText};
@@ -103,12 +103,14 @@ pub(crate) fn routes_are_distinct(routes: &[RouteSection], sink: &Sink) {
         {
             sink.report(&name.place, format!("{} has the name {:?} already", other.place.key, name.value));
         }
-        if let (Some(host), Some(path)) = (&route.host, &route.path)
-            && let Some(other) = matches.insert((&host.value, &path.value), route)
+        if let (Some(host), Some(path), Some(headers)) = (&route.host, &route.path, &route.headers)
+            && let fields = headers.iter().flat_map(|headers| &headers.value).map(FieldMatch::texts)
+            && let Some(other) = matches.insert((&host.value, &path.value, fields.collect::<Vec<_>>()), route)
         {
             let (host, path) = (host_text(&host.value), &path.value);
+            let fields = if headers.is_some() { ", and the same headers" } else { "" };
             let message =
-                format!("overlaps {}: both match host {host:?} and path {path:?}", described(other));
+                format!("overlaps {}: both match host {host:?} and path {path:?}{fields}", described(other));
             sink.report(&route.place, message);
         }
     }

@@ -70,6 +70,7 @@ mod decimal;
 mod error;
 mod external;
 mod field;
+mod field_match;
 mod fields;
 mod file;
 mod filter;

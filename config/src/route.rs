@@ -13,12 +13,13 @@ use crate::auth;
 use crate::compress;
 use crate::cors;
 use crate::error::Sink;
+use crate::field_match;
 use crate::filter;
 use crate::key::{Located, Place};
 use crate::mirror::{self, MirrorSection};
 use crate::model::{
-    Affinity, Auth, Class, Compress, Cors, Destination, Filter, HostPattern, Redirect, Respond, Rewrite,
-    Route,
+    Affinity, Auth, Class, Compress, Cors, Destination, FieldMatch, Filter, HostPattern, Redirect, Respond,
+    Rewrite, Route,
 };
 use crate::pages::{self, InsteadSection};
 use crate::path;
@@ -34,6 +35,8 @@ pub(crate) struct RouteSection {
     pub(crate) host: Option<Located<HostPattern>>,
     /// In normal form.
     pub(crate) path: Option<Located<String>>,
+    /// `None`: invalid. `Some(None)`: left out.
+    pub(crate) headers: Option<Option<Located<Vec<FieldMatch>>>>,
     /// `None`: invalid. `Some(None)`: it leads to none.
     pool: Option<Option<Located<String>>>,
     split: Option<Option<SplitSection>>,
@@ -67,6 +70,7 @@ impl RouteSection {
             name: table.read("name", string).check(|name| check_name(name)).optional(),
             host: table.read("host", host_pattern).or(HostPattern::Any),
             path: table.read("path", |value| path::normalize(&string(value)?)).or("/".to_owned()),
+            headers: table.read("headers", field_match::read).optional(),
             pool,
             split,
             fallback: table.read("fallback", string).optional(),
@@ -90,6 +94,7 @@ impl RouteSection {
         };
         section.check_destination(table.sink());
         section.check_fallback(table.sink());
+        section.check_name(table.sink());
         section
     }
 
@@ -157,6 +162,13 @@ impl RouteSection {
         self.pool.iter().flatten().chain(split)
     }
 
+    /// Host and path are no name for several routes.
+    fn check_name(&self, sink: &Sink) {
+        if let (Some(None), Some(Some(headers))) = (&self.name, &self.headers) {
+            sink.report(&headers.place, "a route with headers needs a name");
+        }
+    }
+
     /// A pool is no help to itself.
     fn check_fallback(&self, sink: &Sink) {
         let Some(Some(fallback)) = &self.fallback else { return };
@@ -181,7 +193,7 @@ impl RouteSection {
     }
 
     /// A route without a name is named by what it matches, such as `example.org/api` or `*/`. That cannot clash:
-    /// no two routes match the same, and a name that was written has no slash.
+    /// no two of them match the same, and a name that was written has no slash.
     pub(crate) fn into_route(self, classes: &BTreeMap<String, Arc<Class>>) -> Option<Route> {
         let (host, path) = (self.host?.value, self.path?.value);
         let name = self.name?.map_or_else(|| format!("{}{path}", host_text(&host)), |name| name.value);
@@ -194,6 +206,7 @@ impl RouteSection {
             name,
             host,
             path,
+            headers: self.headers?.map(|headers| headers.value).unwrap_or_default(),
             to,
             fallback: self.fallback?.map(|pool| pool.value),
             affinity: self.affinity?.map(|affinity| affinity.value),

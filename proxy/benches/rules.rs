@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use http::HeaderMap;
 use pingora::http::RequestHeader;
 use prometheus::IntCounter;
 use weir_config::model::{HostPattern, Rule};
@@ -38,14 +39,16 @@ fn main() {
     }
     let hosts: Vec<_> = (0..ROUTES).map(|n| HostPattern::Exact(format!("h{}.example", n / 10))).collect();
     let paths: Vec<_> = (0..ROUTES).map(|n| format!("/service/v{}", n % 10)).collect();
-    let router = Router::new(hosts.iter().zip(&paths).map(|(host, path)| (host, path.as_str(), ())));
+    let router =
+        Router::new(hosts.iter().zip(&paths).map(|(host, path)| ((host, path.as_str(), &[][..]), ())));
+    let headers = HeaderMap::new();
     for (what, host, path) in [
         ("found", "h742.example", "/service/v7/items/4711"),
         ("no such path", "h742.example", "/a/b/c/d/e/f"),
         ("no such host", "other.example", "/service/v7/items/4711"),
     ] {
         measure(&format!("{ROUTES} routes, {what}"), || {
-            black_box(router.find(black_box(host), black_box(path.as_bytes())));
+            black_box(router.find(black_box(host), black_box(path.as_bytes()), &headers));
         });
     }
 }

@@ -125,7 +125,7 @@ impl Proxy {
         }
         let host = target::host(authority.unwrap_or_default()).map_err(|_| Refusal::BadRequest)?;
         let path = target::path(target).map_err(|_| Refusal::BadRequest)?;
-        self.table.load().router.find(&host, &path).cloned().ok_or(Refusal::NoRoute)
+        self.table.load().router.find(&host, &path, &request.headers).cloned().ok_or(Refusal::NoRoute)
     }
 
     /// Whom a request comes from; `None`: the connection has no address.

@@ -78,7 +78,10 @@ impl Table {
         let isolates_connections = routes.iter().any(of_connections);
         let files = routes.iter().filter_map(Found::filters).flat_map(Filters::files).collect();
         let entries = config.routes.iter().zip(routes);
-        let router = Router::new(entries.map(|(config, route)| (&config.host, config.path.as_str(), route)));
+        let router = Router::new(entries.map(|(config, route)| {
+            let predicate = (&config.host, config.path.as_str(), &config.headers[..]);
+            (predicate, route)
+        }));
         Ok(Self { router, isolates_connections, pages, files, verifiers, kept })
     }
 }

@@ -11,6 +11,7 @@ mod breaker;
 mod compress;
 mod external;
 mod failure;
+mod field_match;
 mod file;
 mod filter;
 mod headers;
@@ -49,6 +50,7 @@ pub use breaker::Breaker;
 pub use compress::{Coding, Compress};
 pub use external::{External, ServerAddress};
 pub use failure::{Health, Quarantine, Retry};
+pub use field_match::{FieldMatch, FieldValue};
 pub use file::{Content, FileError, FileOf, Stamp};
 pub use filter::Filter;
 pub use headers::{Cors, Edits, Origins};
@@ -161,6 +163,8 @@ pub struct Route {
     pub host: HostPattern,
     /// Path prefix, starts with `/`; matches whole segments.
     pub path: String,
+    /// Conditions on header fields, which hold all together; none: all requests for host and path.
+    pub headers: Vec<FieldMatch>,
     /// What becomes of its requests.
     pub to: Destination,
     /// Name of the pool for requests that those of `to` do not take; none of those.
@@ -196,6 +200,7 @@ impl Route {
             name: name.to_owned(),
             host,
             path: path.to_owned(),
+            headers: Vec::new(),
             to: Destination::Pool(pool.to_owned()),
             fallback: None,
             mirror: None,

@@ -7,6 +7,7 @@ mod auth;
 mod class;
 mod compress;
 mod external;
+mod field_match;
 mod filter;
 mod follow;
 mod host;

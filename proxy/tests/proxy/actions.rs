@@ -128,3 +128,33 @@ async fn a_catch_all_to_a_pool_and_an_answer_of_one_host_live_together() {
     let other = ask(site.address, "GET /name HTTP/1.1\r\nhost: b.example\r\n\r\n").await;
     assert_eq!(other.text(), "vm");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_fields_choose_among_routes_of_one_path() {
+    let config = routed(
+        "[[route]]\npath = '/api'\nrespond = { body = 'plain' }\n\
+         [[route]]\nname = 'v2'\npath = '/api'\nheaders = { x-api = 'v2' }\nrespond = { body = 'v2' }\n\
+         [[route]]\nname = 'bot'\npath = '/api'\nheaders = { user-agent = { regex = '(?i)bot\\b' }, x-api = { regex = '^v' } }\nrespond = { body = 'bot' }\n\
+         [[route]]\nname = 'beta'\npath = '/api/new'\nheaders = { x-beta = '1' }\nrespond = { body = 'beta' }\n",
+    );
+    let site = Site::start(config, no_vm()).await;
+    for (path, fields, expected) in [
+        ("/api", "", "plain"),
+        ("/api", "x-api: v2\r\n", "v2"),
+        ("/api/x", "X-Api: v1\r\nX-Api:  v2 \r\n", "v2"),
+        ("/api", "x-api: V2\r\n", "plain"),
+        ("/api", "x-api: v22\r\n", "plain"),
+        // The first that fits.
+        ("/api", "x-api: v2\r\nuser-agent: Robot/1\r\n", "v2"),
+        ("/api", "x-api: v3\r\nuser-agent: RoBOT/1\r\n", "bot"),
+        ("/api", "x-api: v3\r\nuser-agent: robots/1\r\n", "plain"),
+        ("/api", "user-agent: robot\r\n", "plain"),
+        // Where none fits, a shorter path is asked.
+        ("/api/new", "x-beta: 1\r\n", "beta"),
+        ("/api/new", "x-beta: 2\r\nx-api: v2\r\n", "v2"),
+        ("/api/new", "x-beta: \u{e4}\r\n", "plain"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n");
+        assert_eq!(ask(site.address, &request).await.text(), expected, "{path} {fields}");
+    }
+}
