@@ -23,7 +23,7 @@
 mod connection;
 mod deadline;
 mod http;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -22,6 +22,8 @@ mod doors;
 mod downstream;
 mod filter;
 mod follow;
+#[cfg(test)]
+mod fuzzing;
 mod grpc;
 mod hangup;
 mod headers;

@@ -147,6 +147,12 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     (password.len() <= LONGEST_PASSWORD).then_some(Credentials { user, password })
 }
 
+/// The user that a client says it is.
+#[cfg(test)]
+pub(crate) fn named_user(headers: &HeaderMap) -> Option<Vec<u8>> {
+    credentials(headers).map(|credentials| credentials.user)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

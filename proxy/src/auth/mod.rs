@@ -13,7 +13,7 @@
 //!
 //! Whom a VM is told of it cannot be told by clients: fields of these names are taken out of their requests.
 
-mod basic;
+pub(crate) mod basic;
 mod flights;
 mod jwt;
 mod seen;

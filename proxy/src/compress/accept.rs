@@ -27,6 +27,16 @@ pub(super) fn choose(headers: &HeaderMap, codings: &[Coding]) -> Option<Coding> 
     codings.iter().rev().filter(|coding| wanted(coding)).max_by_key(|coding| wishes.of(**coding)).copied()
 }
 
+/// The name of the coding that is chosen if weir offers all it has.
+#[cfg(test)]
+pub(crate) fn chosen(headers: &HeaderMap) -> Option<&'static str> {
+    choose(headers, &[Coding::Zstd, Coding::Brotli, Coding::Gzip]).map(|coding| match coding {
+        Coding::Zstd => "zstd",
+        Coding::Brotli => "br",
+        Coding::Gzip => "gzip",
+    })
+}
+
 impl Wishes {
     /// An element that makes no sense says nothing.
     fn read(headers: &HeaderMap) -> Self {

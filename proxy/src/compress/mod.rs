@@ -13,7 +13,7 @@
 //! pingora has a module for this; it knows neither weights nor `no-transform`, has no bounds for windows, and flushes nothing
 //! before the end. The compressors are the same crates. See ADR 0025.
 
-mod accept;
+pub(crate) mod accept;
 mod encoder;
 mod header;
 

@@ -107,6 +107,15 @@ fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// Bytes of the header that a connection begins with, if it is one that is whole.
+#[cfg(test)]
+pub(crate) fn header_length(bytes: &[u8]) -> Option<usize> {
+    match parse(bytes) {
+        Parsed::Header(header) => Some(header.length),
+        Parsed::More | Parsed::Other => None,
+    }
+}
+
 fn parse_version_1(line: &[u8]) -> Parsed {
     let Ok(header) = v1::Header::try_from(line) else { return Parsed::Other };
     let client = match header.addresses {

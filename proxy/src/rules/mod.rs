@@ -54,6 +54,12 @@ impl Rules {
         self.first(self.index.candidates(facts).into_iter(), facts)
     }
 
+    /// As [`Rules::refuse`], without the index.
+    #[cfg(test)]
+    pub(crate) fn refuse_one_by_one(&self, facts: &Facts<'_>) -> Option<StatusCode> {
+        self.first((0..).take(self.rules.len()), facts)
+    }
+
     fn first(&self, candidates: impl Iterator<Item = u32>, facts: &Facts<'_>) -> Option<StatusCode> {
         for candidate in candidates {
             let rule = &self.rules[candidate as usize];
