@@ -43,9 +43,10 @@ fn router(bytes: &[u8]) {
     let exact = HostPattern::Exact("a.example".to_owned());
     let suffix = HostPattern::Suffix("example".to_owned());
     let paths = ["/", "/a", "/a/b", "/%C3%B6/x"];
-    let router =
-        Router::new([&exact, &suffix].into_iter().flat_map(|host| paths.map(|path| (host, path, path))));
-    let Some(found) = router.find(&host, &path) else { return };
+    let router = Router::new(
+        [&exact, &suffix].into_iter().flat_map(|host| paths.map(|path| ((host, path, &[][..]), path))),
+    );
+    let Some(found) = router.find(&host, &path, &HeaderMap::new()) else { return };
     assert!(host.ends_with(".example"));
     let prefix = target::path(found.as_bytes()).expect("the routes' paths are good ones");
     let rest = path.strip_prefix(&*prefix).expect("a route's path begins the request's");
