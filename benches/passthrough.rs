@@ -2,7 +2,7 @@
 //! 64 keepalive connections, in turn. The load generator is wrk.
 //!
 //! It is what the proxy's own process spends, in user and in kernel mode; the others may use the second CPU meanwhile.
-//! Each has its access log: weir its lines on a pipe, nginx its `combined` ones in a file, haproxy none.
+//! Each has its access log in a file, weir in JSON, nginx in its `combined` format; haproxy has none.
 
 mod load;
 #[path = "../tests/support/mod.rs"]
@@ -31,7 +31,9 @@ fn main() {
     let mut config = header("");
     let addresses =
         format!("kind = \"external\"\naddresses = [\"{server}\"]\nsoft_limit = 128\nhard_limit = 128");
-    config.push_str(&format!("[pool.u]\n{addresses}\n[[route]]\npool = \"u\"\n"));
+    let log = directory.path().join("weir.access");
+    config
+        .push_str(&format!("[access_log]\nfile = {log:?}\n[pool.u]\n{addresses}\n[[route]]\npool = \"u\"\n"));
     let weir = Weir::start(&config);
     weir.until("the server is in service", || weir.metric("weir_upstream_servers", "") >= 1.0);
 
